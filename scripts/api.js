@@ -11,7 +11,7 @@ import { CompilerState, Extractor, ExtractorConfig } from '@microsoft/api-extrac
 /** The entries by package. The other entries of `flagcast` are for our own packages of the same version. */
 const entries = {
   protocol: ['.'],
-  client: ['.', './tabs', './react', './query'],
+  client: ['.', './approvals', './tabs', './react', './query'],
   server: ['.', './tracing'],
 };
 

@@ -10,6 +10,7 @@ const root = new URL('../../', import.meta.url);
 /** Entries of the client, with the source of each. */
 const clientEntries = {
   '@flagcast/client': 'index.ts',
+  '@flagcast/client/approvals': 'approvals/index.ts',
   '@flagcast/client/tabs': 'tabs/index.ts',
   '@flagcast/client/react': 'react/index.ts',
   '@flagcast/client/query': 'query/index.ts',

@@ -1,10 +1,17 @@
 import type { ServerMessage, Snapshot } from '#protocol';
-import { type Channel, type ChannelController, createChannel } from './channel.js';
+import { type ChannelState, createChannelModel } from './channel-model.js';
 import { type ConnectionView, createConnection } from './connection.js';
 import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { ChannelKey } from './request.js';
-import { createStore } from './store.js';
+import {
+  type AnySnapshot,
+  createSubscription,
+  hasSubject,
+  type Subscription,
+  type SubscriptionController,
+  type SubscriptionDefinition,
+} from './subscription.js';
 import type { WebSocketClass } from './transport.js';
 
 /** The functions that a client uses for network access. */
@@ -38,6 +45,12 @@ export interface ClientOptions extends NetworkOptions {
   readonly shareTabs?: ((options: ClientOptions, connect: typeof createClient) => Client) | undefined;
 }
 
+/**
+ * One environment of one project, kept up to date. `env` is the key that the channel was opened with. The channel
+ * follows its environment when the environment's key changes: `getState().environment` is the current key.
+ */
+export interface Channel extends ChannelKey, Subscription<ChannelState, Snapshot> {}
+
 /** A client of one server. `getStatus` and `subscribe` are about the connection. */
 export interface Client extends ConnectionView {
   /**
@@ -46,11 +59,15 @@ export interface Client extends ConnectionView {
    * environment's key changes, the channel follows its environment; the next call resolves the key again.
    */
   readonly channel: (key: ChannelKey) => Channel;
+  /** Opens a subscription for another entry of this package, such as `approvals` of `@flagcast/client/approvals`. */
+  readonly open: <State, Content extends AnySnapshot>(
+    definition: SubscriptionDefinition<State, Content>,
+  ) => Subscription<State, Content>;
   /**
    * Calls `listener` with each message and snapshot from the server after it has been applied, e.g. for logging.
    * Returns the function that removes the listener.
    */
-  readonly onMessage: (listener: (message: ServerMessage | Snapshot) => void) => () => void;
+  readonly onMessage: (listener: (message: ServerMessage | AnySnapshot) => void) => () => void;
   /** Closes all channels and the connection. The client cannot be used again. */
   readonly close: () => void;
 }
@@ -63,16 +80,15 @@ export function createClient(options: ClientOptions): Client {
   // oxlint-disable-next-line no-console -- the developer of a page sees it there
   const { activityLimit = 200, onError = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
-  const [onMessage, emitMessage] = createEmitter<ServerMessage | Snapshot>(onError);
-  const controllers = new Set<ChannelController>();
+  const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
+  const controllers = new Set<SubscriptionController>();
 
-  const openChannel: Client['channel'] = ({ projectId, env }) => {
-    const key = { projectId, env };
-    const open = [...controllers].find((controller) => controller.matches(key));
+  const open = <State, Content extends AnySnapshot>(
+    definition: SubscriptionDefinition<State, Content>,
+  ): Subscription<State, Content> => {
     const controller =
-      open ??
-      createChannel(key, {
-        store: createStore(activityLimit, onError),
+      [...controllers].find((each) => each.matches(definition.params)) ??
+      createSubscription(definition, {
         connection,
         controllers,
         onError,
@@ -84,7 +100,7 @@ export function createClient(options: ClientOptions): Client {
       });
     controllers.add(controller);
     controller.retain();
-    return controller.channel;
+    return controller.subscription as Subscription<State, Content>;
   };
 
   const connection = createConnection({
@@ -96,7 +112,7 @@ export function createClient(options: ClientOptions): Client {
       for (const controller of controllers) controller.update(error);
     },
     onMessage(message) {
-      if (message.type === 'error' && !('environment_id' in message)) {
+      if ('code' in message && message.type === 'error' && !hasSubject(message)) {
         onError(new FlagcastError(message.code, message.message));
       } else for (const controller of controllers) controller.receive(message);
       if (!('source' in message)) for (const controller of controllers) controller.update();
@@ -105,7 +121,13 @@ export function createClient(options: ClientOptions): Client {
   });
 
   return {
-    channel: openChannel,
+    open,
+    channel: ({ projectId, env }) =>
+      open({
+        params: { project_id: projectId, env },
+        key: { projectId, env },
+        createModel: () => createChannelModel(activityLimit),
+      }) as Channel,
     onMessage,
     ...connection.view,
     close: () => connection.dispatch('end'),

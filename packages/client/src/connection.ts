@@ -133,9 +133,9 @@ export function createConnection(options: ConnectionOptions): Connection {
     dispatch('lost', retryAfterMs, isUnknown ? 0 : code);
   };
 
-  const onText: TransportHandlers['onText'] = (text, channel) => {
+  const onText: TransportHandlers['onText'] = (text, subject) => {
     try {
-      const message = { ...JSON.parse(text), ...channel } as ServerMessage;
+      const message = { ...JSON.parse(text), ...subject } as ServerMessage;
       const { type } = message;
       if ('token_expires_at' in message) {
         tokens.scheduleRefresh(message.token_expires_at, () =>
@@ -145,7 +145,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       if ('heartbeat_interval_ms' in message) {
         silenceTimeoutMs = Math.min(message.heartbeat_interval_ms * silenceTimeoutIntervals, maxTimerMs);
       }
-      asOfMs = updateFreshness(message, asOfMs, [staleStatuses, JSON.stringify(channel)]);
+      asOfMs = updateFreshness(message, asOfMs, [staleStatuses, JSON.stringify(subject)]);
       options.onMessage(message);
       dispatch(type === 'hello' ? type : 'message', silenceTimeoutMs);
       return message;

@@ -1,13 +1,16 @@
-import type { CloseMessage, SubscribeMessage } from '#protocol';
+import type { CloseMessage } from '#protocol';
 import { FlagcastError } from './flagcast-error.js';
-import type { Request } from './request.js';
-import type { StreamChannel, Transport, TransportHandlers } from './transport.js';
+import type { Request, SubscriptionParams } from './request.js';
+import type { StreamSubject, Transport, TransportHandlers } from './transport.js';
 
-/** A subscription as the client's channels send it. */
-type Subscription = SubscribeMessage & { env_id: string; cursor: string };
+/** A message as the subscriptions of the client send it: with the environment's id. */
+type StreamMessage = Exclude<SubscriptionParams, { env: string }> & {
+  readonly type: string;
+  readonly cursor?: string;
+};
 
 /**
- * Creates a transport from server-sent events, with one request per channel. It uses fetch because an EventSource
+ * Creates a transport from server-sent events, with one request per channel or feed. It uses fetch because an EventSource
  * cannot send an Authorization header. The failure of one stream ends the transport, so that one backoff covers all
  * streams; if the server refuses a channel, only that stream ends. `getSilenceTimeoutMs` returns how long a stream
  * may be silent.
@@ -21,17 +24,19 @@ export function createEventStreamTransport(
   const streams = new Map<string, () => void>();
 
   /** Ends one stream and passes `message` to the channel. */
-  const endStream = (channel: StreamChannel, message: object): void => {
-    streams.get(JSON.stringify(channel))?.();
+  const endStream = (subject: StreamSubject, message: object): void => {
+    streams.get(JSON.stringify(subject))?.();
     // Each stream has its own freshness state, which ends with the stream.
-    onText('{"type":"freshness","state":"fresh"}', channel);
-    onText(JSON.stringify(message), channel);
+    onText('{"type":"freshness","state":"fresh"}', subject);
+    onText(JSON.stringify(message), subject);
   };
 
-  const runStream = async ({ project_id, env_id, cursor }: Subscription): Promise<void> => {
-    // The channel is added to each message: a heartbeat's cursor is only valid for the channel of its stream.
-    const channel = { project_id, environment_id: env_id };
-    const key = JSON.stringify(channel);
+  const runStream = async (
+    subject: StreamSubject,
+    params: SubscriptionParams,
+    cursor: string,
+  ): Promise<void> => {
+    const key = JSON.stringify(subject);
     const aborter = new AbortController();
     const { signal } = aborter;
     let retryMs = 0;
@@ -49,11 +54,10 @@ export function createEventStreamTransport(
     streams.set(key, stop);
     try {
       resetWatchdog();
-      const { body } = await request(
-        'events',
-        { project_id, env_id },
-        { signal, headers: { Accept: 'text/event-stream', 'Last-Event-ID': cursor } },
-      );
+      const { body } = await request('events', params, {
+        signal,
+        headers: { Accept: 'text/event-stream', 'Last-Event-ID': cursor },
+      });
       const reader = (body as ReadableStream<BufferSource>).pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ''; ;) {
         const { done, value } = await reader.read();
@@ -64,7 +68,7 @@ export function createEventStreamTransport(
         for (const line of lines) {
           if (line.startsWith('retry:')) retryMs = Number(line.slice(6));
           // The server writes each message on one line.
-          const message = line.startsWith('data:') ? onText(line.slice(5), channel) : undefined;
+          const message = line.startsWith('data:') ? onText(line.slice(5), subject) : undefined;
           if (signal.aborted) return;
           if (message?.type === 'close') {
             const { code, reason } = message as CloseMessage;
@@ -78,17 +82,17 @@ export function createEventStreamTransport(
       if (signal.aborted) return;
       const { code, closeCode = 0, message, retryAfterMs } = error as Partial<FlagcastError>;
       if (closeCode < 4500 || closeCode === 4501) onLost(closeCode, code, retryAfterMs || retryMs);
-      else endStream(channel, { type: 'error', code, message });
+      else endStream(subject, { type: 'error', code, message });
     }
   };
 
   return {
     send(message) {
-      if (message.type === 'subscribe') void runStream(message as Subscription);
-      else if (message.type === 'unsubscribe') {
-        const { project_id, env_id: environment_id } = message as unknown as Subscription;
-        endStream({ project_id, environment_id }, { type: 'unsubscribed' });
-      }
+      const { type, cursor = '', ...params } = message as StreamMessage;
+      const subject =
+        'feed' in params ? params : { project_id: params.project_id, environment_id: params.env_id };
+      if (type === 'subscribe') void runStream(subject, params, cursor);
+      else if (type === 'unsubscribe') endStream(subject, { type: 'unsubscribed' });
       // `auth` is ignored: a stream cannot renew its token. The server closes it on expiry, and the client reconnects.
     },
     close() {

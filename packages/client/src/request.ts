@@ -8,13 +8,19 @@ export interface ChannelKey {
   readonly env: string;
 }
 
-/** A channel in the parameters of a request: by the environment's key until its id is known, then by its id. */
-export type ChannelParams = Record<'project_id' | 'env', string> | Record<'project_id' | 'env_id', string>;
+/**
+ * A channel or the approvals feed in the parameters of a request. A channel is named by the environment's key until its
+ * id is known, then by its id.
+ */
+export type SubscriptionParams =
+  | { readonly project_id: string; readonly env: string }
+  | { readonly project_id: string; readonly env_id: string }
+  | { readonly feed: 'approvals' };
 
-/** Sends a request about a channel. Rejects with a FlagcastError if the response is not 2xx. */
+/** Sends a request about a channel or the feed. Rejects with a FlagcastError if the response is not 2xx. */
 export type Request = (
   resource: 'snapshot' | 'events',
-  params: ChannelParams,
+  params: SubscriptionParams,
   init: { readonly signal: AbortSignal; readonly headers?: Record<string, string> },
 ) => Promise<Response>;
 
@@ -42,6 +48,11 @@ async function errorFromResponse(response: Response): Promise<FlagcastError> {
     message?: string;
   };
   // PROTOCOL.md: the close code that corresponds to an HTTP status is 4100 + status.
-  const closeCode = code === 'token_expired' ? 4001 : status === 429 || status >= 500 ? 4005 : 4100 + status;
+  const closeCode =
+    code === 'token_expired'
+      ? 4001
+      : status === 429 || (status >= 500 && status !== 501)
+        ? 4005
+        : 4100 + status;
   return new FlagcastError(code, message, closeCode, Number(headers.get('retry-after')) * 1_000 || 0);
 }

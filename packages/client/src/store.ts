@@ -1,34 +1,12 @@
-import type { EventMessage, FeatureState, PendingChange, Snapshot } from '#protocol';
+import type { EventMessage } from '#protocol';
+import type { ChannelState } from './channel-model.js';
 import { createEmitter, isEqual } from './emitter.js';
 import type { ChannelStatus } from './status.js';
 
-/** The state of one channel at one moment. Immutable: a part that has not changed is the same object as before. */
-export interface ChannelState {
-  readonly status: ChannelStatus;
-  /** The current key of the environment; null before the first snapshot. */
-  readonly environment: string | null;
-  /** By feature id, in the order of the snapshot. */
-  readonly features: ReadonlyMap<string, FeatureState>;
-  /**
-   * The open pending changes by feature id. A change of several features is listed under each of them, and a change
-   * without a known feature under `''`.
-   */
-  readonly pendingChanges: ReadonlyMap<string, readonly PendingChange[]>;
-  /** The events since the channel was opened, newest first, at most `activityLimit`. */
-  readonly activity: readonly EventMessage[];
-  readonly lastEvent: EventMessage | null;
-  /**
-   * Milliseconds from the last event's commit (or from the server's read, if the database does not record the
-   * commit) until the client applied it. It includes the difference between the clocks of the server and of this
-   * machine, so it can be negative. null before the first event.
-   */
-  readonly lagMs: number | null;
-}
-
 /** The part of the store that the app can see. */
-export interface StoreView {
+export interface StoreView<State = ChannelState> {
   /** Returns the state as of the last notification: the same object until something changes. */
-  readonly getState: () => ChannelState;
+  readonly getState: () => State;
   /**
    * Calls `listener` after changes: immediately for the first change, then at most once per animation frame (16 ms
    * if there are none). Returns the function that removes the listener.
@@ -38,43 +16,42 @@ export interface StoreView {
   readonly onEvent: (listener: (event: EventMessage) => void) => () => void;
 }
 
-export interface Store {
-  readonly view: StoreView;
+/** What a store contains: the state of a channel, or of the approvals feed. */
+export interface Model<State, Content> {
+  /** Returns the state. It is published and must not be modified afterwards. */
+  createState(status: ChannelStatus, environment: string | null): State;
+  /** Replaces everything that the snapshot contains. */
+  replace(snapshot: Content): void;
+  apply(event: EventMessage): void;
+  /** Returns what the model contains as parts of a snapshot. */
+  contents(): Partial<Content>;
+}
+
+export interface Store<State, Content> {
+  readonly view: StoreView<State>;
   setStatus(status: ChannelStatus, environment: string | null): void;
-  /** Replaces all features and pending changes with those of the snapshot. */
-  replace(snapshot: Snapshot): void;
+  /** Replaces everything that the snapshot contains. */
+  replace(snapshot: Content): void;
   /** Applies the event, unless an event with its id has been applied since the last snapshot. */
   apply(event: EventMessage): void;
   /** Returns everything that has been applied, including changes without a notification yet, as in a snapshot. */
-  contents(): Pick<Snapshot, 'features' | 'pending_changes'>;
+  contents(): Partial<Content>;
 }
-
-type PendingChanges = ChannelState['pendingChanges'];
 
 const maxAppliedIds = 4_096;
 
-/** Creates the store of a channel. It keeps `activityLimit` events. */
-export function createStore(activityLimit: number, onError: (error: unknown) => void): Store {
+/** Creates a store, which publishes the state of the model. */
+export function createStore<State, Content>(
+  model: Model<State, Content>,
+  onError: (error: unknown) => void,
+): Store<State, Content> {
   const [subscribe, emitChange] = createEmitter(onError);
   const [onEvent, emitEvent] = createEmitter<EventMessage>(onError);
   /** The ids of the applied events, in order. */
   const applied = new Set<string>();
   let status: ChannelStatus = { state: 'connecting' };
   let environment: string | null = null;
-  let features: ReadonlyMap<string, FeatureState> = new Map();
-  let pendingChanges: PendingChanges = new Map();
-  let activity: readonly EventMessage[] = [];
-  let lagMs: number | null = null;
-  const createState = (): ChannelState => ({
-    status,
-    environment,
-    features,
-    pendingChanges,
-    activity,
-    lastEvent: activity[0] ?? null,
-    lagMs,
-  });
-  let state = createState();
+  let state = model.createState(status, environment);
   let isChanged = false;
   let isIdle = true;
 
@@ -84,23 +61,13 @@ export function createStore(activityLimit: number, onError: (error: unknown) => 
     isIdle = !isChanged;
     if (isIdle) return;
     isChanged = false;
-    state = createState();
+    state = model.createState(status, environment);
     afterFrame(publish);
     emitChange();
   };
   const notify = (): void => {
     isChanged = true;
     if (isIdle) publish();
-  };
-
-  const setFeature = (id: string, feature: FeatureState | null | undefined): void => {
-    features = withEntry(features, state.features, id, feature);
-  };
-  const setPendingChanges = (changes: readonly PendingChange[]): void => {
-    const next = groupByFeature(changes);
-    for (const featureId of new Set([...pendingChanges.keys(), ...next.keys()])) {
-      pendingChanges = withEntry(pendingChanges, state.pendingChanges, featureId, next.get(featureId));
-    }
   };
 
   return {
@@ -114,93 +81,19 @@ export function createStore(activityLimit: number, onError: (error: unknown) => 
     replace(snapshot) {
       // A restored database can give the same ids to other events.
       applied.clear();
-      const next = new Map(snapshot.features.map((feature) => [feature.id, feature]));
-      for (const id of new Set([...features.keys(), ...next.keys()])) setFeature(id, next.get(id));
-      setPendingChanges(snapshot.pending_changes);
+      model.replace(snapshot);
       notify();
     },
     apply(event) {
-      const { action, entity, entity_id, feature_id, pending_change_id } = event;
       if (applied.has(event.id)) return;
       applied.add(event.id);
       if (applied.size > maxAppliedIds) applied.delete(applied.keys().next().value as string);
-      if (pending_change_id) {
-        const changes = listPendingChanges(pendingChanges);
-        const { pending_change: request = applyStep(event, pending_change_id, changes) } = event;
-        const others = changes.filter((change) => change.id !== pending_change_id);
-        setPendingChanges(request?.status === 'pending' ? [...others, request] : others);
-      }
-      if (event.feature !== undefined) {
-        if (feature_id) setFeature(feature_id, event.feature);
-      } else if (entity === 'feature' && action === 'deleted') setFeature(entity_id, null);
-      activity = [event, ...activity].slice(0, activityLimit);
-      lagMs = Date.now() - Date.parse(event.committed_at ?? event.seen_at);
+      model.apply(event);
       emitEvent(event);
       notify();
     },
-    contents: () => ({
-      features: [...features.values()],
-      pending_changes: listPendingChanges(pendingChanges),
-    }),
+    contents: () => model.contents(),
   };
-}
-
-/** Lists each pending change once. */
-function listPendingChanges(pendingChanges: PendingChanges): PendingChange[] {
-  return [...new Set([...pendingChanges.values()].flat())];
-}
-
-function groupByFeature(changes: readonly PendingChange[]): Map<string, PendingChange[]> {
-  const groups = new Map<string, PendingChange[]>();
-  for (const change of changes) {
-    for (const featureId of new Set(change.entities.map((entity) => entity.feature_id ?? ''))) {
-      groups.set(featureId, [...(groups.get(featureId) ?? []), change]);
-    }
-  }
-  return groups;
-}
-
-/** Returns the request after an event that does not contain it. */
-function applyStep(event: EventMessage, id: string, changes: readonly PendingChange[]): PendingChange {
-  const { action, entity, entity_id, feature_id } = event;
-  const known = changes.find((change) => change.id === id);
-  const unknown = { feature_key: null, feature_name: null, feature_version: null, diff: [] };
-  return {
-    ...event,
-    id,
-    requested_by: event.actor ?? '',
-    requested_by_id: null,
-    created_at: event.timestamp,
-    version: '',
-    reason: null,
-    decided_by: null,
-    decided_at: null,
-    decision_reason: null,
-    ...known,
-    status: action === 'updated' ? 'pending' : action,
-    entities: [
-      // A change of several entities arrives as one event per entity.
-      ...(known?.entities ?? []).filter((other) => other.entity_id !== entity_id),
-      { entity, entity_id, feature_id, action: null, ...unknown },
-    ],
-  };
-}
-
-/**
- * Returns `map` with the value, or without the key if there is no value. Returns `map` itself if nothing changes;
- * never modifies `published`.
- */
-function withEntry<Value>(
-  map: ReadonlyMap<string, Value>,
-  published: ReadonlyMap<string, Value>,
-  key: string,
-  value: Value | null | undefined,
-): ReadonlyMap<string, Value> {
-  if (isEqual(map.get(key), value ?? undefined)) return map;
-  const next = map === published ? new Map(map) : (map as Map<string, Value>);
-  if (value) next.set(key, value);
-  else next.delete(key);
-  return next;
 }
 
 /** Calls `run` once, at the next animation frame; after 16 ms if there are no animation frames. */

@@ -10,10 +10,10 @@ export interface Transport {
 /** What a transport reports to its owner. */
 export interface TransportHandlers {
   /**
-   * Handles the text of a message. `channel` is set if the transport knows which channel the message is about.
+   * Handles the text of a message. `subject` is set if the transport knows what the message is about.
    * Returns the parsed message, or undefined if the text is not a message. Never throws.
    */
-  readonly onText: (text: string, channel?: StreamChannel) => ServerMessage | undefined;
+  readonly onText: (text: string, subject?: StreamSubject) => ServerMessage | undefined;
   /**
    * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
    * error code.
@@ -21,8 +21,10 @@ export interface TransportHandlers {
   readonly onLost: (code: number, reason?: string, retryAfterMs?: number) => void;
 }
 
-/** The channel that an event stream belongs to. */
-export type StreamChannel = Record<'project_id' | 'environment_id', string>;
+/** The channel or feed that an event stream belongs to. */
+export type StreamSubject =
+  | { readonly project_id: string; readonly environment_id: string }
+  | { readonly feed: 'approvals' };
 
 /** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {

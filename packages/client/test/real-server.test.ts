@@ -3,12 +3,15 @@ import { afterEach, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import {
   createTestDatabase,
+  decideRequest,
   insertAudit,
+  insertRequest,
   seedProject,
   type TestDatabase,
   withClient,
 } from '../../server/test/database.js';
-import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
+import { addMember, createUser, startTestServer, type TestServer } from '../../server/test/server.js';
+import { approvals } from '../src/approvals/index.js';
 import { type Channel, createClient, type Client, type WebSocketClass } from '../src/index.js';
 import { type Tab, TestBrowser } from './unit/test-browser.js';
 import { until, untilStatus } from './unit/client-fixture.js';
@@ -143,6 +146,53 @@ it.each(['WebSocket', 'server-sent events'])(
       await connection.query('COMMIT');
     });
     await untilStatus(channel, 'live');
+  },
+);
+
+it.each(['WebSocket', 'server-sent events'])(
+  '%s: the approvals feed follows the requests of all environments, and the rights of the user',
+  async (transport) => {
+    database = await createTestDatabase({ schema: 'tables' });
+    server = await startTestServer(database.url);
+    const [first, second] = [await seedProject(database.pool), await seedProject(database.pool)];
+    const root = await createUser(database.pool, 'root', { superuser: true });
+    const ann = await createUser(database.pool, 'ann', { ttlMs: 600_000 });
+    await addMember(database.pool, first.projectId, ann.id, 'project_viewer');
+    const request = async (
+      { projectId, environments }: typeof first,
+      env: 'prod' | 'dev',
+    ): Promise<string> => {
+      const environmentId = environments[env];
+      return (await insertRequest(database.pool, { projectId, environmentId, requestedBy: root })).id;
+    };
+    const [open, foreign] = [await request(first, 'prod'), await request(second, 'prod')];
+    let requests = 0;
+    client = createClient({
+      url: server.httpUrl,
+      getToken: () => ann.token,
+      WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
+      fetch: (async (address: string, init) => {
+        if (address.includes('/snapshot')) requests += 1;
+        return await fetch(address, init);
+      }) as typeof fetch,
+      onError: () => undefined,
+    });
+    const feed = approvals(client);
+    await until(feed, ({ status }) => status.state === 'live');
+    expect([...feed.getState().open.keys()]).toEqual([open]);
+    const inDev = await request(first, 'dev');
+    await until(feed, (state) => state.open.has(inDev));
+    await decideRequest(database.pool, open, 'rejected');
+    const { decided } = await until(feed, (state) => state.decided.has(open));
+    expect(decided.get(open)).toMatchObject({ decided_by: 'root', decision_reason: 'not on Fridays' });
+    expect(requests).toBe(1);
+    await addMember(database.pool, second.projectId, ann.id, 'project_viewer');
+    await until(feed, ({ open: all, status }) => all.has(foreign) && status.state === 'live');
+    await database.pool.query('DELETE FROM memberships WHERE project_id = $1', [second.projectId]);
+    await until(feed, (state) => !state.open.has(foreign));
+    await until(feed, ({ status }) => status.state === 'live');
+    feed.close();
+    await until(feed, ({ status }) => status.state === 'closed');
   },
 );
 

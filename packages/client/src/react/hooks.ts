@@ -1,6 +1,7 @@
 'use client';
 
 import { useCallback, useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
+import type { Approvals, ApprovalsState } from '../approvals/index.js';
 import type { ChannelState, ChannelStatus, EventMessage, FeatureState, PendingChange } from '../index.js';
 import { useChannel } from './provider.js';
 
@@ -17,6 +18,12 @@ const emptyState: ChannelState = {
   lastEvent: null,
   lagMs: null,
 };
+const emptyApprovals: ApprovalsState = {
+  ...emptyState,
+  open: new Map(),
+  decided: new Map(),
+  mayDecide: new Set(),
+};
 const noChanges: readonly PendingChange[] = [];
 const neverChanges = () => () => undefined;
 
@@ -26,11 +33,37 @@ const neverChanges = () => () => undefined;
  * and returns the previous object while they are the same.
  */
 export function useChannelState<Part>(select: (state: ChannelState) => Part): Part {
-  const channel = useChannel();
+  return useSelected(useChannel(), emptyState, select);
+}
+
+/**
+ * Returns a part of the state of the approvals feed, like `useChannelState`; without `select` the whole state. The app
+ * opens the feed: `approvals(client)` of `@flagcast/client/approvals`. While it is null, the state is empty.
+ */
+export function useApprovals(feed: Approvals | null): ApprovalsState;
+export function useApprovals<Part>(feed: Approvals | null, select: (state: ApprovalsState) => Part): Part;
+export function useApprovals(
+  feed: Approvals | null,
+  select: (state: ApprovalsState) => unknown = selectState,
+): unknown {
+  return useSelected(feed, emptyApprovals, select);
+}
+
+/** The parts of a channel or of the feed that a hook uses. */
+interface Source<State> {
+  readonly getState: () => State;
+  readonly subscribe: (listener: () => void) => () => void;
+}
+
+function useSelected<State, Part>(
+  source: Source<State> | null,
+  empty: State,
+  select: (state: State) => Part,
+): Part {
   const rendered = useRef<{ readonly part: Part } | null>(null);
   const [getPart, getServerPart] = useMemo(() => {
-    let last: { readonly state: ChannelState; readonly part: Part } | null = null;
-    const read = (state: ChannelState): Part => {
+    let last: { readonly state: State; readonly part: Part } | null = null;
+    const read = (state: State): Part => {
       if (last?.state === state) return last.part;
       const selected = select(state);
       // An inline selector is a new function on each rendering, so also compare with the rendered part.
@@ -39,9 +72,9 @@ export function useChannelState<Part>(select: (state: ChannelState) => Part): Pa
       last = { state, part };
       return part;
     };
-    return [() => read(channel?.getState() ?? emptyState), () => read(emptyState)];
-  }, [channel, select]);
-  const part = useSyncExternalStore(channel?.subscribe ?? neverChanges, getPart, getServerPart);
+    return [() => read(source?.getState() ?? empty), () => read(empty)];
+  }, [source, empty, select]);
+  const part = useSyncExternalStore(source?.subscribe ?? neverChanges, getPart, getServerPart);
   useEffect(() => {
     rendered.current = { part };
   }, [part]);
@@ -86,6 +119,7 @@ export function useConnectionStatus(): ChannelStatus {
   return useChannelState(selectStatus);
 }
 
+const selectState = (state: ApprovalsState): ApprovalsState => state;
 const selectAll = (features: Features): Features => features;
 const selectActivity = ({ activity }: ChannelState): ChannelState['activity'] => activity;
 const selectStatus = ({ status }: ChannelState): ChannelStatus => status;

@@ -3,6 +3,7 @@
 export { FlagcastProvider, type FlagcastProviderProps, useChannel } from './provider.js';
 export {
   useActivity,
+  useApprovals,
   useChannelState,
   useConnectionStatus,
   useFeature,

@@ -1,6 +1,7 @@
-import type { EventMessage, ServerMessage, Snapshot } from '#protocol';
-import type { Channel } from '../channel.js';
-import { isSameChannel, type TabChannel } from './messages.js';
+import type { EventMessage, ServerMessage } from '#protocol';
+import type { ChannelStatus } from '../status.js';
+import { type AnySnapshot, isComplete, type Subscription } from '../subscription.js';
+import { channelOf, isSameChannel, type TabChannel } from './messages.js';
 
 interface ReplayEntry {
   readonly event?: EventMessage;
@@ -74,12 +75,17 @@ class ReplayBuffer {
   }
 }
 
-/** A channel that is open in this tab. */
+/** A channel or the feed as it is open in a tab. */
+export type OpenSubscription = Subscription<{ readonly status: ChannelStatus }, AnySnapshot>;
+
+/** A channel that is open in this tab, or the approvals feed. */
 export interface ChannelRecord {
-  readonly channel: Channel;
+  readonly channel: OpenSubscription;
   readonly replay: ReplayBuffer;
   /** With the current key of the environment, and with its id as soon as it is known. */
   name: TabChannel;
+  /** The key that the channel was opened with. */
+  readonly openedAs: TabChannel;
   /** Whether the channel is caught up: the missed events have arrived, and newer ones follow. */
   isCaughtUp: boolean;
   /** Whether the server can read the state of features. */
@@ -92,13 +98,12 @@ export interface ChannelRecord {
   requiredSnapshot: number;
 }
 
-/** Creates a record. `environmentId` is null if only the environment's key is known. */
-export function createRecord(channel: Channel, environmentId: string | null): ChannelRecord {
-  const { projectId, env } = channel;
+export function createRecord(channel: OpenSubscription, name: TabChannel): ChannelRecord {
   return {
     channel,
     replay: new ReplayBuffer(),
-    name: { projectId, env, environmentId },
+    name,
+    openedAs: name,
     isCaughtUp: false,
     hasFeatureState: true,
     requestedSnapshots: 0,
@@ -112,17 +117,20 @@ export function findRecord(records: Iterable<ChannelRecord>, channel: TabChannel
 }
 
 /** Updates the records of the channels that the message is about. */
-export function recordMessage(records: Iterable<ChannelRecord>, message: ServerMessage | Snapshot): void {
+export function recordMessage(records: Iterable<ChannelRecord>, message: ServerMessage | AnySnapshot): void {
   for (const record of records) {
-    if ('features' in message) recordSnapshot(record, message, records);
+    if (!('type' in message)) recordSnapshot(record, message, records);
     else recordServerMessage(record, message);
   }
 }
 
-function recordSnapshot(record: ChannelRecord, snapshot: Snapshot, records: Iterable<ChannelRecord>): void {
-  const { project_id: projectId, environment: env, environment_id: environmentId } = snapshot;
-  const name = { projectId, env, environmentId };
-  if (!isSameChannel(record.name, name)) return;
+function recordSnapshot(
+  record: ChannelRecord,
+  snapshot: AnySnapshot,
+  records: Iterable<ChannelRecord>,
+): void {
+  const name = channelOf(snapshot);
+  if (!name || !isSameChannel(record.name, name)) return;
   record.name = name;
   record.hasFeatureState = snapshot.embedded_state;
   record.loadedSnapshot = record.requestedSnapshots;
@@ -138,14 +146,13 @@ function recordSnapshot(record: ChannelRecord, snapshot: Snapshot, records: Iter
 }
 
 function recordServerMessage(record: ChannelRecord, message: ServerMessage): void {
-  if ('feed' in message) return;
-  const hasChannel = 'environment_id' in message;
+  const name = channelOf(message);
   const { projectId, environmentId } = record.name;
-  if (hasChannel && (message.project_id !== projectId || message.environment_id !== environmentId)) return;
+  if (name && (name.projectId !== projectId || name.environmentId !== environmentId)) return;
   if ('source' in message) {
     record.replay.addEvent(message);
     // The channel loads a snapshot after such an event.
-    if (!('feature' in message || message.feature_unreadable) && record.hasFeatureState) {
+    if (!isComplete(message) && record.hasFeatureState) {
       record.requiredSnapshot = record.requestedSnapshots + 1;
     }
     return;
@@ -153,7 +160,7 @@ function recordServerMessage(record: ChannelRecord, message: ServerMessage): voi
   if (message.type === 'channel_changed') {
     record.name = { ...record.name, env: message.environment };
   } else if (message.type === 'caught_up') {
-    record.name = { ...record.name, env: message.environment };
+    if ('environment' in message) record.name = { ...record.name, env: message.environment };
     record.replay.addCursor(message.cursor);
     record.isCaughtUp = true;
   } else if (message.type === 'heartbeat') {
@@ -161,7 +168,7 @@ function recordServerMessage(record: ChannelRecord, message: ServerMessage): voi
   } else if (message.type === 'resync') {
     record.isCaughtUp = false;
     record.replay.clear();
-  } else if (message.type === 'unsubscribed' || (message.type === 'error' && hasChannel)) {
+  } else if (message.type === 'unsubscribed' || (message.type === 'error' && name)) {
     record.isCaughtUp = false;
   }
 }

@@ -1,23 +1,20 @@
-import type {
-  ChannelName,
-  ClientMessage,
-  FreshnessReason,
-  HelloMessage,
-  ServerMessage,
-  Snapshot,
-} from '#protocol';
+import type { ClientMessage, FreshnessReason, HelloMessage, ServerMessage } from '#protocol';
 import { isEqual } from '../emitter.js';
 import { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
+import type { AnySnapshot } from '../subscription.js';
 import type { WebSocketLike } from '../transport.js';
 import type { ChannelRecord } from './channel-record.js';
 import { unavailable } from './leader-network.js';
-import type {
-  ErrorProperties,
-  FollowerMessage,
-  LeaderMessage,
-  TabChannel,
-  WithoutSender,
+import {
+  approvalsFeed,
+  channelOf,
+  type ErrorProperties,
+  type FollowerMessage,
+  type LeaderMessage,
+  nameOf,
+  type TabChannel,
+  type WithoutSender,
 } from './messages.js';
 
 export interface FollowerDependencies {
@@ -46,7 +43,7 @@ export class Follower {
   #hello: HelloMessage | null = null;
   #stale: StaleStatus | null = null;
   #socket: FollowerSocket | null = null;
-  readonly #snapshotRequests = new Map<string, (result: Snapshot | Error) => void>();
+  readonly #snapshotRequests = new Map<string, (result: AnySnapshot | Error) => void>();
 
   constructor(dependencies: FollowerDependencies) {
     this.#dependencies = dependencies;
@@ -121,7 +118,7 @@ export class Follower {
     }
     signal.throwIfAborted();
     const request = crypto.randomUUID();
-    const result = await new Promise<Snapshot | Error>((resolve) => {
+    const result = await new Promise<AnySnapshot | Error>((resolve) => {
       this.#snapshotRequests.set(request, resolve);
       signal.addEventListener('abort', () => resolve(signal.reason as Error), { once: true });
       this.#dependencies.post({ type: 'snapshot_request', to: leaderId, request, channel });
@@ -168,8 +165,11 @@ export class Follower {
     const message = JSON.parse(text) as ClientMessage;
     if (message.type === 'ping') this.#dependencies.post({ type: 'ping', to: leaderId });
     // `auth` is ignored: the connection uses the leader's token.
-    if ((message.type !== 'subscribe' && message.type !== 'unsubscribe') || 'feed' in message) return;
-    const id = { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
+    if (message.type !== 'subscribe' && message.type !== 'unsubscribe') return;
+    const id =
+      'feed' in message
+        ? approvalsFeed
+        : { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
     const key = keyOf(id);
     const record = this.#dependencies.findRecord(id);
     const channel = record?.name ?? id;
@@ -184,7 +184,7 @@ export class Follower {
     socket.requested.delete(key);
     queueMicrotask(() => {
       if (this.#socket?.webSocket === socket.webSocket) {
-        this.#deliver({ type: 'unsubscribed', ...channelNameOf(channel) });
+        this.#deliver({ type: 'unsubscribed', ...nameOf(channel) });
       }
     });
   }
@@ -208,9 +208,9 @@ export class Follower {
     const socket = this.#socket;
     // A heartbeat's cursor is only valid for channels that are caught up.
     if (message.type === 'heartbeat' && socket?.requested.size) return;
-    if (socket && 'environment_id' in message && message.type !== 'heartbeat') {
-      const { project_id: projectId = '', environment_id: environmentId = '' } = message;
-      const key = keyOf({ projectId, environmentId });
+    const channel = channelOf(message);
+    if (socket && channel && message.type !== 'heartbeat') {
+      const key = keyOf(channel);
       if (message.type !== 'error' && !socket.subscribed.has(key)) return;
       if (message.type === 'resync' || message.type === 'error') {
         socket.subscribed.delete(key);
@@ -223,7 +223,7 @@ export class Follower {
   #onSubscribed({ channel, missed, cursor }: LeaderResponse<'subscribed'>): void {
     const key = keyOf(channel);
     if (!this.#socket?.requested.delete(key)) return;
-    const name = channelNameOf(channel);
+    const name = nameOf(channel);
     if (missed === null) {
       this.#deliver({ type: 'resync', ...name, reason: 'too_many_missed' });
       return;
@@ -234,14 +234,10 @@ export class Follower {
   }
 }
 
-function snapshotOrError(result: Snapshot | ErrorProperties): Snapshot | FlagcastError {
+function snapshotOrError(result: AnySnapshot | ErrorProperties): AnySnapshot | FlagcastError {
   return 'code' in result ? new FlagcastError(result.code, result.message, result.closeCode) : result;
 }
 
 function keyOf({ projectId, environmentId }: Pick<TabChannel, 'projectId' | 'environmentId'>): string {
   return JSON.stringify([projectId, environmentId]);
-}
-
-function channelNameOf({ projectId, env, environmentId }: TabChannel): ChannelName {
-  return { project_id: projectId, environment: env, environment_id: environmentId ?? '' };
 }

@@ -1,13 +1,15 @@
-import type { HelloMessage, ServerMessage, Snapshot } from '#protocol';
-import type { Channel } from '../channel.js';
+import type { HelloMessage, ServerMessage } from '#protocol';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
-import type { ChannelRecord } from './channel-record.js';
+import type { AnySnapshot } from '../subscription.js';
+import type { ChannelRecord, OpenSubscription } from './channel-record.js';
 import {
+  channelOf,
   type ErrorProperties,
   type FollowerMessage,
   isSameChannel,
   type LeaderMessage,
+  nameOf,
   type OpenChannel,
   type TabChannel,
   type WithoutSender,
@@ -16,7 +18,7 @@ import {
 export interface LeaderDependencies {
   readonly post: (message: WithoutSender<LeaderMessage>) => void;
   readonly onTabLeft: (tabId: string, listener: () => void) => void;
-  readonly openChannel: (channel: TabChannel) => Channel;
+  readonly openChannel: (channel: TabChannel) => OpenSubscription;
   readonly records: ReadonlySet<ChannelRecord>;
 }
 
@@ -40,10 +42,10 @@ export class Leader {
   /** The open channels of each follower, by tab id. */
   readonly #followers = new Map<string, readonly OpenChannel[]>();
   /** The channels that this tab has opened for followers. */
-  readonly #openedChannels = new Set<Channel>();
+  readonly #openedChannels = new Set<OpenSubscription>();
   #snapshotRequests: readonly SnapshotRequest[] = [];
   #subscribeRequests: readonly SubscribeRequest[] = [];
-  readonly #stateRequests = new Map<string, (snapshot: Snapshot | null) => void>();
+  readonly #stateRequests = new Map<string, (snapshot: AnySnapshot | null) => void>();
 
   constructor(dependencies: LeaderDependencies) {
     this.#dependencies = dependencies;
@@ -77,8 +79,8 @@ export class Leader {
   }
 
   /** Handles a message or a snapshot of the server after it has been recorded. */
-  onServerMessage(message: ServerMessage | Snapshot): void {
-    if ('features' in message) this.#respond();
+  onServerMessage(message: ServerMessage | AnySnapshot): void {
+    if (!('type' in message)) this.#respond();
     else if ('source' in message) this.#forward(message);
     else if (message.type === 'hello') this.#hello = message;
     else if (message.type === 'caught_up') this.#respond();
@@ -90,7 +92,7 @@ export class Leader {
     } else if (
       message.type === 'resync' ||
       message.type === 'heartbeat' ||
-      (message.type === 'error' && 'environment_id' in message)
+      (message.type === 'error' && channelOf(message))
     ) {
       this.#forward(message);
     }
@@ -107,10 +109,7 @@ export class Leader {
   /** Handles that the server has refused or ended a channel of this tab. */
   onChannelRefused(refused: TabChannel, { code, message, closeCode }: FlagcastError): void {
     const result: ErrorProperties = { code, message, closeCode };
-    const { projectId, environmentId } = refused;
-    if (environmentId !== null) {
-      this.#forward({ type: 'error', code, message, project_id: projectId, environment_id: environmentId });
-    }
+    if (refused.environmentId !== null) this.#forward({ type: 'error', code, message, ...nameOf(refused) });
     for (const { to, request, channel } of this.#snapshotRequests) {
       if (isSameChannel(channel, refused)) {
         this.#dependencies.post({ type: 'snapshot_response', to, request, result });
@@ -123,7 +122,7 @@ export class Leader {
    * Requests the state of a channel from a follower, so that this tab can resume where the follower is. Returns null
    * if no follower has the state, or if the follower does not respond.
    */
-  async requestState(channel: TabChannel): Promise<Snapshot | null> {
+  async requestState(channel: TabChannel): Promise<AnySnapshot | null> {
     const [follower] =
       [...this.#followers].find(([, channels]) =>
         channels.some((open) => open.hasState && isSameChannel(open.channel, channel)),
@@ -131,7 +130,7 @@ export class Leader {
     if (follower === undefined) return null;
     const request = crypto.randomUUID();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const snapshot = await new Promise<Snapshot | null>((resolve) => {
+    const snapshot = await new Promise<AnySnapshot | null>((resolve) => {
       this.#stateRequests.set(request, resolve);
       timer = setTimeout(resolve, stateRequestTimeoutMs, null);
       this.#dependencies.post({ type: 'state_request', to: follower, request, channel });
@@ -232,6 +231,6 @@ export class Leader {
  * Returns the snapshot of a channel; null if it does not contain all events yet. Events without the feature's state
  * require a snapshot that was requested after them.
  */
-function completeSnapshot(record: ChannelRecord): Snapshot | null {
+function completeSnapshot(record: ChannelRecord): AnySnapshot | null {
   return record.loadedSnapshot >= record.requiredSnapshot ? record.channel.toSnapshot() : null;
 }

@@ -1,6 +1,7 @@
-import type { EventMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
+import type { EventMessage, HelloMessage, ServerMessage, SubscriptionName } from '#protocol';
 import type { ChannelKey } from '../request.js';
 import type { StaleStatus } from '../status.js';
+import type { AnySnapshot } from '../subscription.js';
 
 /**
  * A message between the tabs of one user. `from` and `to` are tab ids; `request` identifies the request that a
@@ -9,12 +10,43 @@ import type { StaleStatus } from '../status.js';
 export type TabMessage = FollowerMessage | LeaderMessage;
 
 /** The version of these messages. Tabs with another version do not share the connection. */
-export const tabProtocolVersion = 3;
+export const tabProtocolVersion = 4;
 
-/** A channel in the messages between tabs. `env` is the newest key that the sender knows. */
+/** A channel or the approvals feed in the messages between tabs. `env` is the newest key that the sender knows. */
 export interface TabChannel extends ChannelKey {
   /** null until the sender has a snapshot. */
   readonly environmentId: string | null;
+}
+
+/** The approvals feed as a channel: no project has the id ''. */
+export const approvalsFeed: TabChannel = { projectId: '', env: '', environmentId: 'approvals' };
+
+/** The keys by which messages and snapshots name what they are about. */
+interface ServerName {
+  readonly type?: string;
+  readonly feed?: string;
+  readonly project_id?: string;
+  readonly environment?: string;
+  readonly environment_id?: string;
+}
+
+/** Returns what a message or a snapshot is about; null if it is about the connection. */
+export function channelOf({
+  feed,
+  project_id,
+  environment = '',
+  environment_id,
+}: ServerName): TabChannel | null {
+  if (feed) return approvalsFeed;
+  if (project_id === undefined || environment_id === undefined) return null;
+  return { projectId: project_id, env: environment, environmentId: environment_id };
+}
+
+/** Returns the channel or the feed as messages of the server name it. */
+export function nameOf({ projectId, env, environmentId }: TabChannel): SubscriptionName {
+  return projectId
+    ? { project_id: projectId, environment: env, environment_id: environmentId ?? '' }
+    : { feed: 'approvals' };
 }
 
 /** Whether both are the same channel: compares the environment's id, or its key while one tab does not know the id. */
@@ -57,7 +89,7 @@ export type FollowerMessage = { readonly from: string } & (
       readonly type: 'state_response';
       readonly to: string;
       readonly request: string;
-      readonly snapshot: Snapshot | null;
+      readonly snapshot: AnySnapshot | null;
     }
 );
 
@@ -104,7 +136,7 @@ export type LeaderMessage = { readonly from: string } & (
       readonly type: 'snapshot_response';
       readonly to: string;
       readonly request: string;
-      readonly result: Snapshot | ErrorProperties;
+      readonly result: AnySnapshot | ErrorProperties;
     }
   | {
       /** Asks a follower for the state of a channel that the leader does not have. */

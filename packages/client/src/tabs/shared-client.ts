@@ -1,12 +1,25 @@
-import type { ServerMessage, Snapshot } from '#protocol';
-import type { Channel } from '../channel.js';
-import type { Client, ClientOptions } from '../client.js';
+import type { ServerMessage } from '#protocol';
+import { approvals } from '../approvals/index.js';
+import type { Channel, Client, ClientOptions } from '../client.js';
 import { type Page, resolveBaseUrl } from '../page.js';
-import { type ChannelRecord, createRecord, findRecord, recordMessage } from './channel-record.js';
+import type { AnySnapshot } from '../subscription.js';
+import {
+  type ChannelRecord,
+  createRecord,
+  findRecord,
+  type OpenSubscription,
+  recordMessage,
+} from './channel-record.js';
 import { Follower } from './follower.js';
 import { Leader } from './leader.js';
 import { createLeaderNetwork } from './leader-network.js';
-import { isFollowerMessage, type TabChannel, type TabMessage, type WithoutSender } from './messages.js';
+import {
+  approvalsFeed,
+  isFollowerMessage,
+  type TabChannel,
+  type TabMessage,
+  type WithoutSender,
+} from './messages.js';
 import { SharedNetwork } from './shared-network.js';
 import { joinTabGroup, type TabApis, type TabGroup } from './tab-group.js';
 
@@ -26,7 +39,12 @@ export interface SharedClientOptions {
  */
 export function createSharedClient(options: SharedClientOptions): Client {
   const { client, openChannel } = new TabSession(options);
-  return { ...client, channel: (key) => openChannel({ ...key, environmentId: null }) };
+  return {
+    ...client,
+    channel: (key) => openChannel({ ...key, environmentId: null }) as Channel,
+    // Only `approvals` calls this.
+    open: (() => openChannel(approvalsFeed)) as Client['open'],
+  };
 }
 
 /** One tab: its client, its channels, and its membership in the group of tabs. */
@@ -71,10 +89,10 @@ class TabSession {
     this.#watchPage();
   }
 
-  readonly openChannel = ({ projectId, env, environmentId }: TabChannel): Channel => {
-    const channel = this.client.channel({ projectId, env });
+  readonly openChannel = (name: TabChannel): OpenSubscription => {
+    const channel = name.projectId ? this.client.channel(name) : approvals(this.client);
     if ([...this.#records].some((record) => record.channel === channel)) return channel;
-    const record = createRecord(channel, environmentId);
+    const record = createRecord(channel, name);
     this.#records.add(record);
     const onChange = (): void => {
       const { status } = channel.getState();
@@ -104,11 +122,11 @@ class TabSession {
     else if (!leadership) this.#follower.onLeaderMessage(message);
   }
 
-  #onServerMessage(message: ServerMessage | Snapshot): void {
+  #onServerMessage(message: ServerMessage | AnySnapshot): void {
     recordMessage(this.#records, message);
     this.#network.leadership?.leader.onServerMessage(message);
     // The id or the key by which the other tabs know the channel has changed.
-    if ('features' in message || message.type === 'channel_changed') this.#postOpenChannels();
+    if (!('type' in message) || message.type === 'channel_changed') this.#postOpenChannels();
   }
 
   #onConnectionStatus(): void {

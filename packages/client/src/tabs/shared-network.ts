@@ -4,6 +4,7 @@ import { type ChannelRecord, findRecord } from './channel-record.js';
 import type { Follower } from './follower.js';
 import type { Leader } from './leader.js';
 import { type LeaderNetwork, unavailable } from './leader-network.js';
+import { approvalsFeed } from './messages.js';
 
 /** What a tab has while it is the leader. */
 export interface Leadership {
@@ -69,11 +70,13 @@ export class SharedNetwork {
     const isSnapshot = url.pathname.endsWith('/snapshot');
     // A channel that is being opened sends its request before its record is created.
     await Promise.resolve();
-    const requested = {
-      projectId: params.get('project_id') ?? '',
-      env: params.get('env') ?? '',
-      environmentId: params.get('env_id'),
-    };
+    const requested = params.has('feed')
+      ? approvalsFeed
+      : {
+          projectId: params.get('project_id') ?? '',
+          env: params.get('env') ?? '',
+          environmentId: params.get('env_id'),
+        };
     const record = this.#findRecord(requested);
     const channel = record?.name ?? requested;
     if (isSnapshot && record) record.requestedSnapshots += 1;
@@ -85,7 +88,7 @@ export class SharedNetwork {
       throw new FlagcastError('unavailable', 'Another tab has the connection.', unavailable.code);
     }
     // If another tab opened the channel, this tab knows the id from it. The key may have changed since.
-    if (channel.environmentId !== null) {
+    if (channel.projectId && channel.environmentId !== null) {
       params.delete('env');
       params.set('env_id', channel.environmentId);
     }
@@ -119,7 +122,7 @@ export class SharedNetwork {
     // By the key that the channel was opened with. The newest one, because an older one may be closing.
     return [...records]
       .reverse()
-      .find(({ channel: { projectId, env } }) => projectId === channel.projectId && env === channel.env);
+      .find(({ openedAs: { projectId, env } }) => projectId === channel.projectId && env === channel.env);
   }
 
   async #roleChange(): Promise<void> {

@@ -7,6 +7,9 @@ import {
   type ClientOptions,
   createClient,
 } from '../../src/index.js';
+import type { Snapshot } from '#protocol';
+import { createChannelModel } from '../../src/channel-model.js';
+import { createStore, type Store } from '../../src/store.js';
 import { ScriptedServer } from './scripted-server.js';
 
 /** A scripted server and its clients. They are closed at the end of the test. */
@@ -44,6 +47,12 @@ export async function startFixture(): Promise<ClientFixture> {
 }
 
 export const channelArguments = { projectId: 'p1', env: 'prod' };
+
+export type ChannelStore = Store<ChannelState, Snapshot>;
+
+export function createChannelStore(activityLimit: number, onError: (error: unknown) => void): ChannelStore {
+  return createStore(createChannelModel(activityLimit), onError);
+}
 
 /** A state with change notifications. */
 interface Observable<State> {

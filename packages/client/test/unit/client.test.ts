@@ -51,7 +51,7 @@ describe('the first connection', () => {
     const channel = client.channel(channelArguments);
     const messages: [string, boolean][] = [];
     client.onMessage((message) => {
-      const name = 'features' in message ? 'snapshot' : message.type;
+      const name = 'type' in message ? message.type : 'snapshot';
       messages.push([name, channel.toSnapshot() !== null]);
       throw new Error('listener failed');
     });

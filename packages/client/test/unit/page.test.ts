@@ -1,8 +1,7 @@
 // @vitest-environment happy-dom
 import { describe, expect, it, vi } from 'vitest';
-import { createStore } from '../../src/store.js';
 import { event } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+import { channelArguments, createChannelStore, startFixture, until, untilStatus } from './client-fixture.js';
 
 interface HappyWindow {
   happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } };
@@ -51,7 +50,7 @@ describe('a page', () => {
   });
 
   it('is notified of a burst of events once per animation frame', async () => {
-    const store = createStore(10, () => undefined);
+    const store = createChannelStore(10, () => undefined);
     let notifications = 0;
     store.view.subscribe(() => (notifications += 1));
     for (let index = 0; index <= 300; index += 1) store.apply(event(`e${index}`, `f${index}`));
@@ -61,7 +60,7 @@ describe('a page', () => {
 
   it('is notified by a timer if it gets no animation frames', async () => {
     vi.stubGlobal('requestAnimationFrame', () => 0);
-    const store = createStore(10, () => undefined);
+    const store = createChannelStore(10, () => undefined);
     store.apply(event('e1', 'f1'));
     store.apply(event('e2', 'f1'));
     await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e2');

@@ -2,9 +2,8 @@ import { QueryClient, type QueryKey, QueryObserver } from '@tanstack/query-core'
 import { afterEach, expect, it } from 'vitest';
 import type { Channel, FeatureState, PendingChange, Snapshot } from '../../src/index.js';
 import { connectQueryClient, type QueryKeys } from '../../src/query/index.js';
-import { createStore } from '../../src/store.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
-import { channelArguments, until } from './client-fixture.js';
+import { channelArguments, createChannelStore, until } from './client-fixture.js';
 
 const snapshot: Snapshot = {
   ...channelName,
@@ -23,7 +22,7 @@ afterEach(() => {
 });
 
 function connect(keys: QueryKeys = {}, filled = true) {
-  const store = createStore(200, () => undefined);
+  const store = createChannelStore(200, () => undefined);
   let hasSnapshot = filled;
   if (filled) store.replace(snapshot);
   const channel: Channel = {

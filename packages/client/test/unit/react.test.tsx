@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   FlagcastProvider,
   useActivity,
+  useApprovals,
   useChannel,
   useChannelState,
   useConnectionStatus,
@@ -13,8 +14,8 @@ import {
   useFeatures,
   usePendingChanges,
 } from '../../src/react/index.js';
+import { type Approvals, approvals } from '../../src/approvals/index.js';
 import type { Channel, Client } from '../../src/index.js';
-import { createStore, type Store } from '../../src/store.js';
 import {
   caughtUp,
   channelName,
@@ -26,7 +27,14 @@ import {
   stageName,
   step,
 } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  type ChannelStore,
+  createChannelStore,
+  startFixture,
+  until,
+  untilStatus,
+} from './client-fixture.js';
 
 interface Page {
   IS_REACT_ACT_ENVIRONMENT: boolean;
@@ -54,8 +62,8 @@ function show(element: ReactNode): void {
 }
 
 /** Creates a channel without a connection. The test writes to its store. */
-function filledChannel(): { store: Store; channel: Channel } {
-  const store = createStore(200, () => undefined);
+function filledChannel(): { store: ChannelStore; channel: Channel } {
+  const store = createChannelStore(200, () => undefined);
   store.replace({
     ...channelName,
     cursor: 'c0',
@@ -68,7 +76,7 @@ function filledChannel(): { store: Store; channel: Channel } {
 }
 
 /** Calls `apply`, and waits until the changes are rendered. */
-async function applied(store: Store, apply: () => void): Promise<void> {
+async function applied(store: ChannelStore, apply: () => void): Promise<void> {
   const last = event(`last-${Math.random()}`, 'none', { feature: null });
   await act(async () => {
     apply();
@@ -324,4 +332,41 @@ describe('rendering on a server', () => {
 it('a hook without a provider throws an error that names FlagcastProvider', () => {
   const Alone = (): ReactNode => useFeature('f1')?.name;
   expect(() => renderToString(<Alone />)).toThrow('No FlagcastProvider');
+});
+
+describe('useApprovals', () => {
+  it('renders again only when the selected part of the feed changes', async () => {
+    const { server, connect } = await startFixture();
+    const feed = { feed: 'approvals' } as const;
+    const opened = approvals(connect());
+    const connection = await server.connections.next();
+    connection.hello();
+    await connection.received.next();
+    connection.send(caughtUp('c1', feed));
+    await until(opened, ({ status }) => status.state === 'live');
+    const renderings: string[][] = [];
+    const States = ({ of }: { of: Approvals | null }): ReactNode => useApprovals(of).status.state;
+    const OpenIds = (): ReactNode => {
+      renderings.push(useApprovals(opened, ({ open }) => [...open.keys()]));
+      return null;
+    };
+    root = createRoot(container);
+    await act(async () => {
+      root?.render([<States key="1" of={null} />, <States key="2" of={opened} />, <OpenIds key="3" />]);
+      await Promise.resolve();
+    });
+    expect(container.textContent).toBe('connectinglive');
+    const send = async (
+      id: string,
+      ...[change, action]: ['r1' | 'r2', 'pending' | 'updated']
+    ): Promise<void> => {
+      await act(async () => {
+        connection.send({ ...step(id, change, action, 'f1'), ...feed });
+        await until(opened, ({ lastEvent }) => lastEvent?.id === id);
+      });
+    };
+    await send('e1', 'r2', 'pending');
+    await send('e2', 'r1', 'updated');
+    expect(renderings).toEqual([['r1'], ['r1', 'r2']]);
+  });
 });

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type {
+  ApprovalsSnapshot,
   ChannelName,
   ClientMessage,
   EventMessage,
@@ -12,6 +13,7 @@ import type {
   PendingChange,
   ServerMessage,
   Snapshot,
+  SubscriptionName,
 } from '#protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
 
@@ -212,7 +214,7 @@ export function refused(name: ChannelName, code: string, message = 'No.'): Serve
   return { type: 'error', code, message, project_id: projectId, environment_id: environmentId };
 }
 
-export function caughtUp(cursor: string, name: ChannelName = channelName): ServerMessage {
+export function caughtUp(cursor: string, name: SubscriptionName = channelName): ServerMessage {
   return { type: 'caught_up', ...name, cursor };
 }
 
@@ -235,6 +237,14 @@ export class ScriptedServer {
     embedded_state: true,
     features: [feature('f1')],
     pending_changes: [],
+  };
+  /** The response to snapshot requests of the approvals feed. */
+  approvalsSnapshot: ApprovalsSnapshot = {
+    feed: 'approvals',
+    cursor: 'c0',
+    embedded_state: true,
+    may_decide: ['p1'],
+    pending_changes: [pendingChange('r1', ['f1'])],
   };
   /** Replaces the response to snapshot requests. */
   respondToSnapshot: RequestHandler | null = null;
@@ -282,6 +292,10 @@ export class ScriptedServer {
   /** Responds with the snapshot of the environment that is requested by key or id. */
   respondWithSnapshot(response: ServerResponse, request: IncomingMessage): void {
     const { searchParams: params } = new URL(request.url ?? '', this.url);
+    if (params.has('feed')) {
+      respondJson(response, 200, this.approvalsSnapshot);
+      return;
+    }
     const named = [...this.environments].find(
       ([key, id]) => key === params.get('env') || id === params.get('env_id'),
     );

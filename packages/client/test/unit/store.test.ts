@@ -1,12 +1,11 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { createStore, type Store } from '../../src/store.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
-import { until } from './client-fixture.js';
+import { type ChannelStore, createChannelStore, until } from './client-fixture.js';
 
 const limit = 200;
 
-function filled(errors: unknown[] = []): Store {
-  const store = createStore(limit, (error) => errors.push(error));
+function filled(errors: unknown[] = []): ChannelStore {
+  const store = createChannelStore(limit, (error) => errors.push(error));
   store.replace({
     ...channelName,
     cursor: 'c0',
@@ -18,7 +17,7 @@ function filled(errors: unknown[] = []): Store {
 }
 
 /** Returns the state after everything that was applied has been published. */
-async function settled(store: Store): Promise<ReturnType<Store['view']['getState']>> {
+async function settled(store: ChannelStore): Promise<ReturnType<ChannelStore['view']['getState']>> {
   const last = event(`last-${Math.random()}`, 'none', { feature: null });
   store.apply(last);
   return await until(store.view, (state) => state.lastEvent === last);
@@ -208,7 +207,7 @@ describe('an event', () => {
 
 describe('notifications', () => {
   it('arrive immediately for the first change and together for a burst', async () => {
-    const store = createStore(limit, () => undefined);
+    const store = createChannelStore(limit, () => undefined);
     let notifications = 0;
     store.view.subscribe(() => (notifications += 1));
     store.apply(event('e0', 'f1'));

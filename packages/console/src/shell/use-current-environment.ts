@@ -1,4 +1,3 @@
-import type { ServerMessage, Snapshot } from '@flagcast/client';
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { useLocation, useNavigate } from 'react-router';
@@ -58,7 +57,7 @@ function useEnvironmentChanges(): void {
   const queries = useQueryClient();
   useEffect(
     () =>
-      client.onMessage((message: ServerMessage | Snapshot) => {
+      client.onMessage((message) => {
         if (!('environment' in message)) return;
         if ('source' in message) {
           if (message.entity === 'environment') void queries.invalidateQueries({ queryKey: projectsKey });

@@ -1,35 +1,50 @@
-import { isReconnectCode, type ServerMessage, type Snapshot } from '#protocol';
+import {
+  type ApprovalsSnapshot,
+  type EventMessage,
+  isReconnectCode,
+  type ServerMessage,
+  type Snapshot,
+} from '#protocol';
 import type { Connection } from './connection.js';
 import { backoffMs } from './connection-machine.js';
 import { isEqual } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
-import type { ChannelKey, ChannelParams } from './request.js';
+import type { SubscriptionParams } from './request.js';
 import type { ChannelStatus, ConnectionStatus } from './status.js';
-import type { Store, StoreView } from './store.js';
+import { createStore, type Model, type StoreView } from './store.js';
 
-/**
- * One environment of one project, kept up to date. `env` is the key that the channel was opened with. The channel
- * follows its environment when the environment's key changes: `getState().environment` is the current key.
- */
-export interface Channel extends ChannelKey, StoreView {
+/** The snapshot of a channel or of the approvals feed. */
+export type AnySnapshot = Snapshot | ApprovalsSnapshot;
+
+/** A channel or the approvals feed, kept up to date. */
+export interface Subscription<State, Content> extends StoreView<State> {
   /** Returns the current state in the form of the server's snapshot; null before the first snapshot. */
-  readonly toSnapshot: () => Snapshot | null;
-  /** Releases one `client.channel(...)` call. The channel is closed when every call has been released. */
+  readonly toSnapshot: () => Content | null;
+  /** Releases one call that opened it. It is closed when every call has been released. */
   readonly close: () => void;
 }
 
-/** The client's interface to a channel. */
-export interface ChannelController {
-  readonly channel: Channel;
-  /** Adds a reference to the channel and starts the connection. */
+/** What a client opens: a channel or the approvals feed. */
+export interface SubscriptionDefinition<State, Content> {
+  /** The parameters of the first request. */
+  readonly params: SubscriptionParams;
+  /** Further keys of the subscription. */
+  readonly key?: object;
+  readonly createModel: () => Model<State, Content>;
+}
+
+/** The client's interface to a subscription. */
+export interface SubscriptionController {
+  readonly subscription: Subscription<unknown, unknown>;
+  /** Adds a reference to the subscription and starts the connection. */
   retain(): void;
-  /** Whether the channel was opened with this key, and its environment still has it. */
-  matches(key: ChannelKey): boolean;
+  /** Whether the subscription was opened with these parameters, and its environment still has this key. */
+  matches(params: SubscriptionParams): boolean;
   /**
-   * Returns the channel's state and whether it is caught up, if the channel is subscribed to the environment of
-   * `snapshot`; otherwise an empty array.
+   * Returns the state and whether it is caught up, if this is subscribed to the environment of `snapshot`; otherwise an
+   * empty array.
    */
-  subscriptions(snapshot: Snapshot | undefined): (readonly [Snapshot, boolean])[];
+  subscribed(snapshot: AnySnapshot | undefined): (readonly [AnySnapshot, boolean])[];
   /**
    * Does what the connection allows now: updates the status, loads a snapshot, subscribes. `error` means that the
    * environment that the connection was subscribed to no longer exists: a channel that is caught up closes.
@@ -39,30 +54,56 @@ export interface ChannelController {
   receive(message: ServerMessage): void;
 }
 
-export interface ChannelDependencies {
-  readonly store: Store;
+export interface SubscriptionDependencies {
   readonly connection: Connection;
-  /** The controllers of all channels of the client. */
-  readonly controllers: Iterable<ChannelController>;
+  /** The controllers of all subscriptions of the client. */
+  readonly controllers: Iterable<SubscriptionController>;
   readonly onError: (error: unknown) => void;
   /** Called with each snapshot after the store has been filled with it. */
-  readonly onSnapshot: (snapshot: Snapshot) => void;
+  readonly onSnapshot: (snapshot: AnySnapshot) => void;
   readonly onClosed: () => void;
+}
+
+/** The keys that say what a message or a snapshot is about. */
+interface Subject {
+  readonly type?: string;
+  readonly feed?: string;
+  readonly project_id?: string;
+  readonly environment?: string | null;
+  readonly environment_id?: string;
+}
+
+/** Returns what a message or a snapshot is about. The events of the feed are about several channels. */
+function subjectOf({ feed, project_id, environment_id }: Subject = {}): unknown {
+  return feed ?? [project_id, environment_id];
+}
+
+/** Whether the event contains the state after it, as far as the server can read it. */
+export function isComplete(event: EventMessage): boolean | undefined {
+  return event.feed
+    ? 'pending_change' in event || event.pending_change_unreadable
+    : 'feature' in event || event.feature_unreadable;
+}
+
+/** Whether the message is about one channel or feed: not about the connection. */
+export function hasSubject(message: object): boolean {
+  return 'environment_id' in message || 'feed' in message;
 }
 
 const requestTimeoutMs = 30_000;
 const refetchSpreadMs = 500;
 
-export function createChannel(
-  key: ChannelKey,
-  { store, connection, controllers, onError, onSnapshot, onClosed }: ChannelDependencies,
-): ChannelController {
-  let params: ChannelParams = { project_id: key.projectId, env: key.env };
+export function createSubscription<State, Content extends AnySnapshot>(
+  definition: SubscriptionDefinition<State, Content>,
+  { connection, controllers, onError, onSnapshot, onClosed }: SubscriptionDependencies,
+): SubscriptionController {
+  const store = createStore(definition.createModel(), onError);
+  let { params } = definition;
   let isClosed = false;
   let references = 0;
   let cursor: string | undefined;
   /** The snapshot that the store was last filled with. Its `environment` is the current key. */
-  let snapshot: Snapshot | undefined;
+  let snapshot: (Content & Subject) | undefined;
   /** The store may not match the position from which the stream resumes. */
   let needsSnapshot = true;
   let isLoading = false;
@@ -95,9 +136,6 @@ export function createChannel(
     if (!references) close(null);
   };
 
-  const isAbout = (message?: { project_id?: string; environment_id?: string }): boolean =>
-    message?.project_id === snapshot?.project_id && message?.environment_id === snapshot?.environment_id;
-
   const scheduleReload = (): void => {
     needsSnapshot = true;
     // All clients of a channel get the same message at the same time. Spread their requests.
@@ -110,13 +148,14 @@ export function createChannel(
     try {
       const signal = AbortSignal.timeout(requestTimeoutMs);
       const response = await connection.request('snapshot', params, { signal });
-      const loaded = (await response.json()) as Snapshot;
+      const loaded = (await response.json()) as Content & Subject;
       if (isClosed) return;
       store.replace(loaded);
       cursor ??= loaded.cursor;
       snapshot = loaded;
       // The key can be given to another environment, so use the id from now on.
-      params = { project_id: loaded.project_id, env_id: loaded.environment_id };
+      if (loaded.environment_id)
+        params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;
       failures = 0;
       // Takes over the state of another channel of this environment, if there is one, before `onSnapshot`.
       update();
@@ -137,7 +176,7 @@ export function createChannel(
     update();
   };
 
-  const update: ChannelController['update'] = (error) => {
+  const update: SubscriptionController['update'] = (error) => {
     const capability = connection.capability();
     const connectionStatus = connection.view.getStatus();
     if (error && isCaughtUp) close(error);
@@ -148,10 +187,12 @@ export function createChannel(
       if (needsSnapshot && !isLoading && capability !== 'none') void loadSnapshot();
       if (cursor && capability === 'subscribe' && !isSubscribed) {
         // Two channels can have the same environment, e.g. after a key change. The server allows one subscription.
-        const [shared] = [...controllers].flatMap((controller) => controller.subscriptions(snapshot));
+        const [shared] = [...controllers].flatMap((controller) =>
+          controller.subscribed(snapshot),
+        ) as (readonly [Content, boolean])[];
         if (shared) {
           // Both channels receive the events from now on, so both must have the same state.
-          if (!isEqual(shared[0], channel.toSnapshot())) store.replace(shared[0]);
+          if (!isEqual(shared[0], subscription.toSnapshot())) store.replace(shared[0]);
           [snapshot, isCaughtUp] = shared;
           ({ cursor } = snapshot);
         } else connection.send({ type: 'subscribe', ...params, cursor });
@@ -167,8 +208,8 @@ export function createChannel(
     return connectionStatus as ChannelStatus;
   };
 
-  const channel: Channel = {
-    ...key,
+  const subscription: Subscription<State, Content> = {
+    ...definition.key,
     ...store.view,
     toSnapshot: () => (snapshot && cursor ? { ...snapshot, ...store.contents(), cursor } : null),
     close() {
@@ -182,27 +223,28 @@ export function createChannel(
   };
 
   return {
-    channel,
+    subscription,
     retain() {
       references += 1;
       connection.dispatch('start');
       update();
     },
-    matches: ({ projectId, env }) =>
-      projectId === key.projectId && env === key.env && env === (snapshot?.environment ?? env),
-    subscriptions: (other) =>
-      isSubscribed && isAbout(other) ? [[channel.toSnapshot() as Snapshot, isCaughtUp]] : [],
+    matches: (other: Subject & { env?: string }) =>
+      isEqual(other, definition.params) && other.env === (snapshot?.environment ?? other.env),
+    subscribed: (other) =>
+      isSubscribed && isEqual(subjectOf(other), subjectOf(snapshot))
+        ? [[subscription.toSnapshot() as Content, isCaughtUp]]
+        : [],
     update,
     receive(message) {
       // Another channel of this environment may be subscribed while this one is not.
-      if ('environment_id' in message && !(isSubscribed && isAbout(message))) return;
+      if (hasSubject(message) && !(isSubscribed && isEqual(subjectOf(message), subjectOf(snapshot)))) return;
       if ('source' in message) {
         store.apply(message);
         cursor = message.cursor ?? cursor;
-        // The server no longer has the feature tables. If only this feature is unreadable, a snapshot would not
+        // The server no longer has the tables. If only this feature or request is unreadable, a snapshot would not
         // contain it either.
-        if (!('feature' in message || message.feature_unreadable) && snapshot?.embedded_state)
-          scheduleReload();
+        if (!isComplete(message) && snapshot?.embedded_state) scheduleReload();
         return;
       }
       if (message.type === 'heartbeat') {
