@@ -283,7 +283,7 @@ describe('security claims', () => {
   it.each(['SECURITY.md', 'docs/asvs.md', 'docs/authorization.md'])(
     '%s names only existing files',
     async (file) => {
-      const named = [...(await readDocument(file)).matchAll(/`([\w/.-]+\.(?:ts|js|sql))`/g)].map(
+      const named = [...(await readDocument(file)).matchAll(/`([\w/.-]+\.(?:tsx?|js|sql))`/g)].map(
         ([, name = '']) => name,
       );
       expect(named.length).toBeGreaterThan(0);
@@ -295,13 +295,13 @@ describe('security claims', () => {
     const tables = (await readDocument('SECURITY.md')).split('\n\n').map((table) => table.split('\n'));
     const rows = tables.filter(([head = '']) => /\| test +\|$/.test(head)).flatMap((table) => table.slice(2));
     expect(rows.length).toBeGreaterThan(0);
-    expect(rows.filter((row) => !/`[\w/.-]+\.test\.ts`[^|]*\|$/.test(row.trim()))).toStrictEqual([]);
+    expect(rows.filter((row) => !/`[\w/.-]+\.test\.tsx?`[^|]*\|$/.test(row.trim()))).toStrictEqual([]);
   });
 
   it('every requirement that docs/asvs.md calls met names a test or a document', async () => {
     const rows = (await readDocument('docs/asvs.md')).split('\n').filter((line) => /\| +met/.test(line));
     expect(rows.length).toBeGreaterThan(0);
-    expect(rows.filter((row) => !/`[\w/.-]+\.test\.ts`|\]\(/.test(row))).toStrictEqual([]);
+    expect(rows.filter((row) => !/`[\w/.-]+\.test\.tsx?`|\]\(/.test(row))).toStrictEqual([]);
   });
 });
 
