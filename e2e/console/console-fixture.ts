@@ -72,6 +72,23 @@ export class ConsoleFixture {
     return await signToken({ secret: testSecret, userId, username: person, ttlMs });
   }
 
+  /** Decides on a request as the person sees it now. */
+  async decide(person: Person, id: string, step: string, body: object = {}): Promise<void> {
+    const path = `/api/pending-changes/${id}`;
+    const { version, entities } = (await this.request(person, 'GET', path)) as {
+      version: string;
+      entities: { feature_id: string; feature_version: string }[];
+    };
+    const versions = entities.map((entity) => [entity.feature_id, entity.feature_version]);
+    const seen = { version, feature_versions: Object.fromEntries(versions) as object };
+    await this.request(
+      person,
+      'POST',
+      `${path}/${step}`,
+      step === 'cancel' ? undefined : { ...seen, ...body },
+    );
+  }
+
   /** Sends an API request as the user. */
   async request(
     person: Person,

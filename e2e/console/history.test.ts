@@ -16,7 +16,7 @@ async function request(person: Person, flag: Flag, reason: string, enabled = tru
 }
 
 async function decide(person: Person, id: string, step: string, body?: object): Promise<void> {
-  await context.fixture.request(person, 'POST', `/api/pending-changes/${id}/${step}`, body);
+  await context.fixture.decide(person, id, step, body);
 }
 
 /** Returns action and user of each history entry of the flag on the page, newest first. */

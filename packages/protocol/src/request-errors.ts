@@ -46,6 +46,10 @@ export const requestErrors = {
   already_decided: { status: 409, meaning: 'The pending change was decided meanwhile.' },
   change_pending: { status: 409, meaning: 'The feature has an open pending change.' },
   conflict: { status: 409, meaning: 'What the pending change refers to has changed.' },
+  stale_request: {
+    status: 409,
+    meaning: 'The pending change or one of its features has changed since the user read it.',
+  },
   stale_version: {
     status: 409,
     meaning: 'The feature was changed meanwhile; the body has its current state.',

@@ -6,7 +6,7 @@ import { sign } from './access-tokens.js';
 import { type Cell, cellsOf } from './authorization-table.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient, Refused } from './plain-client.js';
-import { type RestFixture, createRestFixture, send, setPassword } from './rest-fixture.js';
+import { type RestFixture, createRestFixture, send, setPassword, seenBy } from './rest-fixture.js';
 import { addMember, createUser, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -145,8 +145,10 @@ async function unchecked(caller: Caller, path: string): Promise<string> {
 
 const decide =
   (step: string, body?: object): Door['knock'] =>
-  async (caller, { changeId }) =>
-    await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+  async (caller, { changeId }) => {
+    const seen = step === 'cancel' ? body : { ...(await seenBy(rest, 'root', changeId)), ...body };
+    return await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, seen);
+  };
 
 /** By the name that the table gives them: the method and the path as in the OpenAPI document, and a case. */
 const routes: Readonly<Record<string, Door>> = {
@@ -199,6 +201,14 @@ const routes: Readonly<Record<string, Door>> = {
   },
   'GET /api/audit': {
     knock: async (caller) => await ask(caller, 'GET', `/api/audit?project_id=${projectId}&env=dev`),
+  },
+  'GET /api/pending-changes/{id}': {
+    needs: 'request',
+    knock: async (caller, { changeId }) => await ask(caller, 'GET', `/api/pending-changes/${changeId}`),
+  },
+  'GET /api/snapshot: approvals feed': {
+    needs: 'request',
+    knock: async (caller, { changeId }) => await listed(caller, '/api/snapshot?feed=approvals', changeId),
   },
   'GET /api/pending-changes': {
     needs: 'request',

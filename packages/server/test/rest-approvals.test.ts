@@ -55,11 +55,15 @@ describe('a decision', () => {
     expect(body).toMatchObject({ feature: { enabled: true }, pending_changes: [] });
   });
 
-  it('to approve needs no body, also with a content type', async () => {
+  it.each(['approve', 'reject'])('to %s needs the versions that the user has seen', async (step) => {
     const { changeId } = await requestChange(rest, 'bob');
-    const headers = { 'Content-Type': 'application/json' };
-    const path = `/api/pending-changes/${changeId}/approve`;
-    expect(await rest.ask('alice', 'POST', path, undefined, headers)).toMatchObject({ status: 200 });
+    const path = `/api/pending-changes/${changeId}/${step}`;
+    for (const body of [undefined, {}, { version: '1' }]) {
+      expect(await rest.ask('alice', 'POST', path, body && { ...body, reason: 'No' })).toMatchObject({
+        status: 400,
+      });
+    }
+    expect(await statusOf(changeId)).toMatchObject({ status: 'pending' });
   });
 
   it('to reject keeps the reason; to reject or to cancel changes no flag', async () => {

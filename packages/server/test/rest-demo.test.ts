@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
-import { type Answer, send } from './rest-fixture.js';
+import { type Answer, send, seenOf } from './rest-fixture.js';
 import { startTestServer, type TestServer, testSecret } from './server.js';
 
 let database: TestDatabase;
@@ -17,14 +17,14 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function ask(username: string, method: string, path: string): Promise<Answer> {
+async function ask(username: string, method: string, path: string, sent?: object): Promise<Answer> {
   const { rows } = await database.pool.query<{ id: string }>(
     'SELECT id::text AS id FROM users WHERE username = $1',
     [username],
   );
   const userId = rows[0]?.id ?? '';
   const token = await signToken({ secret: testSecret, userId, username, ttlMs: 60_000 });
-  return await send(server.httpUrl, method, path, undefined, { Authorization: `Bearer ${token}` });
+  return await send(server.httpUrl, method, path, sent, { Authorization: `Bearer ${token}` });
 }
 
 it('the demo guards the prod environments and no others', async () => {
@@ -63,7 +63,9 @@ it('each open request of the demo can be approved by another user, and is in the
       expect(name).not.toBe(null);
       expect(diff.length).toBeGreaterThan(0);
     }
-    expect(await ask('root', 'POST', `/api/pending-changes/${change.id}/approve`)).toMatchObject({
+    expect(
+      await ask('root', 'POST', `/api/pending-changes/${change.id}/approve`, seenOf({ ...change })),
+    ).toMatchObject({
       status: 200,
       body: { status: 'approved', by: 'root' },
     });

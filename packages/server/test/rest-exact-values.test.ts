@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type RestFixture, createRestFixture } from './rest-fixture.js';
+import { type Answer, type RestFixture, createRestFixture, decide } from './rest-fixture.js';
 
 let rest: RestFixture;
 let place: { projectId: string; environmentId: string };
@@ -58,8 +58,7 @@ async function requestConditions(
   return id;
 }
 
-const approve = async (id: string): Promise<Answer> =>
-  await rest.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
+const approve = async (id: string): Promise<Answer> => await decide(rest, 'alice', id, 'approve');
 
 async function addAudit(featureId: string, old: string | null, now: string | null): Promise<void> {
   await rest.pool.query(

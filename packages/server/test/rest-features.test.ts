@@ -107,7 +107,7 @@ describe('permissions of features', () => {
       ['PATCH', `/api/features/${id}`, {}],
       ['DELETE', `/api/features/${id}`],
       ['GET', '/api/pending-changes'],
-      ['POST', `/api/pending-changes/${id}/approve`],
+      ['POST', `/api/pending-changes/${id}/approve`, {}],
       ['GET', `/api/audit?project_id=${projectId}&env=dev`],
     ] as const) {
       const stranger = await rest.ask(null, method, path, body);
@@ -186,8 +186,8 @@ describe('a server without writes', () => {
       ['POST', '/api/features', { project_id: projectId, key: 'k', name: 'n' }],
       ['PATCH', `/api/features/${id}`, { env: 'dev', version: '1', enabled: true }],
       ['DELETE', `/api/features/${id}`, { env: 'dev', version: '1' }],
-      ['POST', `/api/pending-changes/${id}/approve`],
-      ['POST', `/api/pending-changes/${id}/reject`, { reason: 'no' }],
+      ['POST', `/api/pending-changes/${id}/approve`, { version: '1', feature_versions: {} }],
+      ['POST', `/api/pending-changes/${id}/reject`, { version: '1', feature_versions: {}, reason: 'no' }],
       ['POST', `/api/pending-changes/${id}/cancel`],
     ] as const) {
       expect(await send(closed.httpUrl, method, path, body, headers)).toMatchObject({

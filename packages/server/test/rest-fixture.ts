@@ -225,7 +225,35 @@ export async function requestChange(
   return { featureId: id, changeId: answer.body.pending_change?.id ?? '', answer };
 }
 
-/** Approves, rejects or cancels a request; a rejection has a reason unless another body is given. */
+/** What the user sees of the request now, as the body of a decision. */
+export async function seenBy(
+  rest: Pick<RestFixture, 'ask'>,
+  who: UserName,
+  changeId: string,
+): Promise<object> {
+  const { body } = await rest.ask(who, 'GET', `/api/pending-changes/${changeId}`);
+  return seenOf(body);
+}
+
+/** The body of a decision by a user who has seen this request. */
+export function seenOf(body: Readonly<Record<string, unknown>>): object {
+  const entities = (body['entities'] ?? []) as {
+    feature_id: string | null;
+    feature_version: string | null;
+  }[];
+  return {
+    version: body['version'] ?? 'not seen',
+    feature_versions: Object.fromEntries(
+      entities.flatMap(({ feature_id: id, feature_version: version }) =>
+        id === null || version === null ? [] : [[id, version]],
+      ),
+    ),
+  };
+}
+
+/**
+ * Approves, rejects or cancels a request as the user sees it now; a rejection has a reason unless another body is given.
+ */
 export async function decide(
   rest: RestFixture,
   who: UserName,
@@ -233,5 +261,6 @@ export async function decide(
   step: string,
   body: object | undefined = step === 'reject' ? { reason: 'Not before Monday' } : undefined,
 ): Promise<Answer> {
-  return await rest.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+  const seen = step === 'cancel' ? undefined : { ...(await seenBy(rest, who, changeId)), ...body };
+  return await rest.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, seen);
 }

@@ -6,6 +6,7 @@ import {
   historyOf,
   createRestFixture,
   type UserName,
+  decide,
 } from './rest-fixture.js';
 
 let rest: RestFixture;
@@ -45,8 +46,7 @@ async function ask(entities: readonly Requested[], change: unknown = { entities 
   return id;
 }
 
-const approve = async (id: string): Promise<Answer> =>
-  await rest.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
+const approve = async (id: string): Promise<Answer> => await decide(rest, 'alice', id, 'approve');
 
 async function ruleOf(featureId: string): Promise<Record<string, unknown> | null> {
   const { rows } = await rest.pool.query<Record<string, unknown>>(
@@ -90,7 +90,7 @@ describe('a requested rule', () => {
       status: 409,
       body: { code: 'conflict', conflicts: [{ field: 'priority', old: 3, current: 5 }] },
     });
-    await rest.ask('alice', 'POST', `/api/pending-changes/${again}/reject`, { reason: 'No' });
+    await decide(rest, 'alice', again, 'reject');
 
     expect(await approve(await ask([{ ...rule, action: 'delete' }]))).toMatchObject({ status: 200 });
     expect(await ruleOf(featureId)).toBe(null);

@@ -10,6 +10,7 @@ import {
   createRestFixture,
   type UserName,
   send,
+  seenBy,
 } from './rest-fixture.js';
 import { startTestServer } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
@@ -199,8 +200,10 @@ describe('a server whose role has the rights of docs/OPERATIONS.md', () => {
     ] as const) {
       const answer = await ask('alice', method, path, { ...(await basis()), ...asked });
       expect(answer).toMatchObject({ status: 202 });
-      const approval = `/api/pending-changes/${answer.body.pending_change?.id ?? ''}/approve`;
-      expect(await ask('erin', 'POST', approval, { password: 'correct horse' })).toMatchObject({
+      const changeId = answer.body.pending_change?.id ?? '';
+      const seen = await seenBy({ ask }, 'erin', changeId);
+      const approval = `/api/pending-changes/${changeId}/approve`;
+      expect(await ask('erin', 'POST', approval, { ...seen, password: 'correct horse' })).toMatchObject({
         status: 200,
       });
     }

@@ -1,8 +1,10 @@
 import type { FeatureState } from '@flagcast/client';
-import type { AuditPage, OpenChange, Project } from '../../../server/src/api/schemas.js';
+import type { OpenChange } from '../../../server/src/api/request-schemas.js';
+import type { AuditPage, Project } from '../../../server/src/api/schemas.js';
 
 /** Bodies of the REST API, as the server's OpenAPI document describes them. */
-export type { AuditPage, Me, Mode, OpenChange, Project, SignedIn } from '../../../server/src/api/schemas.js';
+export type { OpenChange } from '../../../server/src/api/request-schemas.js';
+export type { AuditPage, Me, Mode, Project, SignedIn } from '../../../server/src/api/schemas.js';
 
 export type Environment = Project['environments'][number];
 

@@ -17,7 +17,7 @@ interface DecisionButtonsProps {
 export function DecisionButtons({ change, decision }: DecisionButtonsProps) {
   const { t } = useI18n();
   const { me } = useScope();
-  const { busy, decide } = useDecide(change.id);
+  const { busy, decide } = useDecide(change);
   const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
   if (!me.writes) return null;
   const needsPassword = me.decisions === 'password';

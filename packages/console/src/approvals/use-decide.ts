@@ -1,6 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { ApiError } from '../api/api.js';
+import type { OpenChange } from '../api/types.js';
 import { useFieldName } from '../feature/diff-list.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useApi } from '../sign-in/app-services.js';
@@ -24,8 +25,16 @@ export function decisionText({ approvals }: Messages, status: string, by: string
   return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
 }
 
-/** Decides on a request. */
-export function useDecide(changeId: string): Decide {
+/** What the user has seen: the server refuses a decision on anything else. */
+function seenOf({ version, entities }: OpenChange): object {
+  const versions = entities.flatMap(({ feature_id: id, feature_version: seen }) =>
+    id === null || seen === null ? [] : [[id, seen] as const],
+  );
+  return { version, feature_versions: Object.fromEntries(versions) };
+}
+
+/** Decides on a request as it is shown. */
+export function useDecide(change: OpenChange): Decide {
   const { t } = useI18n();
   const api = useApi();
   const queries = useQueryClient();
@@ -45,7 +54,8 @@ export function useDecide(changeId: string): Decide {
   const decide: Decide['decide'] = async (step, body = {}) => {
     setBusy(step);
     try {
-      await api.send('POST', `/api/pending-changes/${changeId}/${step}`, body);
+      const sent = step === 'cancel' ? body : { ...seenOf(change), ...body };
+      await api.send('POST', `/api/pending-changes/${change.id}/${step}`, sent);
       notify('success', t.approvals.done[step]);
       return true;
     } catch (error) {

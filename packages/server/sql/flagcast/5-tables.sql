@@ -44,6 +44,19 @@ CREATE TABLE IF NOT EXISTS flagcast.event_log (
 );
 CREATE INDEX IF NOT EXISTS event_log_environment_id_xid_idx ON flagcast.event_log (environment_id, xid);
 CREATE INDEX IF NOT EXISTS event_log_pending_xid_seq_idx ON flagcast.event_log (xid, seq) WHERE source = 'pending';
+CREATE INDEX IF NOT EXISTS event_log_pending_change_id_idx ON flagcast.event_log (pending_change_id)
+  WHERE source = 'pending';
+
+-- The steps of requests whose rows retention has deleted from the event log: the host's tables record neither
+-- cancellations nor earlier decisions of a request that was reopened. One row for each step, without its entities.
+CREATE TABLE IF NOT EXISTS flagcast.request_steps (
+  pending_change_id text NOT NULL,
+  xid bigint NOT NULL,
+  action text NOT NULL,
+  created_at timestamptz,
+  actor text,
+  PRIMARY KEY (pending_change_id, xid, action)
+);
 
 -- One row. Transaction ids are valid in one cluster only: system_identifier names the cluster that wrote the log.
 -- deleted_xid is the highest transaction id of the rows that retention has deleted. host_triggers is false after

@@ -186,7 +186,8 @@ $$;
 -- An UPDATE or DELETE of a pending_changes row is an event for each entity of the request: its new status
 -- (approved, rejected, cancelled, or pending if it was reopened), `updated` if the content of an open request changed,
 -- `cancelled` if an open request was deleted. The time is the database's: hosts take the time of a decision from the
--- clock of another machine, and do not record the time of a cancellation.
+-- clock of another machine, and do not record the time of a cancellation. Nor do they record who cancelled a request:
+-- Flagcast's API sets flagcast.actor in its transaction.
 CREATE FUNCTION flagcast.log_decision() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -242,7 +243,8 @@ BEGIN
     current_xid::bigint, 'pending', request ->> 'id', request ->> 'project_id', request ->> 'environment_id',
     item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
     flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id',
-    CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by' END
+    CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by'
+      ELSE nullif(current_setting('flagcast.actor', true), '') END
   FROM jsonb_array_elements(entities) AS item;
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
@@ -442,8 +444,8 @@ BEGIN
 END
 $$;
 
--- Deletes at most `batch_rows` rows, the oldest first, that are older than `keep`. Returns their number, or null while
--- another server deletes rows.
+-- Deletes at most `batch_rows` rows, the oldest first, that are older than `keep`, and keeps the steps of requests.
+-- Returns their number, or null while another server deletes rows.
 CREATE OR REPLACE FUNCTION flagcast.prune_event_log(keep interval, batch_rows int DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -456,10 +458,19 @@ BEGIN
   END IF;
   WITH oldest AS MATERIALIZED (
     SELECT l.xid, l.seq, l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT batch_rows
+  ), gone AS (
+    DELETE FROM flagcast.event_log l USING oldest o
+    WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep
+    RETURNING l.*
+  ), kept AS (
+    INSERT INTO flagcast.request_steps (pending_change_id, xid, action, created_at, actor)
+    SELECT g.pending_change_id, g.xid, g.action, min(g.created_at), min(g.actor)
+    FROM gone g
+    WHERE g.source = 'pending' AND g.pending_change_id IS NOT NULL AND g.action IS NOT NULL
+    GROUP BY g.pending_change_id, g.xid, g.action
+    ON CONFLICT DO NOTHING
   )
-  DELETE FROM flagcast.event_log l USING oldest o
-  WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep;
-  GET DIAGNOSTICS deleted = ROW_COUNT;
+  SELECT count(*) INTO deleted FROM gone;
   UPDATE flagcast.log_state SET pruned_at = now();
   RETURN deleted;
 END
@@ -516,7 +527,10 @@ CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON fla
   FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
 CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.schema_version
   FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.request_steps
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
 ALTER TABLE flagcast.event_log ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+ALTER TABLE flagcast.request_steps ENABLE REPLICA TRIGGER flagcast_skip_replicated;
 ALTER TABLE flagcast.log_state ENABLE REPLICA TRIGGER flagcast_skip_replicated;
 ALTER TABLE flagcast.granted_roles ENABLE REPLICA TRIGGER flagcast_skip_replicated;
 ALTER TABLE flagcast.schema_version ENABLE REPLICA TRIGGER flagcast_skip_replicated;

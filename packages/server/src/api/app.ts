@@ -7,6 +7,7 @@ import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
 import type { Principal } from '../auth/request-authorizer.js';
 import { subscriptionFromQuery } from '../auth/request-target.js';
+import { decidableProjects } from '../host/deciders.js';
 import { readGuards } from '../host/environments.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
@@ -15,7 +16,6 @@ import type { EventStreams } from '../transport/event-stream.js';
 import { createConsoleApp } from './console-files.js';
 import { acceptsGzip, sendError, sendProblem } from './responses.js';
 import { createRestApi, type RestOptions } from './rest.js';
-import { decidableProjects } from './writes/decisions.js';
 import { documentHead, systemRoutes } from './system-routes.js';
 
 export interface AppOptions extends RestOptions {

@@ -6,35 +6,26 @@ import * as schemas from './schemas.js';
 
 const maxPage = 200;
 
-const utcTime = z.iso
-  .datetime({ error: 'must be a time in UTC, such as 2026-01-31T12:00:00Z' })
-  .refine((value) => !value.startsWith('0000'), 'must be in the year 1 or later');
-
 const auditQuery = z.object({
   before: z
     .string({ error: 'must be given once' })
     .refine((value) => parsePageKey(value) !== null, 'must be the value of "next" from the previous page')
     .optional(),
-  limit: z
-    .string({ error: 'must be given once' })
-    .refine(
-      (value) => /^\d{1,4}$/.test(value) && Number(value) >= 1 && Number(value) <= maxPage,
-      `must be a whole number from 1 to ${maxPage}`,
-    )
-    .transform(Number)
-    .default(50)
-    .openapi({
-      type: 'integer',
-      minimum: 1,
-      maximum: maxPage,
-      description: 'How many entries at the most; those of one step of a request count as one',
-    }),
+  limit: schemas.pageLimit({
+    most: maxPage,
+    usual: 50,
+    description: 'How many entries at the most; those of one step of a request count as one',
+  }),
   entity: schemas.textField(1, 50).optional(),
   action: schemas.textField(1, 50).optional(),
   username: schemas.usernameField.optional(),
   feature_id: schemas.uuidField.optional(),
-  since: utcTime.optional().openapi({ format: 'date-time', description: 'Only what happened then or later' }),
-  until: utcTime.optional().openapi({ format: 'date-time', description: 'Only what happened before' }),
+  since: schemas.utcTime
+    .optional()
+    .openapi({ format: 'date-time', description: 'Only what happened then or later' }),
+  until: schemas.utcTime
+    .optional()
+    .openapi({ format: 'date-time', description: 'Only what happened before' }),
 });
 
 /** The history of an environment. */

@@ -1,9 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
-import { readOpenChanges } from './pending-change-reads.js';
+import { readPendingChanges } from './pending-change-reads.js';
 import { sendJson, unknownEnvironment, unknownFeature } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
+import { openChangeSchema } from './request-schemas.js';
 import * as schemas from './schemas.js';
 import { createFeature, deleteFeature, updateFeature, type WriteOutcome } from './writes/feature-writes.js';
 import { projectOf } from './writes/feature.js';
@@ -19,7 +20,7 @@ const featureDetails = z
     rules: anyRows,
     schedules: anyRows,
     pending_changes: z
-      .array(schemas.openChangeSchema)
+      .array(openChangeSchema)
       .describe('Those about this feature, in every environment, newest first'),
   })
   .openapi('FeatureDetails');
@@ -33,7 +34,7 @@ const createdFeature = z
 
 const requestedResponse = schemas.jsonResponse(
   'The environment or the feature is guarded: nothing was changed, the change waits for approval',
-  z.object({ pending_change: schemas.openChangeSchema.nullable() }).openapi('Requested'),
+  z.object({ pending_change: openChangeSchema.nullable() }).openapi('Requested'),
 );
 
 const writeConflict = schemas.jsonResponse(
@@ -96,12 +97,12 @@ function addFeatureReads(
       const projectId = await projectOf(pool, featureId);
       const rights = await authorization.rightsOf(request.get('principal').user.id, projectId);
       rights.require(projectId, 'project.view');
-      const [details, pendingChanges] = await Promise.all([
+      const [details, { changes }] = await Promise.all([
         readFeatureDetails(pool, featureId, request.req.valid('query').env),
-        readOpenChanges(pool, rights, { projectIds: [projectId], featureId }),
+        readPendingChanges(pool, rights, { projectIds: [projectId], featureId }),
       ]);
       if (!rights.mayView(projectId, details.environment.id)) throw unknownEnvironment();
-      return sendJson(request, { project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
+      return sendJson(request, { project_id: projectId, ...details, pending_changes: changes }, 200);
     },
   );
 }
@@ -137,8 +138,8 @@ function addFeatureChanges(app: RestApp, { authorization, reads, write, writeSes
   ): Promise<{ pending_change: object | null }> => {
     const rights = await authorization.rightsOf(request.get('principal').user.id, projectId);
     const wanted = { projectIds: [projectId], pendingChangeId };
-    const [change] = await readOpenChanges(reads(request), rights, wanted);
-    return { pending_change: change ?? null };
+    const { changes } = await readPendingChanges(reads(request), rights, wanted);
+    return { pending_change: changes[0] ?? null };
   };
 
   app.openapi(

@@ -1,82 +1,201 @@
+import { decidableProjects } from '../host/deciders.js';
+import { auditFeatureState } from '../host/feature-state.js';
 import { requestEntities } from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
-import { requestedDiff, requestedEntity, shownJson, isoUtc } from '../host/sql-expressions.js';
+import { isoUtc, requestedDiffWithCurrent, requestedEntity, shownJson } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
+import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
-import { isUuid, type OpenChange } from './schemas.js';
-import { decidableProjects } from './writes/decisions.js';
+import type { OpenChange, RequestStep } from './request-schemas.js';
+import { isUuid } from './schemas.js';
 
 type OpenChangeJson = Omit<OpenChange, 'entities'> & { readonly entities: JsonText };
 
-/** How many open requests a response has at most. */
-export const maxOpenChanges = 1_000;
+/** How many requests a page has at most. */
+export const maxPendingChanges = 1_000;
+
+/** The states that a list of requests can be limited to. */
+export const requestStates = ['open', 'decided', 'approved', 'rejected', 'cancelled', 'all'] as const;
+
+/** The place of a request in the list. */
+export interface PageKey {
+  /** RFC 3339, microseconds in UTC. */
+  readonly createdAt: string;
+  readonly id: string;
+}
+
+/** Parses the `next` of a page; null for any other text, which must not reach the database. */
+export function parsePageKey(text: string): PageKey | null {
+  const [createdAt = '', id = ''] = text.split('_', 2);
+  const isTime = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(createdAt);
+  // A Date takes February 30th for a day in March.
+  const date = new Date(createdAt);
+  const isReal =
+    isTime && !Number.isNaN(date.getTime()) && date.toISOString().slice(0, 19) === createdAt.slice(0, 19);
+  return isReal && isUuid(id) ? { createdAt, id } : null;
+}
+
+/** Which requests are wanted. What is absent does not limit them. */
+export interface WantedChanges {
+  readonly projectIds: readonly string[];
+  /** Default `open`. */
+  readonly state?: (typeof requestStates)[number];
+  readonly environmentId?: string | undefined;
+  readonly featureId?: string | undefined;
+  readonly pendingChangeId?: string;
+  /** The name of the user who requested it or decided on it. */
+  readonly username?: string | undefined;
+  /** When they were requested: from `since`, before `until`. RFC 3339. */
+  readonly since?: string | undefined;
+  readonly until?: string | undefined;
+  /** Those after the one with this key, in the order of the list. */
+  readonly before?: PageKey | null;
+  /** Default and maximum 1,000. */
+  readonly limit?: number;
+}
+
+const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END`;
 
 /**
- * The open requests of these projects that the user may see, or only those about one feature or with one id, newest
- * first.
+ * $1 the projects, $2 the user's id, $3 the user's name, $4 the id of the request, $5 a feature, $6 the state, $7 an
+ * environment, $8 the name of a user, $9 and $10 the times, $11 and $12 the key of a page.
  */
-export async function readOpenChanges(
+const changesStatement = `
+SELECT c.id, c.status::text AS status, c.xmin::text AS version,
+  c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
+  e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
+  CASE WHEN c.request_user_id IS NULL
+    THEN EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.username = c.requested_by)
+    ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
+  END AS requester_active,
+  ${isoUtc('c.created_at')} AS created_at,
+  CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END::text AS decided_by,
+  ${isoUtc(`(${decidedAt})`)} AS decided_at,
+  CASE c.status WHEN 'rejected' THEN c.rejection_reason END::text AS decision_reason,
+  jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}' AS reason,
+  coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
+  (
+    SELECT coalesce(json_agg(json_build_object(
+      'entity', v.entity, 'entity_id', v.entity_id,
+      'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
+      'feature_id', v.feature_id, 'feature_key', f.key, 'feature_name', f.name,
+      'feature_version', CASE WHEN f.id IS NOT NULL THEN concat_ws('.', f.xmin, p.xmin) END,
+      'diff', ${requestedDiffWithCurrent('requested.entity', 'now.state')}) ORDER BY v.entity, v.entity_id), '[]')
+    FROM ${requestEntities} v
+    CROSS JOIN LATERAL (
+      SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
+    ) requested
+    LEFT JOIN public.features f ON f.id = v.feature_id
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0
+    ) now
+    WHERE v.pending_change_id = c.id
+  )::text AS entities
+FROM public.pending_changes c
+CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
+JOIN public.projects project ON project.id = c.project_id
+JOIN public.environments e ON e.id = c.environment_id
+WHERE c.project_id = ANY ($1::uuid[])
+  AND CASE $6::text WHEN 'open' THEN c.status = 'pending' WHEN 'decided' THEN c.status <> 'pending'
+    WHEN 'all' THEN true ELSE c.status = $6::text END
+  AND ($4::uuid IS NULL OR c.id = $4::uuid)
+  AND ($5::uuid IS NULL OR EXISTS (
+    SELECT FROM ${requestEntities} v
+    WHERE v.pending_change_id = c.id AND v.feature_id = $5::uuid
+  ))
+  AND ($7::text IS NULL OR c.environment_id::text = $7::text)
+  AND ($8::text IS NULL OR $8::text IN (c.requested_by, c.approved_by, c.rejected_by))
+  AND ($9::timestamptz IS NULL OR c.created_at >= $9::timestamptz)
+  AND ($10::timestamptz IS NULL OR c.created_at < $10::timestamptz)
+  AND ($11::timestamptz IS NULL OR (c.created_at, c.id) < ($11::timestamptz, $12::uuid))
+ORDER BY c.created_at DESC, c.id DESC`;
+
+/** The requests that the user may see, newest first, each with the current values of what it changes. */
+export async function readPendingChanges(
   pool: Queries,
   rights: Rights,
-  wanted: {
-    readonly projectIds: readonly string[];
-    readonly featureId?: string;
-    readonly pendingChangeId?: string;
-  },
-): Promise<OpenChangeJson[]> {
+  wanted: WantedChanges,
+): Promise<{ readonly changes: OpenChangeJson[]; readonly next: string | null }> {
+  const limit = Math.min(wanted.limit ?? maxPendingChanges, maxPendingChanges);
   const { rows } = await pool.query<
     Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> & { readonly entities: string }
-  >(
-    `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
-       e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
-       CASE WHEN c.request_user_id IS NULL
-         THEN EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.username = c.requested_by)
-         ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
-       END AS requester_active,
-       ${isoUtc('c.created_at')} AS created_at,
-       jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}' AS reason,
-       coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
-       (
-         SELECT coalesce(json_agg(json_build_object(
-           'entity', v.entity, 'entity_id', v.entity_id,
-           'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
-           'feature_id', v.feature_id, 'feature_key', f.key, 'feature_name', f.name,
-           'diff', ${requestedDiff('requested.entity')}) ORDER BY v.entity, v.entity_id), '[]')
-         FROM ${requestEntities} v
-         CROSS JOIN LATERAL (
-           SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
-         ) requested
-         LEFT JOIN public.features f ON f.id = v.feature_id
-         WHERE v.pending_change_id = c.id
-       )::text AS entities
-     FROM public.pending_changes c
-     CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
-     JOIN public.projects project ON project.id = c.project_id
-     JOIN public.environments e ON e.id = c.environment_id
-     WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
-       AND ($4::uuid IS NULL OR c.id = $4::uuid)
-       AND ($5::uuid IS NULL OR EXISTS (
-         SELECT FROM ${requestEntities} v
-         WHERE v.pending_change_id = c.id AND v.feature_id = $5::uuid
-       ))
-     ORDER BY c.created_at DESC, c.id DESC
-     LIMIT ${maxOpenChanges}`,
-    [
-      // Ids of a foreign schema may be other texts.
-      wanted.projectIds.filter(isUuid),
-      rights.userId,
-      rights.username,
-      wanted.pendingChangeId ?? null,
-      wanted.featureId ?? null,
-    ],
-  );
+  >(`${changesStatement} LIMIT ${limit}`, [
+    // Ids of a foreign schema may be other texts.
+    wanted.projectIds.filter(isUuid),
+    rights.userId,
+    rights.username,
+    wanted.pendingChangeId ?? null,
+    wanted.featureId ?? null,
+    wanted.state ?? 'open',
+    wanted.environmentId ?? null,
+    wanted.username ?? null,
+    wanted.since ?? null,
+    wanted.until ?? null,
+    wanted.before?.createdAt ?? null,
+    wanted.before?.id ?? null,
+  ]);
   const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
-  const projectIds = [...new Set(shown.map((row) => row.project_id))];
-  const decidable = await decidableProjects(pool, rights, projectIds);
-  return shown.map((row) => ({
-    ...row,
-    entities: new JsonText(row.entities),
-    may_decide: !row.own && decidable.has(row.project_id),
-    may_cancel: row.own || rights.superuser,
-  }));
+  const decidable = await decidableProjects(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
+  const last = rows.length < limit ? undefined : rows.at(-1);
+  const next = last === undefined ? null : `${last.created_at}_${last.id}`;
+  const changes = shown.map((row) => {
+    const isOpen = row.status === 'pending';
+    return {
+      ...row,
+      entities: new JsonText(row.entities),
+      may_decide: isOpen && !row.own && decidable.has(row.project_id),
+      may_cancel: isOpen && (row.own || rights.superuser),
+    };
+  });
+  return { changes, next: next !== null && parsePageKey(next) === null ? null : next };
+}
+
+/** The steps of a request, oldest first: from the event log, and what the request itself records. */
+export async function readSteps(
+  pool: Queries,
+  change: Pick<
+    OpenChangeJson,
+    | 'id'
+    | 'status'
+    | 'requested_by'
+    | 'created_at'
+    | 'reason'
+    | 'decided_by'
+    | 'decided_at'
+    | 'decision_reason'
+  >,
+): Promise<RequestStep[]> {
+  const { rows: logged } = await pool
+    .query<Omit<RequestStep, 'reason'>>(
+      `SELECT step.action, ${isoUtc('min(step.created_at)')} AS at, min(step.actor) AS by
+       FROM (
+         SELECT l.xid, l.action, l.created_at, l.actor FROM flagcast.event_log l
+         WHERE l.source = 'pending' AND l.pending_change_id = $1
+         UNION ALL
+         SELECT s.xid, s.action, s.created_at, s.actor FROM flagcast.request_steps s WHERE s.pending_change_id = $1
+       ) step
+       WHERE step.action IS NOT NULL
+       GROUP BY step.xid, step.action
+       ORDER BY min(step.created_at), step.xid`,
+      [change.id],
+    )
+    .catch((error: unknown) => {
+      // Nothing is installed, or the role may not read the log.
+      if (isMissing(error)) return { rows: [] };
+      throw error;
+    });
+  const steps = [...logged];
+  // Before the log began.
+  if (!steps.some(({ action }) => action === 'pending')) {
+    steps.unshift({ action: 'pending', at: change.created_at, by: change.requested_by });
+  }
+  if (change.status !== 'pending' && !steps.some(({ action }) => action === change.status)) {
+    steps.push({ action: change.status, at: change.decided_at, by: change.decided_by });
+  }
+  const lastDecision = steps.findLastIndex(({ action }) => action === change.status);
+  return steps.map((step, index) => {
+    const reason = index === 0 ? change.reason : index === lastDecision ? change.decision_reason : null;
+    return { ...step, reason };
+  });
 }

@@ -1,9 +1,17 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
+import type { Rights } from '../host/rights.js';
 import { HttpProblem } from '../http-problem.js';
-import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
+import {
+  maxPendingChanges,
+  parsePageKey,
+  readPendingChanges,
+  readSteps,
+  requestStates,
+} from './pending-change-reads.js';
 import { sendJson } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
+import { openChangeSchema, requestDetailSchema } from './request-schemas.js';
 import * as schemas from './schemas.js';
 import { approve, cancel, reject, unknownChange } from './writes/decisions.js';
 
@@ -22,6 +30,7 @@ const decidedSchema = schemas.errorSchema
     by: z.string().nullable().optional(),
     at: schemas.time.nullable().optional(),
     conflicts: z.array(conflictSchema).optional(),
+    pending_change: openChangeSchema.optional().describe('With stale_request: the request as it is now'),
   })
   .openapi('DecisionConflict');
 
@@ -29,15 +38,25 @@ const decisionPassword = schemas.passwordField
   .optional()
   .describe('The password of the user, where decisions of /api/auth/me says password');
 
-const approveBody = z.strictObject({ password: decisionPassword }).openapi('Approval');
+/** What the user has seen: anything else is refused with `stale_request`. */
+const seen = {
+  version: schemas.version.describe('The version of the request'),
+  feature_versions: z
+    .record(z.string(), schemas.version)
+    .describe(
+      'The feature_version of each entity of the request by its feature_id; without entities of no feature',
+    ),
+};
+
+const approveBody = z.strictObject({ ...seen, password: decisionPassword }).openapi('Approval');
 const rejectBody = z
-  .strictObject({ reason: schemas.reasonField, password: decisionPassword })
+  .strictObject({ ...seen, reason: schemas.reasonField, password: decisionPassword })
   .openapi('Rejection');
 
 const decisionResponses = {
   200: schemas.jsonResponse('Decided', schemas.decisionSchema),
   409: schemas.jsonResponse(
-    'already_decided (with status, by and at), conflict (with conflicts; nothing was changed), unsupported_change, database_refused',
+    'already_decided (with status, by and at), stale_request (with pending_change), conflict (with conflicts; nothing was changed), unsupported_change, database_refused',
     decidedSchema,
   ),
   ...schemas.writeRefusals,
@@ -54,23 +73,66 @@ const passwordResponses = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  addOpenChanges(app, context);
+  addList(app, context);
+  addDetail(app, context);
   addDecisions(app, context);
 }
 
-function addOpenChanges(app: RestApp, { authorization, boundedRead, reads }: RestContext): void {
+const listQuery = z.object({
+  state: z
+    .enum(requestStates, `must be one of ${requestStates.join(', ')}`)
+    .default('open')
+    .openapi({ description: 'Default open' }),
+  project_id: schemas.uuidField.optional(),
+  environment_id: schemas.textField(1, 20).optional(),
+  feature_id: schemas.uuidField.optional(),
+  username: schemas.usernameField.optional().openapi({ description: 'Who requested it, or decided on it' }),
+  since: schemas.utcTime
+    .optional()
+    .openapi({ format: 'date-time', description: 'Only requested then or later' }),
+  until: schemas.utcTime.optional().openapi({ format: 'date-time', description: 'Only requested before' }),
+  before: z
+    .string({ error: 'must be given once' })
+    .refine((value) => parsePageKey(value) !== null, 'must be the value of "next" from the previous page')
+    .optional(),
+  limit: schemas.pageLimit({ most: maxPendingChanges, usual: maxPendingChanges }),
+});
+
+/** The user's rights, and the ids of the projects that the user may see. */
+async function readScope(
+  { authorization }: RestContext,
+  request: Context<RestEnv>,
+): Promise<{ readonly rights: Rights; readonly projectIds: string[] }> {
+  const { user } = request.get('principal');
+  const [rights, projects] = await Promise.all([
+    authorization.rightsOf(user.id),
+    authorization.visibleProjects(user.id),
+  ]);
+  return { rights, projectIds: projects.map((project) => project.id) };
+}
+
+function addList(app: RestApp, context: RestContext): void {
+  const { boundedRead, reads } = context;
   app.openapi(
     createRoute({
       method: 'get',
       path: '/api/pending-changes',
       operationId: 'listPendingChanges',
-      summary: 'All open requests that the user may see, over all environments, newest first',
+      summary: 'The requests that the user may see, over all environments, newest first, a page at a time',
       ...boundedRead,
-      request: { query: z.object({ project_id: schemas.uuidField.optional() }) },
+      request: { query: listQuery },
       responses: {
         200: schemas.jsonResponse(
-          `The newest ${maxOpenChanges} at the most`,
-          z.object({ pending_changes: z.array(schemas.openChangeSchema) }).openapi('PendingChanges'),
+          'A page',
+          z
+            .object({
+              pending_changes: z.array(openChangeSchema),
+              next: z
+                .string()
+                .nullable()
+                .describe('The parameter before of the next page; null for the last one'),
+            })
+            .openapi('PendingChanges'),
         ),
         ...schemas.commonRefusals,
         ...schemas.heavyRefusal,
@@ -78,19 +140,59 @@ function addOpenChanges(app: RestApp, { authorization, boundedRead, reads }: Res
       },
     }),
     async (request) => {
-      const { user } = request.get('principal');
-      const wantedId = request.req.valid('query').project_id?.toLowerCase();
-      const [rights, projects] = await Promise.all([
-        authorization.rightsOf(user.id),
-        authorization.visibleProjects(user.id),
-      ]);
-      const visibleIds = projects.map((project) => project.id);
-      const projectIds = visibleIds.filter((visibleId) => wantedId === undefined || visibleId === wantedId);
+      const query = request.req.valid('query');
+      const wantedId = query.project_id?.toLowerCase();
+      const scope = await readScope(context, request);
+      const projectIds = scope.projectIds.filter((id) => wantedId === undefined || id === wantedId);
       if (wantedId !== undefined && projectIds.length === 0) {
         throw new HttpProblem('unknown_project', 'There is no project with this project_id that you may see');
       }
-      const pendingChanges = await readOpenChanges(reads(request), rights, { projectIds });
-      return sendJson(request, { pending_changes: pendingChanges }, 200);
+      const { changes, next } = await readPendingChanges(reads(request), scope.rights, {
+        projectIds,
+        state: query.state,
+        environmentId: query.environment_id,
+        featureId: query.feature_id,
+        username: query.username,
+        since: query.since,
+        until: query.until,
+        before: query.before === undefined ? null : parsePageKey(query.before),
+        limit: query.limit,
+      });
+      return sendJson(request, { pending_changes: changes, next }, 200);
+    },
+  );
+}
+
+function addDetail(app: RestApp, context: RestContext): void {
+  const { boundedRead, reads } = context;
+  app.openapi(
+    createRoute({
+      method: 'get',
+      path: '/api/pending-changes/{id}',
+      operationId: 'getPendingChange',
+      summary: 'A request, open or decided, with its steps',
+      ...boundedRead,
+      request: { params: schemas.idParameter },
+      responses: {
+        200: schemas.jsonResponse('The request', requestDetailSchema),
+        ...schemas.commonRefusals,
+        ...schemas.heavyRefusal,
+        ...schemas.missingRefusal,
+      },
+    }),
+    async (request) => {
+      const changeId = request.req.param('id');
+      if (!schemas.isUuid(changeId)) throw unknownChange();
+      const { rights, projectIds } = await readScope(context, request);
+      const pool = reads(request);
+      const { changes } = await readPendingChanges(pool, rights, {
+        projectIds,
+        state: 'all',
+        pendingChangeId: changeId.toLowerCase(),
+      });
+      const [change] = changes;
+      if (change === undefined) throw unknownChange();
+      return sendJson(request, { ...change, steps: await readSteps(pool, change) }, 200);
     },
   );
 }
@@ -108,11 +210,6 @@ function addDecisions(app: RestApp, context: RestContext): void {
     await context.decisionPassword.require(user, password, clientAddress(request.env.incoming));
   };
 
-  // Programs send the type of a body without a body.
-  app.use('/api/pending-changes/:id/approve', async ({ req }, next) => {
-    if (req.header('content-length') === '0') req.raw.headers.delete('content-type');
-    await next();
-  });
   app.openapi(
     createRoute({
       method: 'post',
@@ -120,14 +217,15 @@ function addDecisions(app: RestApp, context: RestContext): void {
       operationId: 'approvePendingChange',
       summary: 'Applies the requested change in the name of the approver',
       ...write,
-      request: { params: schemas.idParameter, body: { content: schemas.jsonBody(approveBody).content } },
+      request: { params: schemas.idParameter, body: schemas.jsonBody(approveBody) },
       responses: passwordResponses,
     }),
     async (request) => {
       const decision = decisionOf(request);
-      const { password } = request.req.valid('json');
+      const { password, version, feature_versions: featureVersions } = request.req.valid('json');
       await requirePassword(request, password);
-      return request.json(await approve(writeSessions(request), decision), 200);
+      const seenByUser = { version, featureVersions };
+      return request.json(await approve(writeSessions(request), decision, seenByUser), 200);
     },
   );
 
@@ -143,9 +241,10 @@ function addDecisions(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const decision = decisionOf(request);
-      const { reason, password } = request.req.valid('json');
+      const { reason, password, version, feature_versions: featureVersions } = request.req.valid('json');
       await requirePassword(request, password);
-      return request.json(await reject(writeSessions(request), decision, reason), 200);
+      const seenByUser = { version, featureVersions };
+      return request.json(await reject(writeSessions(request), { ...decision, reason }, seenByUser), 200);
     },
   );
 

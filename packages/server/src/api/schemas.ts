@@ -3,9 +3,9 @@ import { z } from '@hono/zod-openapi';
 
 export const id = z.string().openapi({ format: 'uuid' });
 const opaqueId = z.string().describe('As the database spells it: any text');
-const integerText = z.string().describe('A number, as text: it may have 64 bits.');
+export const integerText = z.string().describe('A number, as text: it may have 64 bits.');
 const text = z.string();
-const nullableText = text.nullable();
+export const nullableText = text.nullable();
 export const time = text.openapi({
   format: 'date-time',
   description: 'RFC 3339 in UTC; a stored time outside the years 1 to 9999 is other text, e.g. infinity',
@@ -96,38 +96,7 @@ export const listedFeatureSchema = featureSchema
   })
   .openapi('ListedFeature');
 
-const diffSchema = z.object({ field: text, old: anything, new: anything }).openapi('FieldDiff');
-
-export const openChangeSchema = z
-  .object({
-    id,
-    project_id: id,
-    project: text,
-    environment_id: integerText,
-    environment: text,
-    environment_name: text,
-    requested_by: text,
-    requester_active: z
-      .boolean()
-      .describe('Whether requested_by is an active user now. Other requests can be decided, too.'),
-    created_at: time,
-    reason: nullableText,
-    entities: z.array(
-      z.object({
-        entity: text,
-        entity_id: id,
-        action: nullableText,
-        feature_id: id.nullable(),
-        feature_key: nullableText,
-        feature_name: nullableText,
-        diff: z.array(diffSchema),
-      }),
-    ),
-    own: z.boolean(),
-    may_decide: z.boolean(),
-    may_cancel: z.boolean(),
-  })
-  .openapi('OpenChange');
+export const diffSchema = z.object({ field: text, old: anything, new: anything }).openapi('FieldDiff');
 
 export const decisionSchema = z
   .object({ id, status: z.enum(['approved', 'rejected', 'cancelled']), by: text, at: time })
@@ -264,7 +233,6 @@ export type Mode = z.output<typeof modeSchema>;
 export type SignedIn = z.output<typeof signedInSchema>;
 export type Me = z.output<typeof meSchema>;
 export type Project = z.output<typeof projectsSchema>['projects'][number];
-export type OpenChange = z.output<typeof openChangeSchema>;
 export type AuditPage = z.output<typeof auditPageSchema>;
 export type Decision = z.output<typeof decisionSchema>;
 export type ListedFeature = z.output<typeof listedFeatureSchema>;
@@ -283,9 +251,34 @@ export const uuidField = z.guid({
   error: ({ input }) => (input === undefined ? 'is missing' : 'must be a uuid'),
 });
 const environmentKey = textField(1, 255);
-const version = textField(1, 100);
+export const version = textField(1, 100);
 export const reasonField = textField(1, 500);
 /** As long as the column is. */
+export const utcTime = z.iso
+  .datetime({ error: 'must be a time in UTC, such as 2026-01-31T12:00:00Z' })
+  .refine((value) => !value.startsWith('0000'), 'must be in the year 1 or later');
+
+/** A parameter for the size of a page. */
+export function pageLimit({
+  most,
+  usual,
+  description = 'How many at the most',
+}: {
+  most: number;
+  usual: number;
+  description?: string;
+}) {
+  return z
+    .string({ error: 'must be given once' })
+    .refine(
+      (value) => /^\d{1,4}$/.test(value) && Number(value) >= 1 && Number(value) <= most,
+      `must be a whole number from 1 to ${most}`,
+    )
+    .transform(Number)
+    .default(usual)
+    .openapi({ type: 'integer', minimum: 1, maximum: most, description });
+}
+
 export const usernameField = textField(1, 255);
 /** A longer password would take too long to hash. */
 export const passwordField = textField(1, 1_024);

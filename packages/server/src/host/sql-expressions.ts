@@ -67,11 +67,17 @@ export const requestedEntity = (change: string, entity: string, entityId: string
 const requestedFields = (requested: string): string =>
   `jsonb_each(CASE jsonb_typeof(${requested} -> 'changes') WHEN 'object' THEN ${requested} -> 'changes' ELSE '{}' END) AS field`;
 
+const requestedField = `'field', field.key, 'old', coalesce(field.value -> 'old', 'null'), 'new', coalesce(field.value -> 'new', 'null')`;
+
 /** SQL for the fields that a `requestedEntity` changes, as `stateDiff` writes them. */
 export const requestedDiff = (requested: string): string => `(
-  SELECT coalesce(json_agg(json_build_object(
-    'field', field.key, 'old', coalesce(field.value -> 'old', 'null'), 'new', coalesce(field.value -> 'new', 'null')
-  )), '[]')
+  SELECT coalesce(json_agg(json_build_object(${requestedField})), '[]')
+  FROM ${requestedFields(requested)})`;
+
+/** The same with the `current` value of each field, of a jsonb object; without it where that is null. */
+export const requestedDiffWithCurrent = (requested: string, current: string): string => `(
+  SELECT coalesce(json_agg(CASE WHEN ${current} IS NULL THEN json_build_object(${requestedField})
+    ELSE json_build_object(${requestedField}, 'current', coalesce(${current} -> field.key, 'null')) END), '[]')
   FROM ${requestedFields(requested)})`;
 
 /** The same, each value as JSON text: JSON.parse would round numbers that a double cannot hold. */

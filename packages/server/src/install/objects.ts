@@ -74,7 +74,7 @@ export const guardTable = 'guarded_environments';
 export const roleTable = 'granted_roles';
 
 /** The tables with data, which only uninstall drops. */
-const dataTables = ['event_log', 'log_state', guardTable, roleTable];
+const dataTables = ['event_log', 'request_steps', 'log_state', guardTable, roleTable];
 
 /** The record of installed versions marks the schema as Flagcast's, and the contract tables as created by install. */
 const versionTables = ['schema_version', 'tables_version', 'public_version'];
@@ -102,7 +102,7 @@ export const contractObjects: readonly string[] = [
 
 /** What the files in sql/flagcast create and, for contract tables of install, those in sql/public. */
 export function logObjects(withTables: boolean): string[] {
-  const localTables = ['event_log', 'log_state', roleTable, 'schema_version'];
+  const localTables = ['event_log', 'request_steps', 'log_state', roleTable, 'schema_version'];
   return [
     ...dataTables.map((table) => `table ${schemaName}.${table}`),
     ...[...triggerFunctions, ...otherFunctions].filter((name) => name !== 'wake').map(functionObject),

@@ -4,19 +4,29 @@ import type { SignInAttempts } from '../../auth/sign-in-attempts.js';
 import { scrub } from '../../describe.js';
 import { readRights, type Rights } from '../../host/rights.js';
 import { isoUtc } from '../../host/sql-expressions.js';
+import { findDecidable } from '../../host/deciders.js';
 import { readTogglrFeatures } from '../../host/host-schema.js';
 import { HttpProblem } from '../../http-problem.js';
 import { isMissing } from '../../postgres/errors.js';
 import type { Queries, SessionSource } from '../../postgres/session-pool.js';
 import type { Decision } from '../schemas.js';
 import { applyChange } from './apply-change.js';
-import { authorOf } from './feature.js';
+import { authorOf, lockFeature, readFeature } from './feature.js';
+import { requestEntities } from '../../host/pending-change.js';
+import { readPendingChanges } from '../pending-change-reads.js';
 import { inWriteTransaction } from './write-transaction.js';
 
 /** A user who decides, and the pending change. */
 interface DecisionRequest {
   readonly userId: string;
   readonly changeId: string;
+}
+
+/** What the user has decided on: the request and its features as they were shown. */
+export interface SeenByUser {
+  readonly version: string;
+  /** By the feature's id. */
+  readonly featureVersions: Readonly<Record<string, string>>;
 }
 
 /** A locked open request. */
@@ -27,15 +37,21 @@ interface OpenRequest {
   readonly change: unknown;
   /** Whether the user has requested it. */
   readonly own: boolean;
+  readonly version: string;
 }
 
 // Each decision is one transaction with the check of the user's rights and the change itself. The first of several
 // concurrent decisions wins. Each throws HttpProblem, or an error of the database.
 
 /** Applies the requested change in the approver's name. */
-export async function approve(sessions: SessionSource, decision: DecisionRequest): Promise<Decision> {
+export async function approve(
+  sessions: SessionSource,
+  decision: DecisionRequest,
+  seen: SeenByUser,
+): Promise<Decision> {
   return await decide(sessions, decision, async (client, request, rights) => {
     await requireOtherDecider(client, request, rights);
+    await requireSeen(client, { request, rights, seen });
     await applyChange(client, request, authorOf(rights));
     return {
       status: 'approved',
@@ -47,11 +63,12 @@ export async function approve(sessions: SessionSource, decision: DecisionRequest
 
 export async function reject(
   sessions: SessionSource,
-  decision: DecisionRequest,
-  reason: string,
+  { reason, ...decision }: DecisionRequest & { readonly reason: string },
+  seen: SeenByUser,
 ): Promise<Decision> {
   return await decide(sessions, decision, async (client, request, rights) => {
     await requireOtherDecider(client, request, rights);
+    await requireSeen(client, { request, rights, seen });
     return {
       status: 'rejected',
       set: `status = 'rejected', rejected_by = $2, rejected_at = now(), rejection_reason = $3`,
@@ -62,14 +79,15 @@ export async function reject(
 
 /** Withdraws the user's own request; a superuser may withdraw any. */
 export async function cancel(sessions: SessionSource, decision: DecisionRequest): Promise<Decision> {
-  return await decide(sessions, decision, (_client, request, rights) => {
+  return await decide(sessions, decision, async (client, request, rights) => {
     if (!request.own && !rights.superuser) {
       throw new HttpProblem(
         'not_own_change',
         'Only the user who requested a change can cancel it: reject it, if you may decide on it',
       );
     }
-    // The table has no columns for a cancellation.
+    // The table has no columns for a cancellation: the trigger of the event log records the actor and the time.
+    await client.query(`SELECT set_config('flagcast.actor', $1, true)`, [rights.username]);
     return { status: 'cancelled', set: `status = 'cancelled'`, values: [] };
   });
 }
@@ -117,6 +135,7 @@ async function lockOpenRequest(
 ): Promise<OpenRequest> {
   const { rows } = await client.query<OpenRequest & { status: string; by: string | null; at: string | null }>(
     `SELECT c.id, c.project_id AS "projectId", c.environment_id::text AS "environmentId", c.change,
+       c.xmin::text AS version,
        coalesce(c.request_user_id::bigint = $2::bigint, c.requested_by = $3::text) AS own, c.status::text AS status,
        (CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END)::text AS by,
        CASE c.status WHEN 'approved' THEN ${isoUtc('c.approved_at')} WHEN 'rejected' THEN ${isoUtc('c.rejected_at')} END AS at
@@ -154,49 +173,38 @@ async function requireOtherDecider(
   }
 }
 
+/**
+ * Throws HttpProblem `stale_request`, with the request as it is now, unless the user has seen its current version and those
+ * of all features that it touches, which it locks.
+ */
+async function requireSeen(
+  client: pg.ClientBase,
+  { request, rights, seen }: { request: OpenRequest; rights: Rights; seen: SeenByUser },
+): Promise<void> {
+  const { rows } = await client.query<{ id: string }>(
+    `SELECT DISTINCT f.id::text AS id FROM ${requestEntities} v JOIN public.features f ON f.id = v.feature_id
+     WHERE v.pending_change_id = $1 ORDER BY 1`,
+    [request.id],
+  );
+  let isCurrent = request.version === seen.version;
+  // In order, so that two decisions do not wait for each other.
+  for (const { id: featureId } of rows) {
+    await lockFeature(client, { projectId: request.projectId, featureId });
+    const { version } = await readFeature(client, featureId, request.environmentId);
+    isCurrent &&= seen.featureVersions[featureId] === version;
+  }
+  if (isCurrent) return;
+  const wanted = { projectIds: [request.projectId], pendingChangeId: request.id };
+  const { changes } = await readPendingChanges(client, rights, wanted);
+  throw new HttpProblem(
+    'stale_request',
+    'The request or a flag that it changes is no longer as you have seen it: look at it again',
+    { details: { pending_change: changes[0] } },
+  );
+}
+
 export function unknownChange(): HttpProblem {
   return new HttpProblem('unknown_change', 'There is no such pending change');
-}
-
-/**
- * Those of the projects on whose requests the user may decide, except on requests of their own. In Togglr's database
- * these users are superusers, owners, managers and project_approvers; a role's permissions do not count there. Elsewhere
- * the users with `feature.manage` or `project.manage`.
- */
-export async function decidableProjects(
-  database: Queries,
-  rights: Rights,
-  projectIds: readonly string[],
-): Promise<Set<string>> {
-  return await findDecidable(database, rights, projectIds).catch((error: unknown) => {
-    // Requests are shown even if the server may not read who decides on them.
-    if (isMissing(error)) return new Set<string>();
-    throw error;
-  });
-}
-
-async function findDecidable(
-  database: Queries,
-  rights: Rights,
-  projectIds: readonly string[],
-): Promise<Set<string>> {
-  const viewable = projectIds.filter((id) => rights.may(id, 'project.view'));
-  const { togglr, approvers } = await readTogglrFeatures(database);
-  if (!togglr || rights.superuser) {
-    return new Set(viewable.filter((id) => rights.may(id, 'feature.manage', 'project.manage')));
-  }
-  const { rows } = await database.query<{ id: string }>(
-    `SELECT m.project_id AS id FROM public.memberships m JOIN public.roles r ON r.id = m.role_id
-     WHERE m.user_id = $1::bigint AND m.project_id = ANY ($2::uuid[]) AND r.key IN ('project_owner', 'project_manager')
-     ${
-       approvers
-         ? `UNION SELECT a.project_id FROM public.project_approvers a
-            WHERE a.user_id = $1::bigint AND a.project_id = ANY ($2::uuid[])`
-         : ''
-     }`,
-    [rights.userId, viewable],
-  );
-  return new Set(rows.map(({ id }) => id));
 }
 
 /** What a user has to send with a decision: nothing, or the password; or the user cannot decide here. */

@@ -1,0 +1,208 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { decide, type RestFixture, createRestFixture, requestChange, seenBy } from './rest-fixture.js';
+
+let rest: RestFixture;
+
+beforeAll(async () => {
+  rest = await createRestFixture();
+  await rest.guard(rest.shop.environments.prod);
+});
+
+afterAll(async () => {
+  await rest.close();
+});
+
+interface Step {
+  readonly action: string;
+  readonly by: string | null;
+  readonly reason: string | null;
+}
+
+async function detail(changeId: string): Promise<Record<string, unknown> & { readonly steps: Step[] }> {
+  const { status, body } = await rest.ask('alice', 'GET', `/api/pending-changes/${changeId}`);
+  expect(status).toBe(200);
+  return body as Record<string, unknown> & { readonly steps: Step[] };
+}
+
+async function life(changeId: string): Promise<(string | null)[][]> {
+  return (await detail(changeId)).steps.map(({ action, by, reason }) => [action, by, reason]);
+}
+
+async function list(query: Record<string, string>): Promise<{ ids: string[]; next: string | null }> {
+  const path = `/api/pending-changes?${new URLSearchParams(query).toString()}`;
+  const { status, body } = await rest.ask('alice', 'GET', path);
+  expect({ path, status }).toStrictEqual({ path, status: 200 });
+  const changes = body['pending_changes'] as { id: string }[];
+  return { ids: changes.map(({ id }) => id), next: body['next'] as string | null };
+}
+
+describe('a decision is bound to what the user has seen', () => {
+  it.each(['approve', 'reject'])(
+    'to %s a request that the host has edited is refused, with the request as it is',
+    async (step) => {
+      const { changeId, featureId } = await requestChange(rest, 'erin', { default_value: 'a' });
+      const seen = await seenBy(rest, 'alice', changeId);
+      await rest.pool.query(
+        `UPDATE pending_changes SET change = jsonb_set(change, '{entities,0,changes,default_value,new}', '"b"') WHERE id = $1`,
+        [changeId],
+      );
+      const path = `/api/pending-changes/${changeId}/${step}`;
+      const answer = await rest.ask('alice', 'POST', path, {
+        ...seen,
+        ...(step === 'reject' && { reason: 'No' }),
+      });
+      expect(answer).toMatchObject({
+        status: 409,
+        body: {
+          code: 'stale_request',
+          pending_change: {
+            id: changeId,
+            status: 'pending',
+            entities: [{ feature_id: featureId, diff: [{ field: 'default_value', new: 'b' }] }],
+          },
+        },
+      });
+      expect((await detail(changeId))['status']).toBe('pending');
+      expect((await decide(rest, 'alice', changeId, step)).status).toBe(200);
+    },
+  );
+
+  it('to approve a change of a flag that has moved is refused until the user has seen its current values', async () => {
+    const { changeId, featureId } = await requestChange(rest, 'erin', { default_value: 'after' });
+    const seen = await seenBy(rest, 'alice', changeId);
+    // Another field, so that the change itself does not conflict.
+    await rest.pool.query(
+      'UPDATE feature_params SET enabled = NOT enabled WHERE feature_id = $1 AND environment_id = $2',
+      [featureId, rest.shop.environments.prod],
+    );
+    const path = `/api/pending-changes/${changeId}/approve`;
+    const refused = await rest.ask('alice', 'POST', path, seen);
+    expect(refused).toMatchObject({ status: 409, body: { code: 'stale_request' } });
+    const { body } = await rest.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
+    expect(body).toMatchObject({ feature: { default_value: '' } });
+    expect((await decide(rest, 'alice', changeId, 'approve')).status).toBe(200);
+  });
+
+  it('shows three values of each field: when it was requested, now, and after', async () => {
+    const { changeId, featureId } = await requestChange(rest, 'erin', { default_value: 'after' });
+    await rest.pool.query(
+      `UPDATE feature_params SET default_value = 'now' WHERE feature_id = $1 AND environment_id = $2`,
+      [featureId, rest.shop.environments.prod],
+    );
+    expect(await detail(changeId)).toMatchObject({
+      entities: [{ diff: [{ field: 'default_value', old: '', current: 'now', new: 'after' }] }],
+    });
+  });
+});
+
+describe('the life of a request', () => {
+  it('has each step with its user and reason, also of a cancellation here and of a reopened request', async () => {
+    const rejected = (await requestChange(rest, 'bob')).changeId;
+    await decide(rest, 'alice', rejected, 'reject');
+    expect(await life(rejected)).toStrictEqual([
+      ['pending', 'bob', 'The launch is today'],
+      ['rejected', 'alice', 'Not before Monday'],
+    ]);
+    const cancelled = (await requestChange(rest, 'bob')).changeId;
+    await decide(rest, 'bob', cancelled, 'cancel');
+    expect(await life(cancelled)).toStrictEqual([
+      ['pending', 'bob', 'The launch is today'],
+      ['cancelled', 'bob', null],
+    ]);
+    await rest.pool.query(`UPDATE pending_changes SET status = 'pending' WHERE id = $1`, [cancelled]);
+    await decide(rest, 'alice', cancelled, 'approve');
+    expect((await life(cancelled)).map(([action]) => action)).toStrictEqual([
+      'pending',
+      'cancelled',
+      'pending',
+      'approved',
+    ]);
+  });
+
+  it('outlives the retention of the event log', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'bob', changeId, 'cancel');
+    const before = await life(changeId);
+    await rest.pool.query(`UPDATE flagcast.event_log SET logged_at = now() - interval '8 days'`);
+    await rest.pool.query(`SELECT flagcast.prune_event_log('7 days', 100000)`);
+    const { rows } = await rest.pool.query('SELECT FROM flagcast.event_log WHERE pending_change_id = $1', [
+      changeId,
+    ]);
+    expect(rows).toHaveLength(0);
+    expect(await life(changeId)).toStrictEqual(before);
+  });
+
+  it('is what the tables of the host record where the log has nothing', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'alice', changeId, 'reject');
+    await rest.pool.query('DELETE FROM flagcast.event_log WHERE pending_change_id = $1', [changeId]);
+    expect(await life(changeId)).toStrictEqual([
+      ['pending', 'bob', 'The launch is today'],
+      ['rejected', 'alice', 'Not before Monday'],
+    ]);
+  });
+
+  it('is not shown to users who may not see the project', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    for (const id of [changeId, 'x', '00000000-0000-0000-0000-000000000000']) {
+      expect(await rest.ask('dave', 'GET', `/api/pending-changes/${id}`)).toMatchObject({
+        status: 404,
+        body: { code: 'unknown_change' },
+      });
+    }
+  });
+});
+
+describe('the list of requests', () => {
+  it('is filtered by state, feature, user, environment and time, and paged', async () => {
+    const made = [];
+    for (let index = 0; index < 5; index += 1) made.push(await requestChange(rest, 'bob'));
+    const ids = made.map(({ changeId }) => changeId).toReversed();
+    const [last = '', fourth = '', third = ''] = ids;
+    await decide(rest, 'alice', last, 'approve');
+    await decide(rest, 'erin', fourth, 'reject');
+    await decide(rest, 'bob', third, 'cancel');
+    const of = async (query: Record<string, string>): Promise<string[]> =>
+      (await list(query)).ids.filter((id) => ids.includes(id));
+    expect(await of({})).toStrictEqual(ids.slice(3));
+    expect(await of({ state: 'all' })).toStrictEqual(ids);
+    expect(await of({ state: 'decided' })).toStrictEqual(ids.slice(0, 3));
+    expect(await of({ state: 'approved' })).toStrictEqual([last]);
+    expect(await of({ state: 'rejected', username: 'erin' })).toStrictEqual([fourth]);
+    expect(await of({ state: 'all', username: 'bob' })).toStrictEqual(ids);
+    expect(await of({ state: 'all', feature_id: made[2]?.featureId ?? '' })).toStrictEqual([third]);
+    expect(await of({ state: 'all', environment_id: rest.shop.environments.dev })).toStrictEqual([]);
+    const { rows } = await rest.pool.query<{ at: Date }>(
+      'SELECT created_at AS at FROM pending_changes WHERE id = $1',
+      [third],
+    );
+    const at = new Date((rows[0]?.at.getTime() ?? 0) + 1).toISOString();
+    const [since, until] = [await of({ state: 'all', since: at }), await of({ state: 'all', until: at })];
+    expect([...since, ...until]).toStrictEqual(ids);
+    expect(until[0]).toBe(third);
+
+    const paged: string[] = [];
+    let before: string | null = null;
+    do {
+      const page: Awaited<ReturnType<typeof list>> = await list({
+        state: 'all',
+        limit: '2',
+        ...(before === null ? {} : { before }),
+      });
+      paged.push(...page.ids);
+      before = page.next;
+    } while (before !== null);
+    expect(paged).toStrictEqual((await list({ state: 'all' })).ids);
+  });
+
+  it.each([
+    ['state', 'some'],
+    ['before', '2026-02-30T00:00:00.000000Z_00000000-0000-0000-0000-000000000000'],
+    ['limit', '0'],
+    ['since', 'yesterday'],
+    ['feature_id', '7'],
+  ])('refuses a wrong %s', async (name, value) => {
+    const answer = await rest.ask('alice', 'GET', `/api/pending-changes?${name}=${value}`);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid' } });
+  });
+});
