@@ -33,6 +33,9 @@ async function card(by = 'bob'): Promise<HTMLElement> {
   return await screen.findByRole('article', { name: en.approvals.cardLabel(by, 'Flag f1') });
 }
 
+/** The versions of the request that a decision sends back. */
+const seen = { version: '1', feature_versions: { f1: 'v1' } };
+
 describe('a request', () => {
   it('shows who asks for what and why, in its environment', async () => {
     await openLive(page, serverWithRequest({ requester_active: false }));
@@ -74,6 +77,7 @@ describe('a request', () => {
     await click(button(en.approvals.reject, dialog));
     await screen.findByText(en.approvals.done.reject);
     expect(server.requests.find(({ method }) => method === 'POST')?.body).toEqual({
+      ...seen,
       reason: 'Not before Monday',
     });
     expect(screen.queryByRole('dialog')).toBeNull();
@@ -150,7 +154,10 @@ describe('a request', () => {
     await click(button(en.approvals.approve, dialog));
     await screen.findByText(en.approvals.done.approve);
     const sent = server.requests.filter(({ method }) => method === 'POST').map(({ body }) => body);
-    expect(sent).toEqual([{ password: 'a guess' }, { password: 'alice-demo' }]);
+    expect(sent).toEqual([
+      { ...seen, password: 'a guess' },
+      { ...seen, password: 'alice-demo' },
+    ]);
     expect(screen.queryByRole('dialog')).toBeNull();
   });
 

@@ -48,6 +48,7 @@ it('describes every route of the server', () => {
     'get /api/features/{id}',
     'get /api/openapi.json',
     'get /api/pending-changes',
+    'get /api/pending-changes/{id}',
     'get /api/projects',
     'get /api/snapshot',
     'get /api/ws',

@@ -182,7 +182,7 @@ async function requireSeen(
   { request, rights, seen }: { request: OpenRequest; rights: Rights; seen: SeenByUser },
 ): Promise<void> {
   const { rows } = await client.query<{ id: string }>(
-    `SELECT DISTINCT f.id::text AS id FROM ${requestEntities} v JOIN public.features f ON f.id = v.feature_id
+    `SELECT DISTINCT f.id::text AS id FROM ${requestEntities} v JOIN public.features f ON f.id = v.feature_id AND f.project_id = v.project_id
      WHERE v.pending_change_id = $1 ORDER BY 1`,
     [request.id],
   );
