@@ -53,7 +53,7 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   const page = await openPage(run, setup);
   const unconnected = (): RecordingClient[] =>
     clients.filter(({ segments, channels }) => segments.length < channels.length);
-  if (!(await pollUntil(connectLimitMs, () => unconnected().length === 0, run.signal))) {
+  if (!(await pollUntil(connectLimitMs, () => unconnected().length === 0, run))) {
     const names = unconnected().map(({ name, log }) => `${name} (${log.at(-1)?.[1] ?? 'empty log'})`);
     throw new Error(
       `Before the first fault, these clients did not connect within ${connectLimitMs / 1_000} s: ${names.join(', ')}`,

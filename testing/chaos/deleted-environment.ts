@@ -50,7 +50,7 @@ export async function deleteEnvironment(
     action: string,
     holds: (client: RecordingClient) => boolean,
   ): Promise<void> => {
-    if (await pollUntil(limitMs, () => clients.every(holds), signal)) return;
+    if (await pollUntil(limitMs, () => clients.every(holds), { signal })) return;
     const waiting = clients.filter((client) => !holds(client));
     const names = waiting.map(({ name, log }) => `${name} (${log.at(-1)?.[1] ?? 'empty log'})`);
     throw new Error(`did not ${action} within ${limitMs} ms: ${names.join(', ')}`);

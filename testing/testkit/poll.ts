@@ -1,15 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-const intervalMs = 100;
-
 /**
- * Waits until `holds`, which is asked every 100 ms; false after `limitMs`. For what another process or the network does and
+ * Waits until `holds`, which is asked every `intervalMs` (default 100); false after `limitMs`. For what another process or the network does and
  * no event announces. Rejects when `signal` is aborted.
  */
 export async function pollUntil(
   limitMs: number,
   holds: () => boolean | Promise<boolean>,
-  signal?: AbortSignal,
+  { signal, intervalMs = 100 }: { readonly signal?: AbortSignal; readonly intervalMs?: number } = {},
 ): Promise<boolean> {
   const endMs = performance.now() + limitMs;
   while (!(await holds())) {
