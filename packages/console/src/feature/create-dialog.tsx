@@ -1,7 +1,7 @@
 import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useNavigate } from 'react-router';
-import { useNotifications } from '../shell/notifications.js';
+import { describeFields, useNotifications } from '../shell/notifications.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { ApiError } from '../api/api.js';
 import { useApi } from '../sign-in/app-services.js';
@@ -19,6 +19,7 @@ function useCreate(onCreated: () => void) {
   const { project, environment } = useScope();
   const api = useApi();
   const navigate = useNavigate();
+  const { t } = useI18n();
   const { notifyError } = useNotifications();
   const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const [busy, setBusy] = useState(false);
@@ -35,7 +36,7 @@ function useCreate(onCreated: () => void) {
       onCreated();
       void navigate(`${scopePath(project.id, environment.key, 'features')}/${body.id}`);
     } catch (error) {
-      setFieldErrors(error instanceof ApiError ? error.fields : {});
+      setFieldErrors(describeFields(error, t));
       if (!(error instanceof ApiError) || Object.keys(error.fields).length === 0) notifyError(error);
     } finally {
       setBusy(false);
@@ -74,7 +75,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             description={t.feature.keyHint}
             value={shownKey}
             onChange={(event) => setKey(event.currentTarget.value)}
-            error={fieldErrors['key'] === undefined ? null : t.feature.keyInvalid}
+            error={fieldErrors['key']}
             maxLength={maxKeyLength}
             spellCheck={false}
             required

@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { Environment, FeatureFields, OpenChange, Project } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { useWrite } from '../features/use-write.js';
-import { useNotifications } from '../shell/notifications.js';
+import { describeFields, useNotifications } from '../shell/notifications.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import type { Edit } from './use-edit.js';
@@ -44,7 +44,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
     const path = `/api/features/${feature.id}`;
     const outcome = await send<{ feature: FeatureState }>('PATCH', path, body, ['stale_version']);
     setAsksReason(outcome.state === 'reason_needed');
-    setFieldErrors(outcome.state === 'failed' ? outcome.error.fields : {});
+    setFieldErrors(outcome.state === 'failed' ? describeFields(outcome.error, t) : {});
     if (outcome.state === 'done') {
       edit.saved(outcome.body.feature);
       notify('success', t.feature.saved);

@@ -1,4 +1,4 @@
-import { enErrors } from './error-messages.js';
+import { enErrors, enFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('en');
@@ -81,6 +81,7 @@ export const en = {
     sinceOpened: 'This database has live events only. Showing events since you opened this page.',
   },
   errors: enErrors,
+  fieldProblems: enFieldProblems,
   time: {
     justNow: 'just now',
     secondsAgo: (count: number) => `${plural.number(count)} s ago`,
@@ -244,7 +245,6 @@ export const en = {
     noSchedules: 'No schedules.',
     history: 'History',
     keyHint: 'Used in code. Can’t be changed later.',
-    keyInvalid: 'Use letters, digits and . _ - ; start with a letter or digit.',
     createdOff: 'Created off in all environments.',
   },
   fields: {

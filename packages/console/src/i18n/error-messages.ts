@@ -58,3 +58,26 @@ export const ruErrors: typeof enErrors = {
   unavailable: 'База данных не отвечает. Повторите чуть позже.',
   not_available: 'В этой базе есть только события в реальном времени.',
 };
+
+/** What is wrong with an input, by the text of the server, with `#` for its number. Other texts are shown as they are. */
+export const enFieldProblems = {
+  'is missing': 'Fill in this field.',
+  'must be a text': 'Enter a text.',
+  'must not be empty': 'Fill in this field.',
+  'may have at most # characters': 'Use at most # characters.',
+  'holds a character that cannot be stored': 'Remove the character that can’t be saved.',
+  'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it':
+    'Use letters, digits and . _ - and start with a letter or digit.',
+  'is taken by another feature of this project': enErrors.key_taken,
+};
+
+export const ruFieldProblems: typeof enFieldProblems = {
+  'is missing': 'Заполните это поле.',
+  'must be a text': 'Введите текст.',
+  'must not be empty': 'Заполните это поле.',
+  'may have at most # characters': 'Не более # символов.',
+  'holds a character that cannot be stored': 'Удалите символ, который нельзя сохранить.',
+  'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it':
+    'Латинские буквы, цифры и символы . _ - и первой идёт буква или цифра.',
+  'is taken by another feature of this project': ruErrors.key_taken,
+};

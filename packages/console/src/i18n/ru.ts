@@ -1,5 +1,5 @@
 import type { Messages } from './en.js';
-import { ruErrors } from './error-messages.js';
+import { ruErrors, ruFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('ru');
@@ -81,6 +81,7 @@ export const ru: Messages = {
     sinceOpened: 'В этой базе нет истории. Показаны события с момента открытия страницы.',
   },
   errors: ruErrors,
+  fieldProblems: ruFieldProblems,
   time: {
     justNow: 'только что',
     secondsAgo: (count) => `${plural.number(count)} с назад`,
@@ -245,7 +246,6 @@ export const ru: Messages = {
     noSchedules: 'Расписаний нет.',
     history: 'История',
     keyHint: 'Используется в коде. Изменить его потом нельзя.',
-    keyInvalid: 'Латинские буквы, цифры и символы . _ - ; первой идёт буква или цифра.',
     createdOff: 'Флаг будет выключен во всех окружениях.',
   },
   fields: {

@@ -92,3 +92,16 @@ export function describeError(error: unknown, { errors }: Messages): string {
   if (!(error instanceof ApiError)) return String(error);
   return Object.hasOwn(errors, error.code) ? nameOf(errors, error.code) : visible(error.message);
 }
+
+/** What is wrong with each input; unknown problems as the server words them. */
+export function describeFields(
+  error: unknown,
+  { fieldProblems }: Messages,
+): Readonly<Record<string, string>> {
+  if (!(error instanceof ApiError)) return {};
+  const described = Object.entries(error.fields).map(([field, problem]) => {
+    const text = nameOf(fieldProblems, problem.replace(/\d+/, '#'));
+    return [field, text.replace('#', /\d+/.exec(problem)?.[0] ?? '')];
+  });
+  return Object.fromEntries(described) as Readonly<Record<string, string>>;
+}
