@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { type Command, UsageError } from './command.js';
 import { describeError } from '../describe.js';
 import { ConfigError } from './config.js';
@@ -61,6 +60,7 @@ async function run(argv: readonly string[], environment: NodeJS.ProcessEnv): Pro
     return;
   }
   if (name === '--version') {
+    const { readVersion } = await import('./packages.js');
     console.log(await readVersion());
     return;
   }
@@ -88,11 +88,6 @@ function programHelp(): string {
     '',
     'See flagcast COMMAND --help for the options of a command. flagcast --version prints the version.',
   ].join('\n');
-}
-
-async function readVersion(): Promise<string> {
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 /**

