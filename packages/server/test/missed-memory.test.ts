@@ -34,10 +34,10 @@ beforeAll(async () => {
 
 afterAll(async () => await database.drop());
 
-function source(keepMs: number): MissedEventsSource {
+function source(keepMs: number, current = (): EventSource => eventSource): MissedEventsSource {
   return new MissedEventsSource({
     pool: database.pool,
-    source: () => eventSource,
+    source: current,
     progress: () => ({ sequence: 0, position: null }),
     keepMs,
   });
@@ -79,6 +79,16 @@ describe('G8: a shared answer to missed events', () => {
     for (let number = 20; number < 25; number += 1) await ask(number);
     // The limit of 20,000 events is exceeded, so the oldest answer is dropped.
     expect(await ask(0)).not.toBe(first);
+  });
+
+  it('is not reused after the reader has found that it may read other tables', async () => {
+    let current: EventSource = { ...eventSource, hasState: false };
+    const missedEvents = source(600_000, () => current);
+    const ask = async (): Promise<unknown> => (await missedEvents.since(channel, start, 0)).missed;
+    const withoutStates = await ask();
+    expect(await ask()).toBe(withoutStates);
+    current = eventSource;
+    expect(await ask()).not.toBe(withoutStates);
   });
 
   it('is a resync if the states of features are too large', async () => {

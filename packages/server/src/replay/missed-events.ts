@@ -43,6 +43,8 @@ export interface MissedEvents {
 interface Answer {
   readonly answer: Promise<MissedEvents>;
   readonly sequence: number;
+  /** Another source may read other tables, so its events have other states. */
+  readonly source: EventSource;
   /** How many events it has; 0 while the query runs. */
   events: number;
 }
@@ -74,17 +76,19 @@ export class MissedEventsSource {
     return length > maxStateLength;
   }
 
-  /** An answer from before the batch `oldestSequence` is not reused. Rejects with the error of the database. */
+  /** An answer from before the batch `oldestSequence`, or of another source, is not reused. Rejects with the error of the database. */
   async since(target: MissedTarget, position: Position, oldestSequence: number): Promise<MissedEvents> {
     const key = JSON.stringify([keyOf(target), encodeCursor(position)]);
     const known = this.#answers.get(key);
-    if (known !== undefined && known.sequence >= oldestSequence) return await known.answer;
-    const { keepMs = 10_000, progress: currentProgress } = this.#options;
+    const { keepMs = 10_000, progress: currentProgress, source: currentSource } = this.#options;
+    const source = currentSource();
+    if (known?.source === source && known.sequence >= oldestSequence) return await known.answer;
     // Before the query, whose snapshot is later.
     const progress = currentProgress();
     const entry = {
-      answer: this.#query(target, position, progress),
+      answer: this.#query(target, position, { progress, source }),
       sequence: progress.sequence,
+      source,
       events: 0,
     };
     const drop = (): void => {
@@ -116,7 +120,11 @@ export class MissedEventsSource {
     }
   }
 
-  async #query(target: MissedTarget, position: Position, progress: Progress): Promise<MissedEvents> {
+  async #query(
+    target: MissedTarget,
+    position: Position,
+    { progress, source }: { progress: Progress; source: EventSource },
+  ): Promise<MissedEvents> {
     const { pool, relay } = this.#options;
     const toShared = (events: FlagEvent[]): SharedEvents | null =>
       this.isTooMuch(events) ? null : new SharedEvents(events, Date.now());
@@ -124,7 +132,6 @@ export class MissedEventsSource {
     if (logged !== null) {
       return { progress, missed: toShared(logged), isDatabaseBehind: false, expired: false, source: 'log' };
     }
-    const source = this.#options.source();
     // Without an event log, transaction ids are unknown.
     if (source.reason !== 'event_log') {
       return { progress, missed: null, isDatabaseBehind: false, expired: false, source: 'database' };
