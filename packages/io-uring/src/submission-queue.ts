@@ -54,6 +54,54 @@ interface Mapped {
   readonly memory: ArrayBuffer;
 }
 
+/** Where the heads, tails and entries of both queues are in their shared memory, as indexes of 32-bit numbers. */
+interface QueueLayout {
+  readonly submissionTail: number;
+  readonly submissionOrder: number;
+  readonly submissionMask: number;
+  readonly completionHead: number;
+  readonly completionTail: number;
+  readonly completions: number;
+  readonly completionMask: number;
+}
+
+/** The kernel reads the bytes of the sends here. They are copied because V8 may move a Buffer's memory. */
+class StagingMemory {
+  readonly #memory: Buffer;
+  readonly #address: bigint;
+  #used = 0;
+  /** The Buffer that was added last. */
+  #newest: Buffer | null = null;
+  /** The halves of its address. */
+  addressLow = 0;
+  addressHigh = 0;
+
+  constructor({ memory, address }: Mapped) {
+    this.#memory = Buffer.from(memory);
+    this.#address = address;
+  }
+
+  hasRoom(bytes: Buffer): boolean {
+    return bytes === this.#newest || this.#used + bytes.length <= this.#memory.length;
+  }
+
+  /** Copies the bytes, unless they were added last. */
+  add(bytes: Buffer): void {
+    if (bytes === this.#newest) return;
+    const address = this.#address + BigInt(this.#used);
+    this.#newest = bytes;
+    this.addressLow = Number(address & 0xffff_ffffn);
+    this.addressHigh = Number(address >> 32n);
+    bytes.copy(this.#memory, this.#used);
+    this.#used += bytes.length;
+  }
+
+  clear(): void {
+    this.#used = 0;
+    this.#newest = null;
+  }
+}
+
 /**
  * Sends to many sockets in one system call (io_uring, Linux 5.6 and later). Every send has completed or failed when
  * `submit` returns, so a descriptor cannot be reused by another connection in between.
@@ -69,24 +117,10 @@ export class SubmissionQueue {
   /** Shared with the kernel: heads, tails and order of both queues, and the completions. */
   readonly #queues: Int32Array;
   readonly #submissions: Int32Array;
-  /** Indexes in `#queues`. */
-  readonly #submissionTail: number;
-  readonly #submissionOrder: number;
-  readonly #submissionMask: number;
-  readonly #completionHead: number;
-  readonly #completionTail: number;
-  readonly #completions: number;
-  readonly #completionMask: number;
-  /** The kernel reads the bytes here. They are copied because V8 may move a Buffer's memory. */
-  readonly #staging: Buffer;
-  readonly #stagingAddress: bigint;
+  readonly #layout: QueueLayout;
+  readonly #staging: StagingMemory;
   readonly #results = new Int32Array(SubmissionQueue.capacity);
   #count = 0;
-  #staged = 0;
-  /** The Buffer that was added last, and its address. */
-  #newest: Buffer | null = null;
-  #addressLow = 0;
-  #addressHigh = 0;
   #isReliable = true;
 
   /** Throws an Error with the reason if this machine does not allow io_uring. */
@@ -118,16 +152,16 @@ export class SubmissionQueue {
         submissionsOffset,
       ).memory,
     );
-    this.#submissionTail = parameters.readUInt32LE(40 + 4) / 4;
-    this.#submissionOrder = submissionOrder / 4;
-    this.#submissionMask = submissionEntries - 1;
-    this.#completionHead = parameters.readUInt32LE(80) / 4;
-    this.#completionTail = parameters.readUInt32LE(80 + 4) / 4;
-    this.#completions = completions / 4;
-    this.#completionMask = completionEntries - 1;
-    const staging = this.#calls.map(SubmissionQueue.maxBytes, privateAnonymous, -1, 0);
-    this.#staging = Buffer.from(staging.memory);
-    this.#stagingAddress = staging.address;
+    this.#layout = {
+      submissionTail: parameters.readUInt32LE(40 + 4) / 4,
+      submissionOrder: submissionOrder / 4,
+      submissionMask: submissionEntries - 1,
+      completionHead: parameters.readUInt32LE(80) / 4,
+      completionTail: parameters.readUInt32LE(80 + 4) / 4,
+      completions: completions / 4,
+      completionMask: completionEntries - 1,
+    };
+    this.#staging = new StagingMemory(this.#calls.map(SubmissionQueue.maxBytes, privateAnonymous, -1, 0));
     for (let index = 0; index < SubmissionQueue.capacity; index += 1) {
       const place = (index * submissionBytes) / 4;
       this.#submissions[place] = sendOperation;
@@ -143,25 +177,18 @@ export class SubmissionQueue {
 
   /** Whether `add` has room for these bytes. */
   hasRoom(bytes: Buffer): boolean {
-    if (this.#count === SubmissionQueue.capacity) return false;
-    return bytes === this.#newest || this.#staged + bytes.length <= SubmissionQueue.maxBytes;
+    return this.#count < SubmissionQueue.capacity && this.#staging.hasRoom(bytes);
   }
 
   /** Adds a send. At most one for each socket, and only if there is room. */
   add(descriptor: number, bytes: Buffer): void {
-    if (bytes !== this.#newest) {
-      const address = this.#stagingAddress + BigInt(this.#staged);
-      this.#newest = bytes;
-      this.#addressLow = Number(address & 0xffff_ffffn);
-      this.#addressHigh = Number(address >> 32n);
-      bytes.copy(this.#staging, this.#staged);
-      this.#staged += bytes.length;
-    }
+    const staging = this.#staging;
+    staging.add(bytes);
     const place = (this.#count * submissionBytes) / 4;
     const submissions = this.#submissions;
     submissions[place + 1] = descriptor;
-    submissions[place + 4] = this.#addressLow;
-    submissions[place + 5] = this.#addressHigh;
+    submissions[place + 4] = staging.addressLow;
+    submissions[place + 5] = staging.addressHigh;
     submissions[place + 6] = bytes.length;
     this.#count += 1;
   }
@@ -174,14 +201,15 @@ export class SubmissionQueue {
     const count = this.#count;
     const queues = this.#queues;
     const results = this.#results;
-    const tail = queues[this.#submissionTail] ?? 0;
+    const { submissionTail, submissionOrder, submissionMask } = this.#layout;
+    const tail = queues[submissionTail] ?? 0;
     for (let index = 0; index < count; index += 1) {
-      queues[this.#submissionOrder + ((tail + index) & this.#submissionMask)] = index;
+      queues[submissionOrder + ((tail + index) & submissionMask)] = index;
     }
-    Atomics.store(queues, this.#submissionTail, tail + count);
+    Atomics.store(queues, submissionTail, tail + count);
     const submitted = Math.max(0, this.#enter(count, count));
     // The kernel must not accept later what it did not accept now, for lack of memory.
-    if (submitted < count) Atomics.store(queues, this.#submissionTail, tail + submitted);
+    if (submitted < count) Atomics.store(queues, submissionTail, tail + submitted);
     results.fill(0, submitted, count);
     results.fill(failed, 0, submitted);
     let completed = this.#reap();
@@ -194,8 +222,7 @@ export class SubmissionQueue {
       completed += this.#reap();
     }
     this.#count = 0;
-    this.#staged = 0;
-    this.#newest = null;
+    this.#staging.clear();
     return results.subarray(0, count);
   }
 
@@ -206,14 +233,15 @@ export class SubmissionQueue {
   /** Reads the completions, and returns their number. */
   #reap(): number {
     const queues = this.#queues;
-    const head = queues[this.#completionHead] ?? 0;
-    const tail = Atomics.load(queues, this.#completionTail);
+    const { completionHead, completionTail, completions, completionMask } = this.#layout;
+    const head = queues[completionHead] ?? 0;
+    const tail = Atomics.load(queues, completionTail);
     for (let next = head; next !== tail; next = (next + 1) | 0) {
-      const place = this.#completions + ((next & this.#completionMask) * completionBytes) / 4;
+      const place = completions + ((next & completionMask) * completionBytes) / 4;
       const result = queues[place + 2] ?? failed;
       this.#results[queues[place] ?? 0] = transientErrors.includes(result) ? 0 : result;
     }
-    Atomics.store(queues, this.#completionHead, tail);
+    Atomics.store(queues, completionHead, tail);
     return (tail - head) | 0;
   }
 }
