@@ -182,4 +182,20 @@ describe('flagcast serve', () => {
       fix: expect.stringContaining('GRANT INSERT ON TABLE public.audit_log TO') as string,
     });
   });
+
+  it('logs a warning when it starts with users identified by email and a role that cannot read the column', async () => {
+    const serve = new RunningCommand(['serve', '--port', '0'], {
+      env: {
+        DATABASE_URL: doctor.fixture.url,
+        FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough',
+        FLAGCAST_JWT_USER_CLAIM: 'email:email',
+      },
+    });
+    doctor.cleanUps.push(async () => await serve.end());
+    const log = await serve.logged('doctor_warning');
+    expect(log).toMatchObject({
+      message: expect.stringContaining('lacks SELECT (email) ON TABLE public.users') as string,
+      fix: expect.stringContaining('GRANT SELECT (email)') as string,
+    });
+  });
 });
