@@ -134,7 +134,7 @@ export interface NetworkOptions {
 export interface LimitOptions {
   /** Open connections of one user. Default 100. */
   readonly connectionsPerUser?: number | undefined;
-  /** Open connections from one address, and as many again that have not authenticated. Default 1,000. */
+  /** Open WebSockets and event streams from one address, and as many other HTTP connections. Default 1,000. */
   readonly connectionsPerAddress?: number | undefined;
   /** Open connections that have not authenticated, from all addresses. Default 10,000. */
   readonly unauthenticatedConnections?: number | undefined;

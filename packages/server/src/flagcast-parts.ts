@@ -5,7 +5,7 @@ import { getRequestListener } from '@hono/node-server';
 import { TableAuthorization } from './auth/table-authorization.js';
 import { querySource, CallbackAuthorization, functionSource } from './auth/callback-authorization.js';
 import { createHostPolicy, createOriginPolicy } from './auth/origin-policy.js';
-import { ConnectionLimits, UnauthenticatedConnections } from './connections/connection-limits.js';
+import { ConnectionLimits, HttpConnections } from './connections/connection-limits.js';
 import { BurstThrottle } from './auth/burst-throttle.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
@@ -112,6 +112,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
           : pollIntervalMs + readinessGraceMs,
       lagLimitMs: readinessLagMs,
       broadcaster,
+      sessions,
     }),
     missedEvents: new MissedEventsSource({
       pool: sessions.requests,
@@ -163,8 +164,8 @@ export function createAccess(
 
   const { allowedOrigins = [], allowedHosts = null, trustedProxies = [] } = options.network ?? {};
   const proxies = createTrustedProxies(trustedProxies);
-  const unauthenticated = new UnauthenticatedConnections({
-    total: options.limits?.unauthenticatedConnections,
+  const httpConnections = new HttpConnections({
+    unauthenticated: options.limits?.unauthenticatedConnections,
     perAddress: options.limits?.connectionsPerAddress,
   });
   const authorizerOptions = {
@@ -176,7 +177,7 @@ export function createAccess(
     authorization,
     originPolicy: createOriginPolicy(allowedOrigins, proxies.scheme),
     hostPolicy: createHostPolicy(allowedHosts),
-    onAuthenticated: ({ socket }: IncomingMessage) => unauthenticated.release(socket),
+    onAuthenticated: ({ socket }: IncomingMessage) => httpConnections.authenticated(socket),
     allowQueryToken,
     channelChanges: () => broadcaster.channelChanges,
   };
@@ -189,7 +190,7 @@ export function createAccess(
     maxTokenAgeMs: tokenOptions?.maxTokenAgeMs,
     proxies,
     clientAddress: proxies.clientAddress,
-    unauthenticated,
+    httpConnections,
     originPolicy: authorizerOptions.originPolicy,
     authorizer: new RequestAuthorizer(authorizerOptions),
     throttledAuthorizer: new RequestAuthorizer({
@@ -213,7 +214,7 @@ export function createConnections(
   { lifecycle, delivery, access }: { lifecycle: Lifecycle; delivery: Delivery; access: Access },
 ) {
   const { broadcaster, missedEvents, freshness, source, cork } = delivery;
-  const { throttledAuthorizer, limits, clientAddress, unauthenticated, authorization } = access;
+  const { throttledAuthorizer, limits, clientAddress, httpConnections, authorization } = access;
   const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
   const timeouts = resolveTimeouts(options.timeouts);
   const server = randomUUID();
@@ -235,14 +236,13 @@ export function createConnections(
       embedded_state: delivery.knownSource().hasState,
     }),
   };
-  const shared = { sources, limits, registry, clientAddress };
+  const shared = { sources, limits, httpConnections, registry, clientAddress };
   return {
     server,
     registry,
     gateway: new Gateway({
       ...shared,
       plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
-      unauthenticated,
       handshakeTimeoutMs,
       refusedCloseTimeoutMs,
       socketWriter: delivery.socketWriter,
@@ -272,7 +272,7 @@ interface HttpParts extends Base {
 export function createHttp(options: FlagcastOptions, parts: HttpParts) {
   const { lifecycle, sessions, delivery, access, connections, demoUsers, passwordCost } = parts;
   const { broadcaster, freshness, source } = delivery;
-  const { clientAddress, unauthenticated, maxTokenAgeMs } = access;
+  const { clientAddress, httpConnections, maxTokenAgeMs } = access;
   const {
     tokenTtlMs = 10_800_000,
     requestHeadersTimeoutMs = 10_000,
@@ -288,7 +288,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
       {
         freshness,
         connections: connections.registry,
-        unauthenticated,
+        httpConnections,
         broadcaster,
         reader: source,
         sessionPools: sessions.pools,

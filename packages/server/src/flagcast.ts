@@ -4,11 +4,11 @@ import type { DemoUser } from './api/auth-routes.js';
 import { checkOptions } from './check-options.js';
 import { owaspCost, type ScryptCost } from './auth/password.js';
 import { describeError } from './describe.js';
-import type { Database } from './postgres/connection-settings.js';
+import { type Database, isPostgresUrl } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import { createHttpServer } from './transport/http-server.js';
-import { UnauthenticatedConnections } from './connections/connection-limits.js';
+import { HttpConnections } from './connections/connection-limits.js';
 import type { DatabaseOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { FlagcastError } from './errors.js';
 import {
@@ -93,7 +93,7 @@ function compose(
     createServer: () => {
       const server = createHttpServer(http.requestListener, {
         ...http.serverOptions,
-        unauthenticated: access.unauthenticated,
+        httpConnections: access.httpConnections,
       });
       gateway.attach(server);
       return server;
@@ -102,7 +102,7 @@ function compose(
       createHttpServer(http.monitoringListener, {
         ...http.serverOptions,
         // Counted separately, so that monitoring works while the connections of the other port are used up.
-        unauthenticated: new UnauthenticatedConnections({ total: 1_000 }),
+        httpConnections: new HttpConnections({ unauthenticated: 1_000 }),
       }),
     attach: (server) => gateway.attach(server),
     ...lifetime,
@@ -111,17 +111,16 @@ function compose(
 }
 
 /** JavaScript may leave both out, and then pg would connect to a database on this machine. */
-function databaseOf({ url = '', pool }: Partial<DatabaseOptions> = {}): Database {
+function databaseOf({ url = '', pool, listenUrl }: Partial<DatabaseOptions> = {}): Database {
+  if (listenUrl !== undefined) checkUrl('database.listenUrl', listenUrl);
   if (pool === undefined && url === '') {
     throw new Error(
       'There is no database.url: give postgresql://user:password@host:5432/database (if it comes from the environment, is the variable set?), or a pg.Pool as database.pool',
     );
   }
   if (pool === undefined) {
-    if (URL.canParse(url)) return { url };
-    throw new Error(
-      'database.url is not a URL: give postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded',
-    );
+    checkUrl('database.url', url);
+    return { url };
   }
   if (url !== '') {
     throw new Error('database.url and database.pool exclude each other: leave one of them out');
@@ -131,6 +130,13 @@ function databaseOf({ url = '', pool }: Partial<DatabaseOptions> = {}): Database
     throw new Error('database.pool is not a pg.Pool: give new pg.Pool({ … })');
   }
   return { pool: pool as pg.Pool };
+}
+
+function checkUrl(name: string, url: string): void {
+  if (isPostgresUrl(url)) return;
+  throw new Error(
+    `${name} is not the URL of a PostgreSQL database: give postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,
+  );
 }
 
 interface LifetimeParts extends Base {

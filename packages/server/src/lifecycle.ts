@@ -61,6 +61,8 @@ export interface LifecycleEvents {
   'freshness:changed': [
     { state: 'fresh' } | { state: 'stale'; reason: FreshnessReason; sinceMs: number; problem: string },
   ];
+  /** The host has ended the pool that it gave to this server. Emitted once. */
+  'pool:ended': [{ message: string; fix: string }];
   /** Memberships, roles or users have changed. */
   'rights:changed': [];
   /** All events before it were delivered. */

@@ -27,7 +27,17 @@ describe('createFlagcast', () => {
     [
       'a text that is no URL',
       { database: { url: 'app_db' }, auth },
-      /^database.url is not a URL: give postgresql:/,
+      /^database.url is not the URL of a PostgreSQL database: give postgresql:/,
+    ],
+    [
+      'the URL of another database system',
+      { database: { url: 'mysql://user:hunter2@localhost/app' }, auth },
+      /^database.url is not the URL of a PostgreSQL database: give postgresql:(?!.*hunter2)/,
+    ],
+    [
+      'a listenUrl of another database system',
+      { database: { url: 'postgresql://localhost/app', listenUrl: 'mysql://localhost/app' }, auth },
+      /^database.listenUrl is not the URL of a PostgreSQL database: give postgresql:/,
     ],
     ['a pg.Client as pool', { database: { pool: new pg.Client() }, auth }, /^database.pool is not a pg.Pool/],
     ['an empty secret', { auth: { secret: '' } }, /secret/],

@@ -175,7 +175,13 @@ describe('delivery to a channel with thousands of clients', () => {
 
   it('makes the server unready while it takes too long', async () => {
     const { broadcaster, lifecycle, read, join } = createBroadcast();
-    const readiness = new Freshness({ lifecycle, broadcaster, staleAfterMs: 60_000, lagLimitMs: 20 });
+    const readiness = new Freshness({
+      lifecycle,
+      broadcaster,
+      sessions: { hasEndedPool: false },
+      staleAfterMs: 60_000,
+      lagLimitMs: 20,
+    });
     lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', source: '', startedAtMs: 0 });
     // 100 ms of work, more or less.
     for (let count = 0; count < 500; count += 1) join(large, new TestConnection(0.2));

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DatabaseSessions } from '../src/postgres/database-sessions.js';
 import { NoFreeSessionError } from '../src/postgres/errors.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
-import { createUser, startTestServer } from './server.js';
+import { createUser, nextEvent, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
 
 const queryTimeoutMs = 500;
@@ -252,5 +252,25 @@ describe('a server with a pool of the host', () => {
     await server.close();
     expect(pool.ended).toBe(false);
     expect(await stateOf(pool)).toMatchObject({ prepared: 0, locks: 0, settings: null });
+  });
+
+  it('is not ready after the host has ended the pool, and logs once how to fix it', async () => {
+    const pool = new pg.Pool({ connectionString: database.url });
+    const server = await startTestServer({ pool }, { database: { pollIntervalMs: 50 } });
+    cleanUps.push(async () => await server.close());
+    const { lifecycle } = server.flagcast;
+    const ended: unknown[] = [];
+    lifecycle.on('pool:ended', (payload) => ended.push(payload));
+    const first = nextEvent(lifecycle, 'pool:ended');
+    await pool.end();
+    expect((await first).fix).toMatch(/end it after close\(\)/);
+    const readiness = await fetch(`${server.httpUrl}/readyz`);
+    expect(readiness.status).toBe(503);
+    expect(await readiness.json()).toEqual({
+      status: 'not ready',
+      reason: 'the host has ended the pool of database.pool: requests and permission checks fail',
+    });
+    for (let read = 0; read < 3; read += 1) await nextEvent(lifecycle, 'reader:read');
+    expect(ended.length).toBe(1);
   });
 });

@@ -258,6 +258,7 @@ it('runs two expensive requests of a user at a time, lets more wait, and refuses
   // The two that run must not give up while the others arrive.
   const rest = await createRestFixture({ timeouts: { queryTimeoutMs: 60_000 } });
   const { shop, pool } = rest;
+  const feature = await rest.addFeature();
   const lock = await pool.connect();
   try {
     const audit = `/api/audit?project_id=${shop.projectId}&env=prod`;
@@ -287,6 +288,7 @@ it('runs two expensive requests of a user at a time, lets more wait, and refuses
     const refused = await rest.ask('carol', 'GET', snapshot);
     expect(refused).toMatchObject({ status: 429, body: { code: 'too_many_requests' } });
     expect(refused.headers.get('retry-after')).toBe('2');
+    expect((await rest.ask('carol', 'GET', `/api/features/${feature.id}?env=prod`)).status).toBe(429);
     expect((await rest.ask('alice', 'GET', '/api/auth/me')).status).toBe(200);
     await lock.query('COMMIT');
     for (const { status } of await Promise.all(answers)) expect(status).toBe(200);

@@ -91,6 +91,40 @@ describe('a connection that has not authenticated', () => {
   });
 });
 
+describe('the limit on HTTP connections of an address', () => {
+  const sendRequest = async (socket: Socket, path: string): Promise<string> => {
+    const answer = once(socket, 'data');
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`);
+    return String((await answer)[0]);
+  };
+
+  it('counts connections whose requests have authenticated, and whose streams were refused, until they close', async () => {
+    const server = await start({ limits: { connectionsPerAddress: 2 } });
+    const first = await openBothEnds(server);
+    expect(await sendRequest(first.socket, '/api/auth/me')).toMatch(/^HTTP\/1\.1 200 /);
+    const unknown = `/api/events?project_id=${channel.projectId}&env=none`;
+    expect(await sendRequest(await open(server), unknown)).toMatch(/^HTTP\/1\.1 404 /);
+    const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
+    expect(await ended(await open(server))).toBe('');
+    expect(await refused).toMatchObject({ status: 429, code: 'too_many_address' });
+    const left = once(first.atServer, 'close');
+    first.socket.destroy();
+    await left;
+    expect(await sendRequest(await open(server), '/api/auth/me')).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  it('does not count WebSockets and streams, which have a limit of their own', async () => {
+    const server = await start({ limits: { connectionsPerAddress: 2 } });
+    const client = await V1Client.connect(server.wsUrl, { token });
+    await client.control('hello');
+    const stream = `/api/events?project_id=${channel.projectId}&env=prod`;
+    expect(await sendRequest(await open(server), stream)).toMatch(/^HTTP\/1\.1 200 /);
+    for (let count = 0; count < 2; count += 1) {
+      expect(await sendRequest(await open(server), '/api/auth/me')).toMatch(/^HTTP\/1\.1 200 /);
+    }
+  });
+});
+
 describe('the limit on connections that have not authenticated', () => {
   it('closes further ones of an address, while open ones are served and other addresses connect', async () => {
     const server = await start({ limits: { connectionsPerAddress: 5 } });

@@ -51,7 +51,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
 
 function addFeatureReads(
   app: RestApp,
-  { authorization, boundedRead, openChannel, reads, signedIn }: RestContext,
+  { authorization, boundedRead, openChannel, reads }: RestContext,
 ): void {
   app.openapi(
     createRoute({
@@ -83,11 +83,12 @@ function addFeatureReads(
       path: '/api/features/{id}',
       operationId: 'getFeature',
       summary: 'A feature in one environment, with its rules, schedules and open requests',
-      ...signedIn,
+      ...boundedRead,
       request: { params: schemas.idParameter, query: schemas.environmentQuery },
       responses: {
         200: schemas.jsonResponse('The feature', featureDetails),
         ...schemas.commonRefusals,
+        ...schemas.heavyRefusal,
         ...schemas.missingRefusal,
       },
     }),

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { connectionSettings } from '../postgres/connection-settings.js';
+import { connectionSettings, isPostgresUrl } from '../postgres/connection-settings.js';
 
 /** Makes a value of the text of a setting. */
 export interface Parser<Value> {
@@ -120,7 +120,7 @@ export function list(accepts: string, check: (entries: string[]) => unknown): Pa
 }
 
 export const databaseUrl = checked('URL', 'postgresql://user:password@host:5432/database', (text) => {
-  if (!/^postgres(ql)?:\/\//i.test(text) || !URL.canParse(text)) {
+  if (!isPostgresUrl(text)) {
     const problem = text === '' ? 'it is empty' : 'it is not the URL of a PostgreSQL database';
     throw new Error(
       `${problem}; write postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,

@@ -205,7 +205,7 @@ export const settings = {
     variable: 'FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
     parser: limit,
     default: '1000',
-    help: 'open connections of one address, per worker',
+    help: 'open WebSockets and streams of one address, and as many other HTTP connections, per worker',
   },
   maxUnauthenticatedConnections: {
     variable: 'FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS',

@@ -55,22 +55,24 @@ export class ConnectionLimits {
 }
 
 /**
- * Limits the connections that have not authenticated, of all addresses (default 10,000) and of each (default 1,000): those
- * without a request, in a handshake, or refused and not closed yet.
+ * Limits the HTTP connections of each address (default 1,000), and those of all addresses that have not authenticated
+ * (default 10,000): those without a request, in a handshake, or refused and not closed yet. WebSockets and event streams
+ * are released when `ConnectionLimits` counts them.
  */
-export class UnauthenticatedConnections {
-  readonly #total: Counter;
+export class HttpConnections {
+  readonly #unauthenticated: Counter;
   readonly #perNetwork: Counter;
-  readonly #networks = new Map<Duplex, string>();
-  /** A connection that has authenticated is not counted again. */
+  readonly #open = new Map<Duplex, { readonly network: string; isAuthenticated: boolean }>();
+  /** A connection that was released is not counted again. */
   readonly #seen = new WeakSet<Duplex>();
   /** One listener for all sockets. */
   readonly #onClose: (this: Duplex) => void;
+  #authenticated = 0;
 
   constructor(
-    limits: { readonly total?: number | undefined; readonly perAddress?: number | undefined } = {},
+    limits: { readonly unauthenticated?: number | undefined; readonly perAddress?: number | undefined } = {},
   ) {
-    this.#total = new Counter('unauthenticated connections', limits.total ?? 10_000);
+    this.#unauthenticated = new Counter('unauthenticated connections', limits.unauthenticated ?? 10_000);
     this.#perNetwork = new Counter('connections per address', limits.perAddress ?? 1_000);
     const release = (socket: Duplex): void => this.release(socket);
     this.#onClose = function onClose(this: Duplex) {
@@ -78,31 +80,42 @@ export class UnauthenticatedConnections {
     };
   }
 
-  get count(): number {
-    return this.#networks.size;
+  /** How many have not authenticated. */
+  get unauthenticated(): number {
+    return this.#open.size - this.#authenticated;
   }
 
-  /** Counts the connection until it authenticates or closes. At the limit it is not counted, and refused. */
+  /** Counts the connection until it closes or is released. At the limit it is not counted, and refused. */
   add(socket: Duplex, address: string): HttpProblem | null {
     if (this.#seen.has(socket)) return null;
-    if (this.#total.isFull('')) return busy();
+    if (this.#unauthenticated.isFull('')) return busy();
     const network = networkOf(address);
     if (this.#perNetwork.isFull(network)) return tooMany('too_many_address');
     this.#seen.add(socket);
-    this.#networks.set(socket, network);
-    this.#total.add('', 1);
+    this.#open.set(socket, { network, isAuthenticated: false });
+    this.#unauthenticated.add('', 1);
     this.#perNetwork.add(network, 1);
     socket.once('close', this.#onClose);
     return null;
   }
 
-  /** The connection has authenticated. */
+  /** A request of the connection has authenticated. */
+  authenticated(socket: Duplex): void {
+    const connection = this.#open.get(socket);
+    if (connection === undefined || connection.isAuthenticated) return;
+    connection.isAuthenticated = true;
+    this.#authenticated += 1;
+    this.#unauthenticated.add('', -1);
+  }
+
+  /** The connection is closed, or counted as a WebSocket or an event stream. */
   release(socket: Duplex): void {
-    const network = this.#networks.get(socket);
-    if (network === undefined) return;
-    this.#networks.delete(socket);
-    this.#total.add('', -1);
-    this.#perNetwork.add(network, -1);
+    this.authenticated(socket);
+    const connection = this.#open.get(socket);
+    if (connection === undefined) return;
+    this.#open.delete(socket);
+    this.#authenticated -= 1;
+    this.#perNetwork.add(connection.network, -1);
     socket.off('close', this.#onClose);
   }
 }

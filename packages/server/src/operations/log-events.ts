@@ -41,6 +41,10 @@ export const logEvents = {
     'the server is stale (`reason`, `problem`, `since`); level info: it is fresh again',
     'freshness:changed',
   ),
+  pool_ended: error(
+    'the host has ended its `pg.Pool`, so requests and permission checks fail; with the fix',
+    'pool:ended',
+  ),
   log_prune_failed: warn(
     'old rows of the event log could not be deleted; retried after a minute',
     'log:prune-failed',

@@ -4,7 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
-import type { UnauthenticatedConnections } from '../connections/connection-limits.js';
+import type { HttpConnections } from '../connections/connection-limits.js';
 import type { Freshness } from '../reader/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventReader } from '../reader/reader.js';
@@ -20,7 +20,7 @@ import {
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly connections: Pick<ConnectionRegistry, 'count'>;
-  readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
+  readonly httpConnections: Pick<HttpConnections, 'unauthenticated'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<EventReader, 'rememberedEvents'>;
   readonly sessionPools: readonly Pick<SessionPool, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
@@ -210,11 +210,13 @@ function showSessions({ sessionPools }: MetricsSources, metrics: Metrics): void 
 }
 
 function showState(sources: MetricsSources, metrics: Metrics): void {
-  const { freshness, connections, unauthenticated, broadcaster, reader, eventLoopDelay } = sources;
+  const { freshness, connections, httpConnections, broadcaster, reader, eventLoopDelay } = sources;
   metrics.gauge('flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
   metrics.gauge('flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
   metrics.gauge('flagcast_connections', (gauge) => gauge.set(connections.count().all));
-  metrics.gauge('flagcast_connections_unauthenticated', (gauge) => gauge.set(unauthenticated.count));
+  metrics.gauge('flagcast_connections_unauthenticated', (gauge) =>
+    gauge.set(httpConnections.unauthenticated),
+  );
   metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
   metrics.histogram('flagcast_channel_connections', (histogram) => {
     histogram.zero({});

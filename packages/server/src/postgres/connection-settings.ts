@@ -21,6 +21,11 @@ export type Database =
   | { readonly url: string; readonly pool?: undefined }
   | { readonly pool: pg.Pool; readonly url?: undefined };
 
+/** Whether the text has the form of a PostgreSQL URL. pg connects to any other URL as if it was one. */
+export function isPostgresUrl(text: string): boolean {
+  return /^postgres(ql)?:\/\//i.test(text) && URL.canParse(text);
+}
+
 /** The parameters of a session: those of the URL, or those of the pool. */
 export function connectionParameters(database: Database): pg.ClientConfig {
   if (database.url !== undefined) return connectionSettings(database.url);

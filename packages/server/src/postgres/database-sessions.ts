@@ -28,9 +28,11 @@ export class DatabaseSessions {
   /** All pools, for metrics. */
   readonly pools: readonly SessionPool[];
   readonly #reader: SessionPool;
+  readonly #database: Database;
   readonly #listenDatabase: Database;
 
   constructor({ database, listenUrl, connections, queryTimeoutMs, ...needs }: DatabaseSessionsOptions) {
+    this.#database = database;
     this.#listenDatabase = listenUrl === null ? database : { url: listenUrl };
     this.queryTimeoutMs = queryTimeoutMs;
     const budget = divideConnections(connections, needs);
@@ -41,6 +43,11 @@ export class DatabaseSessions {
     this.requests = poolFor('requests');
     this.writes = poolFor('writes');
     this.pools = [this.#reader, this.authorization, this.requests, this.writes];
+  }
+
+  /** Whether the host has ended its pool, so that requests and permission checks have no sessions. */
+  get hasEndedPool(): boolean {
+    return this.#database.pool?.ending === true;
   }
 
   /** Opens a session for the reader or for retention, which close it. */

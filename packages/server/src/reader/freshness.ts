@@ -10,6 +10,7 @@ export interface FreshnessOptions {
   /** How long the delivery of a batch to all connections may take, in milliseconds. */
   lagLimitMs: number;
   broadcaster: { readonly lagMs: number };
+  sessions: { readonly hasEndedPool: boolean };
 }
 
 /** How often to check whether a read is overdue, in milliseconds. */
@@ -34,6 +35,7 @@ export class Freshness {
   #stale: { readonly reason: FreshnessReason; readonly sinceMs: number; readonly atMs: number } | null = null;
   #timer: NodeJS.Timeout | null = null;
   #isDraining = false;
+  #hasEndedPool = false;
 
   constructor(options: FreshnessOptions) {
     this.#options = options;
@@ -99,8 +101,9 @@ export class Freshness {
 
   /** Why the server should receive no new clients, in one line; null if it is ready. */
   notReady(): string | null {
-    const { lagLimitMs, broadcaster } = this.#options;
+    const { lagLimitMs, broadcaster, sessions } = this.#options;
     if (this.#isDraining) return 'draining';
+    if (sessions.hasEndedPool) return poolEnded;
     if (this.#stale !== null) {
       const since = new Date(this.#stale.sinceMs).toISOString();
       return `stale since ${since}: ${this.#problem(this.#stale.reason)}`;
@@ -120,6 +123,12 @@ export class Freshness {
   }
 
   #check(): void {
+    if (!this.#hasEndedPool && this.#options.sessions.hasEndedPool) {
+      this.#hasEndedPool = true;
+      const fix =
+        'let the host end it after close() of Flagcast, and now create a new Flagcast with a new pool';
+      this.#options.lifecycle.emit('pool:ended', { message: poolEnded, fix });
+    }
     const reason = this.#reason();
     const before = this.#stale;
     if (reason === null) {
@@ -148,6 +157,8 @@ export class Freshness {
     return this.#hasCaughtUp ? null : (this.#stale?.reason ?? null);
   }
 }
+
+const poolEnded = 'the host has ended the pool of database.pool: requests and permission checks fail';
 
 const readyTexts: Readonly<Record<FreshnessReason, string>> = {
   database_unreachable: 'the database does not answer',

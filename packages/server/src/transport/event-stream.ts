@@ -3,7 +3,7 @@ import { CloseCode } from '@flagcast/protocol';
 import type { SubscriptionRequest } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
-import type { ConnectionLimits } from '../connections/connection-limits.js';
+import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
 import { Connection } from '../connections/connection.js';
 import { SessionError, V1Session, type V1Sources } from '../connections/v1-session.js';
 import type { Principal } from '../auth/request-authorizer.js';
@@ -15,6 +15,7 @@ import { defaultHeaders } from './http-server.js';
 export interface EventStreamsOptions {
   sources: V1Sources;
   limits: ConnectionLimits;
+  httpConnections: HttpConnections;
   registry: ConnectionRegistry;
   clientAddress: ClientAddress;
 }
@@ -39,11 +40,12 @@ export class EventStreams {
 
   /** Responds with a stream. Rejects with a refusal, or what the database throws, before anything is sent. */
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { limits, registry, clientAddress, sources } = this.#options;
+    const { limits, httpConnections, registry, clientAddress, sources } = this.#options;
     if (registry.isDraining) throw draining();
     const { principal, ...stream } = await this.#authorize(request);
     if (response.destroyed) return;
     response.once('close', limits.acquire(principal.user.id, clientAddress(request)));
+    httpConnections.release(request.socket);
     const { session } = new EventStreamConnection(response, { principal, registry, sources });
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',

@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { TrustedProxies } from '../auth/trusted-proxies.js';
-import type { UnauthenticatedConnections } from '../connections/connection-limits.js';
+import type { HttpConnections } from '../connections/connection-limits.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 /** Headers of every response: pages of other origins cannot use it, and its address is not sent to other servers. */
@@ -11,7 +11,7 @@ export const defaultHeaders: Readonly<Record<string, string>> = {
 };
 
 export interface HttpServerOptions {
-  unauthenticated: UnauthenticatedConnections;
+  httpConnections: HttpConnections;
   proxies: TrustedProxies;
   lifecycle: Lifecycle;
   /** How long the head of a request may take, from its first byte or, for the first request, from the connection. In milliseconds. */
@@ -29,7 +29,7 @@ const requestTimeoutMs = 30_000;
  */
 export function createHttpServer(
   listener: RequestListener,
-  { unauthenticated, proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs }: HttpServerOptions,
+  { httpConnections, proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs }: HttpServerOptions,
 ): Server {
   const server = createServer(
     {
@@ -44,7 +44,7 @@ export function createHttpServer(
     // The proxy limits its own connections; their requests are counted by the address of the client.
     if (proxies.isProxy(socket)) return;
     const address = proxies.clientAddress({ headers: {}, socket });
-    const refusal = unauthenticated.add(socket, address);
+    const refusal = httpConnections.add(socket, address);
     if (refusal === null) return;
     socket.destroy();
     lifecycle.emit('connection:refused', { status: refusal.status, code: refusal.code, address });

@@ -13,7 +13,7 @@ import { subprotocolsOf } from '../auth/request-token.js';
 import type { Channel } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { v1Wire } from '../connections/codecs/v1.js';
-import type { ConnectionLimits, UnauthenticatedConnections } from '../connections/connection-limits.js';
+import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { PlainSession } from '../connections/plain-session.js';
 import { V1Session, type V1Sources } from '../connections/v1-session.js';
@@ -28,7 +28,7 @@ export interface GatewayOptions {
   /** Its authorizer, broadcaster and lifecycle serve plain connections, too. */
   sources: V1Sources;
   limits: ConnectionLimits;
-  unauthenticated: UnauthenticatedConnections;
+  httpConnections: HttpConnections;
   registry: ConnectionRegistry;
   /** One for all plain connections, so that a batch is encoded once. */
   plainDialect: Dialect;
@@ -120,8 +120,8 @@ export class Gateway {
     const { request, socket } = handshake;
     // A client that resets its connection during the handshake is not an error of the server.
     socket.on('error', destroyThis);
-    const { unauthenticated, clientAddress } = this.#options;
-    const refusal = unauthenticated.add(socket, clientAddress(request));
+    const { httpConnections, clientAddress } = this.#options;
+    const refusal = httpConnections.add(socket, clientAddress(request));
     if (refusal !== null) {
       this.#refuse(request, socket, refusal);
       return;
@@ -214,7 +214,7 @@ export class Gateway {
     readonly principal: Principal;
     readonly isOpen: () => boolean;
   }): Promise<boolean> {
-    const { limits, registry, sources, clientAddress } = this.#options;
+    const { limits, httpConnections, registry, sources, clientAddress } = this.#options;
     // Whoever connects expects all events after now, so the reader must have begun.
     const isReading = await sources.broadcaster.begun();
     if (registry.isDraining) throw draining();
@@ -222,6 +222,7 @@ export class Gateway {
     if (!isReading) throw unavailable();
     // Also if the library refuses the handshake and does not call back.
     client.socket.on('close', limits.acquire(client.principal.user.id, clientAddress(client.request)));
+    httpConnections.release(client.socket);
     return true;
   }
 
