@@ -2,7 +2,16 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { suggestKey } from '../src/feature/create-dialog.js';
-import { button, click, createServer, enter, openLive, serverActs } from './fixture/console.js';
+import {
+  button,
+  click,
+  createServer,
+  enter,
+  openConsole,
+  openLive,
+  serverActs,
+  waitUntilLive,
+} from './fixture/console.js';
 import { feature, pendingChange, userOf } from './fixture/data.js';
 import type { ScriptedServer } from './fixture/scripted-server.js';
 
@@ -37,6 +46,18 @@ describe('the list of flags', () => {
     await click(screen.getByLabelText(en.features.off));
     await lists(['checkout']);
     await waitFor(() => expect(location.search).toBe('?q=c&state=off&sort=changed&order=down'));
+  });
+
+  it('appears without a reload when the database responds again', async () => {
+    const server = serverWith('cart');
+    const allow = server.refuse('GET', /^\/api\/snapshot$/, 503, { code: 'unavailable' });
+    openConsole(page, server);
+    await waitFor(() => expect(server.paths('GET')).toContain('/api/snapshot'));
+    expect(names()).toEqual([]);
+    allow();
+    await lists(['cart']);
+    await waitUntilLive();
+    expect(screen.queryByRole('alert')).toBeNull();
   });
 
   it('does not undo a followed link by a pending update of the address', async () => {
@@ -172,13 +193,14 @@ describe('a new flag', () => {
 
   it('shows what is wrong with its fields', async () => {
     const { server } = await openLive(page);
-    server.refuse('POST', /./, 400, { code: 'invalid', fields: { key: 'must begin', name: 'is taken' } });
+    const taken = 'is taken by another feature of this project';
+    server.refuse('POST', /./, 400, { code: 'invalid', fields: { key: taken, name: 'is unknown' } });
     await click(button(en.features.create));
     const dialog = await screen.findByRole('dialog');
     await enter(en.fields.name, 'x', dialog);
     await click(button(en.features.submitCreate, dialog));
-    await within(dialog).findByText('is taken');
-    within(dialog).getByText(en.feature.keyInvalid);
+    await within(dialog).findByText('is unknown');
+    within(dialog).getByText(en.fieldProblems[taken]);
   });
 
   it.each([

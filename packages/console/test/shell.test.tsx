@@ -122,6 +122,16 @@ describe('an environment', () => {
 });
 
 describe('guards', () => {
+  it('appear without a reload when the database responds again', async () => {
+    const server = createServer();
+    const allow = server.refuse('GET', /^\/api\/projects$/, 503, { code: 'unavailable' });
+    openConsole('/p/shop/dev/guards', server);
+    await screen.findByText(en.errors.unavailable);
+    allow();
+    await screen.findByRole('button', { name: en.guards.add('Development') });
+    expect(screen.queryByText(en.errors.unavailable)).toBeNull();
+  });
+
   it('are added and removed by an owner, with a confirmation', async () => {
     const server = createServer();
     await openLive('/p/shop/dev/guards', server);
