@@ -11,6 +11,7 @@ import {
   type Subscription,
   type SubscriptionController,
   type SubscriptionDefinition,
+  type SubscriptionView,
 } from './subscription.js';
 import type { WebSocketClass } from './transport.js';
 
@@ -55,7 +56,7 @@ export interface Channel extends ChannelKey, Subscription<ChannelState, Snapshot
 export interface Client extends ConnectionView {
   /**
    * Opens a channel. The first channel opens the connection, which all channels share. While a channel is open and
-   * its environment has this key, the same arguments return the same channel: call `close` once per call. When the
+   * its environment has this key, the same arguments share its state: it is closed when each of them is. When the
    * environment's key changes, the channel follows its environment; the next call resolves the key again.
    */
   readonly channel: (key: ChannelKey) => Channel;
@@ -100,7 +101,16 @@ export function createClient(options: ClientOptions): Client {
       });
     controllers.add(controller);
     controller.retain();
-    return controller.subscription as Subscription<State, Content>;
+    let isOpen = true;
+    const close = (): void => {
+      if (isOpen) controller.release();
+      isOpen = false;
+    };
+    return {
+      ...(controller.view as SubscriptionView<State, Content>),
+      close,
+      [Symbol.dispose]: close,
+    };
   };
 
   const connection = createConnection({
@@ -130,6 +140,6 @@ export function createClient(options: ClientOptions): Client {
       }) as Channel,
     onMessage,
     ...connection.view,
-    close: () => connection.dispatch('end'),
+    close: () => connection.end(null),
   };
 }

@@ -42,6 +42,8 @@ export interface Connection {
   readonly view: ConnectionView;
   readonly capability: () => ConnectionCapability;
   readonly dispatch: (event: ConnectionEvent, durationMs?: number, closeCode?: number) => void;
+  /** Closes the client, with the error that ended it or null. */
+  readonly end: (error: FlagcastError | null) => void;
   readonly send: (message: ClientMessage) => void;
   readonly request: Request;
 }
@@ -80,10 +82,11 @@ export function createConnection(options: ConnectionOptions): Connection {
   /** How long the transport may be silent. Before `hello`: as long as `hello` may take. */
   let silenceTimeoutMs = attemptTimeoutMs;
 
-  const tokens = createTokenSource(options.getToken, onError, (error) => {
-    closeError = error;
+  const end: Connection['end'] = (error) => {
+    closeError ??= error;
     dispatch('end');
-  });
+  };
+  const tokens = createTokenSource(options.getToken, onError, end);
   const request = createRequest(baseUrl, fetch, tokens.current);
 
   const dispatch: Connection['dispatch'] = (event, durationMs, closeCode) => {
@@ -188,6 +191,7 @@ export function createConnection(options: ConnectionOptions): Connection {
           ? 'request'
           : 'none',
     dispatch,
+    end,
     request,
     send: (message) => transport?.send(message),
   };

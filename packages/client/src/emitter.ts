@@ -5,15 +5,17 @@
 export function createEmitter<Value = void>(
   onError: (error: unknown) => void,
 ): readonly [subscribe: (listener: (value: Value) => void) => () => void, emit: (value: Value) => void] {
-  const listeners = new Set<(value: Value) => void>();
+  const listeners = new Set<readonly [(value: Value) => void]>();
   return [
     (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
+      // The same function may subscribe several times.
+      const entry = [listener] as const;
+      listeners.add(entry);
+      return () => void listeners.delete(entry);
     },
     (value) => {
       // Iterate over a copy: a listener that removes and adds itself would otherwise run forever.
-      for (const listener of [...listeners]) {
+      for (const [listener] of [...listeners]) {
         try {
           listener(value);
         } catch (error) {

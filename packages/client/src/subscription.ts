@@ -1,5 +1,6 @@
 import {
   type ApprovalsSnapshot,
+  type CloseCode,
   type EventMessage,
   isReconnectCode,
   type ServerMessage,
@@ -16,11 +17,15 @@ import { createStore, type Model, type StoreView } from './store.js';
 /** The snapshot of a channel or of the approvals feed. */
 export type AnySnapshot = Snapshot | ApprovalsSnapshot;
 
-/** A channel or the approvals feed, kept up to date. */
-export interface Subscription<State, Content> extends StoreView<State> {
+/** What all calls that have opened a subscription share. */
+export interface SubscriptionView<State, Content> extends StoreView<State> {
   /** Returns the current state in the form of the server's snapshot; null before the first snapshot. */
   readonly toSnapshot: () => Content | null;
-  /** Releases one call that opened it. It is closed when every call has been released. */
+}
+
+/** A channel or the approvals feed, kept up to date. `using` closes it, too. */
+export interface Subscription<State, Content> extends SubscriptionView<State, Content>, Disposable {
+  /** Closes it for the call that opened it; a second time has no effect. The last one ends the subscription. */
   readonly close: () => void;
 }
 
@@ -35,9 +40,11 @@ export interface SubscriptionDefinition<State, Content> {
 
 /** The client's interface to a subscription. */
 export interface SubscriptionController {
-  readonly subscription: Subscription<unknown, unknown>;
+  readonly view: SubscriptionView<unknown, unknown>;
   /** Adds a reference to the subscription and starts the connection. */
   retain(): void;
+  /** Removes a reference. Without any, the subscription is closed. */
+  release(): void;
   /** Whether the subscription was opened with these parameters, and its environment still has this key. */
   matches(params: SubscriptionParams): boolean;
   /**
@@ -90,6 +97,7 @@ export function hasSubject(message: object): boolean {
   return 'environment_id' in message || 'feed' in message;
 }
 
+const tokenRefused: typeof CloseCode.badToken = 4501;
 const requestTimeoutMs = 30_000;
 const refetchSpreadMs = 500;
 
@@ -163,6 +171,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
     } catch (error) {
       if (isClosed) return;
       const { closeCode = 0, retryAfterMs = 0 } = error as Partial<FlagcastError>;
+      if (closeCode === tokenRefused) connection.end(error as FlagcastError);
       if (!isReconnectCode(closeCode)) {
         close(error as FlagcastError);
         return;
@@ -192,7 +201,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
         ) as (readonly [Content, boolean])[];
         if (shared) {
           // Both channels receive the events from now on, so both must have the same state.
-          if (!isEqual(shared[0], subscription.toSnapshot())) store.replace(shared[0]);
+          if (!isEqual(shared[0], view.toSnapshot())) store.replace(shared[0]);
           [snapshot, isCaughtUp] = shared;
           ({ cursor } = snapshot);
         } else connection.send({ type: 'subscribe', ...params, cursor });
@@ -208,22 +217,22 @@ export function createSubscription<State, Content extends AnySnapshot>(
     return connectionStatus as ChannelStatus;
   };
 
-  const subscription: Subscription<State, Content> = {
+  const view: SubscriptionView<State, Content> = {
     ...definition.key,
     ...store.view,
     toSnapshot: () => (snapshot && cursor ? { ...snapshot, ...store.contents(), cursor } : null),
-    close() {
+  };
+
+  return {
+    view,
+    release() {
       references -= 1;
-      if (references) return;
+      if (references || isClosed) return;
       // Events in transit must not reach a channel that is opened meanwhile, so the channel closes when the server
       // has confirmed.
       if (isSubscribed) connection.send({ type: 'unsubscribe', ...params });
       else close(null);
     },
-  };
-
-  return {
-    subscription,
     retain() {
       references += 1;
       connection.dispatch('start');
@@ -233,7 +242,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
       isEqual(other, definition.params) && other.env === (snapshot?.environment ?? other.env),
     subscribed: (other) =>
       isSubscribed && isEqual(subjectOf(other), subjectOf(snapshot))
-        ? [[subscription.toSnapshot() as Content, isCaughtUp]]
+        ? [[view.toSnapshot() as Content, isCaughtUp]]
         : [],
     update,
     receive(message) {

@@ -31,6 +31,8 @@ export interface WebSocketLike {
   onmessage: ((event: never) => unknown) | null;
   onclose: ((event: never) => unknown) | null;
   onerror: ((event: never) => unknown) | null;
+  /** Default 1: open. */
+  readonly readyState?: number;
   send(text: string): void;
   close(): void;
 }
@@ -45,12 +47,18 @@ export function createWebSocketTransport(
 ): Transport {
   socket.onmessage = (event: { data: string }) => onText(event.data);
   socket.onclose = (event: { code: number; reason: string }) => onLost(event.code, event.reason);
-  // `close` follows every `error`. The listener is required because `ws` throws if there is none.
-  socket.onerror = () => undefined;
+  socket.onerror = () => {
+    // A WebSocket that the page's policy forbids is closed without the event `close`.
+    if (socket.readyState === 3) onLost(0);
+  };
   return {
-    send: (message) => socket.send(JSON.stringify(message)),
+    send(message) {
+      // The server may be closing the connection. What was not sent is sent again after the reconnect.
+      if ((socket.readyState ?? 1) === 1) socket.send(JSON.stringify(message));
+    },
     close() {
       socket.onmessage = socket.onclose = null;
+      socket.onerror = () => undefined;
       socket.close();
     },
   };

@@ -32,6 +32,9 @@ export function createLeaderNetwork(
         onmessage: null,
         onclose: null,
         onerror: null,
+        get readyState() {
+          return socket.readyState ?? 1;
+        },
         send: (text) => socket.send(text),
         close: () => socket.close(),
       };

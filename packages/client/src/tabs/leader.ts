@@ -2,7 +2,7 @@ import type { HelloMessage, ServerMessage } from '#protocol';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
 import type { AnySnapshot } from '../subscription.js';
-import type { ChannelRecord, OpenSubscription } from './channel-record.js';
+import type { ChannelRecord } from './channel-record.js';
 import {
   channelOf,
   type ErrorProperties,
@@ -18,7 +18,10 @@ import {
 export interface LeaderDependencies {
   readonly post: (message: WithoutSender<LeaderMessage>) => void;
   readonly onTabLeft: (tabId: string, listener: () => void) => void;
-  readonly openChannel: (channel: TabChannel) => OpenSubscription;
+  readonly openChannel: (channel: TabChannel) => {
+    readonly record: ChannelRecord;
+    readonly close: () => void;
+  };
   readonly records: ReadonlySet<ChannelRecord>;
 }
 
@@ -41,8 +44,8 @@ export class Leader {
   #stale: StaleStatus | null = null;
   /** The open channels of each follower, by tab id. */
   readonly #followers = new Map<string, readonly OpenChannel[]>();
-  /** The channels that this tab has opened for followers. */
-  readonly #openedChannels = new Set<OpenSubscription>();
+  /** The channels that this tab has opened for followers, with the functions that close them. */
+  readonly #openedChannels = new Map<ChannelRecord, () => void>();
   #snapshotRequests: readonly SnapshotRequest[] = [];
   #subscribeRequests: readonly SubscribeRequest[] = [];
   readonly #stateRequests = new Map<string, (snapshot: AnySnapshot | null) => void>();
@@ -142,7 +145,7 @@ export class Leader {
 
   /** Closes the channels that were opened for followers. */
   close(): void {
-    for (const channel of this.#openedChannels) channel.close();
+    for (const close of this.#openedChannels.values()) close();
     this.#openedChannels.clear();
   }
 
@@ -183,25 +186,25 @@ export class Leader {
   /** Finds the record of a channel that this tab has opened for followers. */
   #findRecord(wanted: TabChannel): ChannelRecord | undefined {
     return [...this.#dependencies.records].find(
-      ({ channel, name }) => this.#openedChannels.has(channel) && isSameChannel(name, wanted),
+      (record) => this.#openedChannels.has(record) && isSameChannel(record.name, wanted),
     );
   }
 
   /** Opens the channels that followers need, and closes those that no follower needs. */
   #openAndCloseChannels(): void {
     const needed = [...this.#followers.values()].flat();
-    const inUse = new Set(needed.map(({ channel }) => this.#findRecord(channel)?.channel));
-    for (const channel of this.#openedChannels) {
-      if (inUse.has(channel)) continue;
-      this.#openedChannels.delete(channel);
-      channel.close();
+    const inUse = new Set(needed.map(({ channel }) => this.#findRecord(channel)));
+    for (const [record, close] of this.#openedChannels) {
+      if (inUse.has(record)) continue;
+      this.#openedChannels.delete(record);
+      close();
     }
     for (const { channel: name } of needed) {
       if (this.#findRecord(name)) continue;
-      const channel = this.#dependencies.openChannel(name);
-      // Each opened channel is closed once, so release the second reference.
-      if (this.#openedChannels.has(channel)) channel.close();
-      this.#openedChannels.add(channel);
+      const { record, close } = this.#dependencies.openChannel(name);
+      // Each opened channel is closed once.
+      if (this.#openedChannels.has(record)) close();
+      else this.#openedChannels.set(record, close);
     }
   }
 

@@ -41,10 +41,16 @@ export function createSharedClient(options: SharedClientOptions): Client {
   const { client, openChannel } = new TabSession(options);
   return {
     ...client,
-    channel: (key) => openChannel({ ...key, environmentId: null }) as Channel,
+    channel: (key) => openChannel({ ...key, environmentId: null }).channel as Channel,
     // Only `approvals` calls this.
-    open: (() => openChannel(approvalsFeed)) as Client['open'],
+    open: (() => openChannel(approvalsFeed).channel) as Client['open'],
   };
+}
+
+interface OpenedChannel {
+  readonly channel: OpenSubscription;
+  readonly record: ChannelRecord;
+  readonly close: () => void;
 }
 
 /** One tab: its client, its channels, and its membership in the group of tabs. */
@@ -89,9 +95,12 @@ class TabSession {
     this.#watchPage();
   }
 
-  readonly openChannel = (name: TabChannel): OpenSubscription => {
+  readonly openChannel = (name: TabChannel): OpenedChannel => {
     const channel = name.projectId ? this.client.channel(name) : approvals(this.client);
-    if ([...this.#records].some((record) => record.channel === channel)) return channel;
+    const { close, getState } = channel;
+    // All calls that have opened a channel share its state.
+    const open = [...this.#records].find((record) => record.channel.getState === getState);
+    if (open) return { channel, record: open, close };
     const record = createRecord(channel, name);
     this.#records.add(record);
     const onChange = (): void => {
@@ -108,7 +117,7 @@ class TabSession {
     const unsubscribe = channel.subscribe(onChange);
     onChange();
     this.#onChannelsChanged();
-    return channel;
+    return { channel, record, close };
   };
 
   readonly #post = (message: WithoutSender<TabMessage>): void => {

@@ -87,12 +87,13 @@ describe('the first connection', () => {
     expect((await untilStatus(channel, 'closed')).status).toEqual({ state: 'closed', error: null });
   });
 
-  it('is shared by all channels, and the same arguments return the same channel', async () => {
+  it('is shared by all channels, and the same arguments share a state', async () => {
     const { server, connect } = await startFixture();
     const client = connect();
     const prod = client.channel(channelArguments);
     const stage = client.channel({ projectId: 'p1', env: 'stage' });
-    expect(client.channel(channelArguments)).toBe(prod);
+    const again = client.channel(channelArguments);
+    expect(again.getState()).toBe(prod.getState());
     const connection = await server.connections.next();
     connection.hello();
     await connection.received.next();
@@ -103,7 +104,7 @@ describe('the first connection', () => {
     await until(stage, ({ lastEvent }) => lastEvent?.id === 'e1');
     expect(prod.getState().lastEvent).toBeNull();
     prod.close();
-    prod.close();
+    again.close();
     expect(await connection.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
     expect(server.upgrades.all).toHaveLength(1);
   });
@@ -117,7 +118,7 @@ describe('the first connection', () => {
     await untilStatus(channel, 'live');
     channel.close();
     await connection.received.next();
-    expect(client.channel(channelArguments)).toBe(channel);
+    expect(client.channel(channelArguments).getState()).toBe(channel.getState());
     connection.send(event('e1', 'f1', { cursor: 'c2' }), { type: 'unsubscribed', ...channelName });
     expect(await connection.received.next()).toMatchObject({ type: 'subscribe', cursor: 'c2' });
     connection.send(caughtUp('c2'));
@@ -283,6 +284,25 @@ describe('closing', () => {
       });
     },
   );
+
+  it('happens with the refusal of the token, also if the snapshot is refused before the connection', async () => {
+    const { server, connect } = await startFixture();
+    server.respondToSnapshot = (response) =>
+      respondJson(response, 401, { code: 'token_invalid', message: 'No.' });
+    // The connection is never answered.
+    server.refuseUpgrade = () => undefined;
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    for (const status of [
+      await untilConnection(client, 'closed'),
+      (await untilStatus(channel, 'closed')).status,
+    ]) {
+      expect(status.state === 'closed' && status.error).toMatchObject({
+        code: 'token_invalid',
+        closeCode: 4501,
+      });
+    }
+  });
 
   it('affects all channels when the client is closed', async () => {
     const { server, connect } = await startFixture();

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import type { EventMessage } from '../../src/index.js';
+import { channelName, event } from './scripted-server.js';
+import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+
+describe('a channel that is opened twice', () => {
+  it('is closed by the two that opened it, however often each is closed', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const [one, other] = [client.channel(channelArguments), client.channel(channelArguments)];
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(one, 'live');
+    one.close();
+    one.close();
+    one[Symbol.dispose]();
+    connection.send(event('e1', 'f1', { cursor: 'c2' }));
+    await until(other, ({ lastEvent }) => lastEvent?.id === 'e1');
+    other.close();
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe' });
+    connection.send({ type: 'unsubscribed', ...channelName });
+    await untilStatus(other, 'closed');
+    // One close too many does not keep the next channel open.
+    other.close();
+    const third = client.channel(channelArguments);
+    await (await server.connections.next()).accept('c3');
+    await untilStatus(third, 'live');
+    third.close();
+    await untilConnection(client, 'idle');
+  });
+
+  it('calls a listener that subscribed twice twice, and once after one of both was removed', async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    const ids: string[] = [];
+    const listener = ({ id }: EventMessage): unknown => ids.push(id);
+    const remove = channel.onEvent(listener);
+    channel.onEvent(listener);
+    connection.send(event('e1', 'f1'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
+    remove();
+    remove();
+    connection.send(event('e2', 'f1'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e2');
+    expect(ids).toEqual(['e1', 'e1', 'e2']);
+  });
+});
