@@ -245,6 +245,7 @@ describe('a separate role for the server', () => {
       [
         'USAGE ON SCHEMA flagcast',
         'SELECT ON TABLE flagcast.event_log',
+        'SELECT ON TABLE flagcast.request_steps',
         'SELECT ON TABLE flagcast.log_state',
         'EXECUTE ON FUNCTION flagcast.prune_event_log(interval, integer)',
         'EXECUTE ON FUNCTION flagcast.adopt_event_log()',
