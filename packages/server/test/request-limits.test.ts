@@ -146,7 +146,10 @@ describe('case 23: unread snapshots', () => {
     // Snapshots of a channel are taken one after another, so those of the first user are complete, too.
     await (await get(httpUrl, second(), snapshotPath())).arrayBuffer();
     let isAnswered = false;
-    const own = askUnread(httpUrl, first(), audit).then(() => (isAnswered = true));
+    // On a busy machine it may be refused meanwhile, because it waits too long for a slot.
+    const own = askUnread(httpUrl, first(), audit).then(
+      ({ statusCode }) => (isAnswered = statusCode === 200),
+    );
     for (let count = 0; count < 2; count += 1) {
       expect((await get(httpUrl, second(), audit)).status).toBe(200);
     }

@@ -118,7 +118,10 @@ describe('the limit on HTTP connections of an address', () => {
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.control('hello');
     const stream = `/api/events?project_id=${channel.projectId}&env=prod`;
-    expect(await sendRequest(await open(server), stream)).toMatch(/^HTTP\/1\.1 200 /);
+    // Else further requests could follow the end of the stream.
+    expect(await sendRequest(await open(server), stream)).toMatch(
+      /^HTTP\/1\.1 200 .*\r\nConnection: close\r\n/is,
+    );
     for (let count = 0; count < 2; count += 1) {
       expect(await sendRequest(await open(server), '/api/auth/me')).toMatch(/^HTTP\/1\.1 200 /);
     }

@@ -47,6 +47,8 @@ export class EventStreams {
     response.once('close', limits.acquire(principal.user.id, clientAddress(request)));
     httpConnections.release(request.socket);
     const { session } = new EventStreamConnection(response, { principal, registry, sources });
+    // No request follows the stream: its connection is no longer counted as an HTTP connection.
+    response.shouldKeepAlive = false;
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
