@@ -53,7 +53,7 @@ describe('the command line', () => {
     ['install', ['--database-url', '--tables', '--yes']],
     ['uninstall', ['--database-url', '--yes']],
     ['guard', ['list', 'add', 'remove', '--project', '--env', '--database-url']],
-    ['tail', ['--url', 'http://127.0.0.1:8080', '--project', '--env', '--token', '--json']],
+    ['tail', ['--url', 'http://127.0.0.1:8080', '--project', '--env', '--approvals', '--token', '--json']],
     ['token', ['--user', '--ttl', '1h', '--database-url']],
   ])('%s --help lists its options and their defaults', async (name, words) => {
     const { code, stdout, stderr } = await runHere([name, '--help']);

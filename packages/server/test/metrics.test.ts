@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type MetricDefinition, metricTable } from '../src/operations/metric-table.js';
 import type { BroadcastBatch } from '../src/lifecycle.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, insertAudits } from './database.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  insertAudits,
+  insertRequest,
+  seedProject,
+  type TestDatabase,
+} from './database.js';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
@@ -81,6 +88,24 @@ it('metrics measure the delay of events, the size of batches and the connections
   }
   for (const client of clients) await client.close();
   expect((await scrape(server.httpUrl)).get('flagcast_channel_connections_count')).toBe(0);
+});
+
+it('metrics count the connections with the approvals feed, and the feed as no channel', async () => {
+  const clients = await Promise.all(
+    [1, 2].map(async () => {
+      const client = await V1Client.connect(server.wsUrl, { token });
+      await client.ask({ type: 'subscribe', feed: 'approvals' }, 'caught_up');
+      return client;
+    }),
+  );
+  const samples = await scrape(server.httpUrl);
+  expect(samples.get('flagcast_approvals_connections')).toBe(2);
+  expect(samples.get('flagcast_channel_connections_count')).toBe(0);
+  const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
+  await insertRequest(database.pool, shop);
+  expect((await sent).channels).toBe(1);
+  for (const client of clients) await client.close();
+  expect((await scrape(server.httpUrl)).get('flagcast_approvals_connections')).toBe(0);
 });
 
 it('the delay is measured from the first commit of a batch, and is never negative if clocks differ', async () => {

@@ -174,8 +174,7 @@ describe('tail continues', () => {
     const following = new Promise<void>((renewedTwice, failed) => {
       const ended = follow({
         serverUrl: new URL(server.httpUrl),
-        project: 'Web shop',
-        environmentKey: 'prod',
+        of: { project: 'Web shop', environmentKey: 'prod' },
         makeToken: async () => {
           made += 1;
           if (made === 4) renewedTwice();

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type EventMessage } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventLine, jsonLine } from '../src/cli/tail.js';
 import { RunningCommand, runHere } from './command.js';
 import {
   createTestDatabase,
+  decideRequest,
   insertAudit,
+  insertRequest,
   seedProject,
   type SeededProject,
   type TestDatabase,
@@ -199,6 +201,86 @@ describe('tail', () => {
       'flagcast: live',
       'flagcast: Refused: no more (close code 4503)',
     ]);
+  });
+});
+
+describe('tail --approvals', () => {
+  function startFeed(...flags: readonly string[]): RunningCommand {
+    const tail = new RunningCommand([
+      ...['tail', '--approvals', '--url', server.httpUrl, '--token', viewer.token],
+      ...flags,
+    ]);
+    undo.push(async () => await tail.end());
+    return tail;
+  }
+
+  it('prints a line for each step of a request that the user may view: time, action, actor, environment, feature, reason', async () => {
+    const tail = startFeed();
+    await tail.errorLine((line) => line === `flagcast: watching the approvals feed at ${server.httpUrl}`);
+    const foreign = await seedProject(database.pool);
+    const { prod, stage } = project.environments;
+    await insertRequest(database.pool, {
+      projectId: foreign.projectId,
+      environmentId: foreign.environments.prod,
+    });
+    const one = await insertRequest(database.pool, { projectId: project.projectId, environmentId: prod });
+    await decideRequest(database.pool, one.id, 'rejected');
+    const other = await insertRequest(database.pool, { projectId: project.projectId, environmentId: stage });
+    await tail.line((line) => line.includes('Web shop / stage'));
+    const [key, otherKey] = [one, other].map(({ featureId }) => `flag-${featureId.slice(0, 8)}`.padEnd(24));
+    expect(tail.stdout.replace(/^[\dT:.-]+Z/gm, 'TIME')).toBe(
+      [
+        `TIME  pending    ada           Web shop / prod           ${key}  because`,
+        `TIME  rejected   root          Web shop / prod           ${key}  not on Fridays`,
+        `TIME  pending    ada           Web shop / stage          ${otherKey}  because`,
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('resumes after a lost connection, with --json', async () => {
+    const serverPort = Number(new URL(server.httpUrl).port);
+    const proxy = await FaultyProxy.open([serverPort]);
+    const { port } = proxy;
+    const tail = startFeed('--json', '--url', `http://127.0.0.1:${port}`);
+    await tail.errorLine((line) => line.includes('watching the approvals feed'));
+    await proxy.close();
+    await tail.errorLine((line) => line.includes('stale since'));
+    const channel = { projectId: project.projectId, environmentId: project.environments.prod };
+    const { id } = await insertRequest(database.pool, channel);
+    await decideRequest(database.pool, id, 'approved');
+    const back = await FaultyProxy.open([serverPort], { port });
+    undo.push(async () => await back.close());
+    await tail.line((line) => line.includes(id) && line.includes('"approved"'));
+    const actions = tail.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as EventMessage)
+      .map(({ feed, pending_change_id: request, action }) => [feed, request, action]);
+    expect(actions).toEqual([
+      ['approvals', id, 'pending'],
+      ['approvals', id, 'approved'],
+    ]);
+    tail.signal('SIGINT');
+    expect((await tail.ended).stderr).not.toContain('missing');
+  });
+
+  it('reports that events may be missing when the rights of its user change', async () => {
+    const tail = startFeed();
+    await tail.errorLine((line) => line.includes('watching the approvals feed'));
+    const { projectId } = await seedProject(database.pool);
+    await addMember(database.pool, projectId, viewer.id, 'project_viewer');
+    await tail.errorLine(
+      (line) => line === 'flagcast: events may be missing here: what this user may view has changed',
+    );
+  });
+
+  it('takes no environment', async () => {
+    const { code, stderr } = await runHere([...tailArguments({}), '--approvals']);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: 'flagcast: --approvals takes no --project and no --env; see flagcast tail --help\n',
+    });
   });
 });
 

@@ -1,5 +1,5 @@
 import type { SharedEvents } from '../events/dialect.js';
-import { type Batch, channelKey, type ControlEntry, type FlagEvent } from '../events/event.js';
+import { approvalsFeed, type Batch, channelKey, type ControlEntry, type FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
 import { BroadcastProgress } from './broadcast-progress.js';
@@ -79,9 +79,13 @@ export class Broadcaster {
     return this.#deliveries.lagMs;
   }
 
-  /** The number of subscribers of each channel that has any. */
-  *subscriberCounts(): Iterable<number> {
-    for (const subscribers of this.#subscribers.values()) yield subscribers.size;
+  /** The number of subscribers of each channel that has any. The approvals feed is no channel. */
+  *channelSubscribers(): Iterable<number> {
+    for (const [channel, { size }] of this.#subscribers) if (channel !== approvalsFeed) yield size;
+  }
+
+  get approvalsSubscribers(): number {
+    return this.#subscribersOf(approvalsFeed).size;
   }
 
   subscribe(channel: string, subscriber: Subscriber): void {
@@ -182,7 +186,7 @@ export class Broadcaster {
     this.#deliveries.add(channels, (deliveries) => {
       this.#lifecycle.emit('batch:broadcast', {
         events: events.length,
-        channels: channels.size,
+        channels: channels.size - (channels.has(approvalsFeed) ? 1 : 0),
         deliveries,
         readMs,
         seenAtMs,

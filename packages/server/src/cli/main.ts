@@ -37,7 +37,7 @@ const entries: readonly Entry[] = [
   },
   {
     name: 'tail',
-    summary: 'print the events of an environment as they happen',
+    summary: 'print the events of an environment, or the steps of all requests, as they happen',
     load: async () => (await import('./tail.js')).tailCommand,
   },
   {

@@ -1,7 +1,9 @@
 import type { Writable } from 'node:stream';
+import { type Approvals, approvals } from '@flagcast/client/approvals';
 import {
   type Channel,
   type ChannelStatus,
+  type Client,
   createClient,
   type EventMessage,
   FlagcastError,
@@ -20,40 +22,41 @@ const requestTimeoutMs = 10_000;
 
 export interface FollowOptions {
   readonly serverUrl: URL;
-  /** Its id or name. */
-  readonly project: string;
-  readonly environmentKey: string;
+  /** A channel by the project's id or name and the environment's key, or the approvals feed. */
+  readonly of: { readonly project: string; readonly environmentKey: string } | 'approvals';
   /** Called for each attempt to connect, and before the token expires. */
   readonly makeToken: () => Promise<string>;
-  /** Formats an event. */
-  readonly line: (event: EventMessage) => string;
+  /** Formats an event of the project. */
+  readonly line: (event: EventMessage, projectName: string) => string;
   readonly output: Writable;
   /** Reports the state of the connection in a few words, apart from the output. */
   readonly report: (status: string) => void;
   readonly stop: AbortSignal;
 }
 
-/** One environment of one project. */
-interface TailChannel {
-  readonly projectId: string;
+/** A channel or the approvals feed. */
+interface TailTarget {
+  readonly open: (client: Client) => Channel | Approvals;
   /** `Web shop / prod` */
   readonly label: string;
+  /** The names of the projects by their ids, as of the start. */
+  readonly projectNames: ReadonlyMap<string, string>;
 }
 
 /**
- * Prints the events of a channel until `stop` is aborted, each once and in order, across lost connections.
+ * Prints the events of a channel or of the approvals feed until `stop` is aborted, each once and in order, across lost connections.
  *
  * @throws CommandError if a retry would not help.
  */
 export async function follow(options: FollowOptions): Promise<void> {
-  const channel = await retry(async () => await findChannel(options), {
+  const target = await retry(async () => await findTarget(options), {
     signal: options.stop,
     onRetry: ({ error, attempt }) => {
       if (error instanceof CommandError) throw error;
       if (isWorthLogging(attempt)) options.report(`not connected: ${retrying(error)}`);
     },
   });
-  if (channel !== null) await watch(options, channel);
+  if (target !== null) await watch(options, target);
 }
 
 /** Resolves while there is room in the output. Null if there is room now. */
@@ -61,8 +64,8 @@ function drained(output: Writable): Promise<void> | null {
   return output.writableNeedDrain ? new Promise((resolve) => output.once('drain', resolve)) : null;
 }
 
-async function watch(options: FollowOptions, { projectId, label }: TailChannel): Promise<void> {
-  const { serverUrl, environmentKey, line, output, report, stop } = options;
+async function watch(options: FollowOptions, { open, label, projectNames }: TailTarget): Promise<void> {
+  const { serverUrl, line, output, report, stop } = options;
   /** The close code of the server, for the report of a lost connection. */
   let closed = '';
   let lastToken = '';
@@ -105,15 +108,21 @@ async function watch(options: FollowOptions, { projectId, label }: TailChannel):
     // After a resync the client loads a snapshot, but the listing has a gap.
     if (message.type === 'resync') {
       const { reason } = message as ResyncMessage;
-      report(`events are missing here: the server cannot send all missed events (${printable(reason)})`);
+      report(
+        reason === 'scope_changed'
+          ? 'events may be missing here: what this user may view has changed'
+          : `events are missing here: the server cannot send all missed events (${printable(reason)})`,
+      );
     } else if (message.type === 'channel_changed') {
       report(`the environment has a new key: ${printable((message as ChannelChangedMessage).environment)}`);
     }
   });
 
-  const channel = client.channel({ projectId, env: environmentKey });
-  channel.onEvent((event) => output.write(line(event)));
-  const ended = reportStatus(channel, {
+  const followed = open(client);
+  followed.onEvent((event) => {
+    output.write(line(event, projectNames.get(event.project_id) ?? event.project_id));
+  });
+  const ended = reportStatus(followed, {
     report,
     place: `${printable(label)} at ${serverUrl.origin}`,
     closeReason: () => closed,
@@ -137,14 +146,17 @@ interface StatusReport {
   readonly onLive: () => void;
 }
 
-/** Reports each change of the channel's status. Resolves with its error when it is closed. */
-async function reportStatus(channel: Channel, options: StatusReport): Promise<FlagcastError | null> {
+/** Reports each change of the status. Resolves with the error when the channel or feed is closed. */
+async function reportStatus(
+  followed: Channel | Approvals,
+  options: StatusReport,
+): Promise<FlagcastError | null> {
   const { report, place, closeReason, onLive } = options;
   return await new Promise((resolve) => {
-    let reported: ChannelStatus = channel.getState().status;
+    let reported: ChannelStatus = followed.getState().status;
     let isWatching = false;
-    channel.subscribe(() => {
-      const { status } = channel.getState();
+    followed.subscribe(() => {
+      const { status } = followed.getState();
       if (status === reported) return;
       reported = status;
       switch (status.state) {
@@ -244,18 +256,24 @@ const messageSchema = z.object({ message: z.string() });
 const uuidSchema = z.guid();
 
 /**
- * Finds the channel by the project's id or name and the environment's key.
+ * Finds the channel, or opens the feed, of which the projects are named.
  *
  * @throws CommandError if a retry would not help; Error if it might.
  */
-async function findChannel(options: FollowOptions): Promise<TailChannel> {
-  const { project, environmentKey } = options;
+async function findTarget(options: FollowOptions): Promise<TailTarget> {
   const projects = await readProjects(options);
+  const projectNames = new Map(projects.map(({ id, name }) => [id, name]));
+  if (options.of === 'approvals') return { open: approvals, label: 'the approvals feed', projectNames };
+  const { project, environmentKey } = options.of;
+  const open =
+    (projectId: string): TailTarget['open'] =>
+    (client) =>
+      client.channel({ projectId, env: environmentKey });
   const found = projects.find(({ id }) => id === project) ?? projects.find(({ name }) => name === project);
   if (found === undefined) {
     // Archived projects are not listed, but have channels.
     if (uuidSchema.safeParse(project).success) {
-      return { projectId: project, label: `${project} / ${environmentKey}` };
+      return { open: open(project), label: `${project} / ${environmentKey}`, projectNames };
     }
     throw new CommandError(
       `This user sees no project "${printable(project)}"; ${choice(projects.map(({ name }) => `"${name}"`))}`,
@@ -267,7 +285,7 @@ async function findChannel(options: FollowOptions): Promise<TailChannel> {
       `The project "${printable(found.name)}" has no environment "${printable(environmentKey)}"; ${choice(keys)}`,
     );
   }
-  return { projectId: found.id, label: `${found.name} / ${environmentKey}` };
+  return { open: open(found.id), label: `${found.name} / ${environmentKey}`, projectNames };
 }
 
 async function readProjects({

@@ -2,7 +2,7 @@ import { type Environment, allowsColors, loadLocalConfig, tokenSettings } from '
 import { styleText } from 'node:util';
 import type { EventMessage } from '@flagcast/client';
 import { describeError, printable, printableJson } from '../describe.js';
-import { CommandError, defineCommand } from './command.js';
+import { CommandError, defineCommand, UsageError } from './command.js';
 import { readSecret } from './data-folder.js';
 import { listenForShutdown } from './shutdown.js';
 import { follow, type FollowOptions } from './tail-follow.js';
@@ -17,11 +17,12 @@ const stopLimitMs = 800;
 
 export const tailCommand = defineCommand({
   name: 'tail',
-  usage: '--project PROJECT --env KEY [options]',
-  description: `Prints the events of one environment as they happen, one line each, until Ctrl-C. Reconnects by itself and prints the missed events. The state of the connection is reported on stderr.`,
+  usage: '--project PROJECT --env KEY [options]\n--approvals [options]',
+  description: `Prints the events of one environment, or the steps of all requests, as they happen, one line each, until Ctrl-C. Reconnects by itself and prints the missed events. The state of the connection is reported on stderr.`,
   options: {
-    project: { value: 'PROJECT', required: true, help: 'the id or name of the project' },
-    env: { value: 'KEY', required: true, help: 'the key of the environment, such as prod' },
+    project: { value: 'PROJECT', help: 'the id or name of the project' },
+    env: { value: 'KEY', help: 'the key of the environment, such as prod' },
+    approvals: { help: 'the steps of the requests in all environments that the user may view' },
     url: { value: 'URL', help: `the server (default: ${defaultUrl})` },
     token: {
       value: 'TOKEN',
@@ -30,17 +31,31 @@ export const tailCommand = defineCommand({
     json: { help: 'print events as JSON, as the server sent them' },
   },
   settings: [...tokenSettings, 'dataDir', 'noColor'],
-  run: async ({ options: { project, env, url = defaultUrl, token, json }, environment }) => {
+  run: async ({ options: { url = defaultUrl, token, json, ...options }, environment }) => {
     const colors = process.stdout.isTTY && allowsColors(environment);
+    const of = followedBy(options);
+    const textLine = of === 'approvals' ? stepLine : eventLine;
     await tail({
       serverUrl: parseServerUrl(url),
-      project,
-      environmentKey: env,
+      of,
       makeToken: await tokenSource(token, environment),
-      line: json ? jsonLine : (event) => eventLine(event, { colors }),
+      line: json ? jsonLine : (event, projectName) => textLine(event, { colors, projectName }),
     });
   },
 });
+
+function followedBy(options: {
+  readonly project: string | undefined;
+  readonly env: string | undefined;
+  readonly approvals: boolean;
+}): FollowOptions['of'] {
+  const { project = '', env = '', approvals } = options;
+  const problem = approvals
+    ? project + env !== '' && '--approvals takes no --project and no --env'
+    : (project === '' && '--project is required') || (env === '' && '--env is required');
+  if (problem !== false) throw new UsageError(`${problem}; see flagcast tail --help`);
+  return approvals ? 'approvals' : { project, environmentKey: env };
+}
 
 /** Prints until Ctrl-C or until the output is closed. Throws CommandError if a retry would not help. */
 async function tail(options: Omit<FollowOptions, 'output' | 'report' | 'stop'>): Promise<void> {
@@ -109,29 +124,64 @@ const colorOfAction = new Map([
 /** Longer names are shortened; --json prints them in full. */
 const actorWidth = 12;
 const featureWidth = 24;
+const placeWidth = 24;
 /** Stands for an unknown value, so that every line has the same columns. */
 const unknown = '-';
 
 /** An event as an aligned line: time (UTC), type, actor, entity, key of the feature or environment, id. */
 export function eventLine(event: EventMessage, { colors }: { readonly colors: boolean }): string {
-  const time = printable(event.timestamp.replace(/(\.\d{3})\d+/, '$1'));
   // The longest type of the specification.
   const type = printable(event.type).padEnd('pending_change_cancelled'.length);
-  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(event.action);
   // An event of an environment has no feature, and its entity id is always the same.
   const [key, id] =
     event.entity === 'environment'
       ? [event.environment, event.environment_id]
       : [event.feature?.key ?? unknown, event.entity_id];
   const columns = [
-    time,
-    colors && color !== undefined ? styleText(color, type, { validateStream: false }) : type,
+    timeOf(event),
+    colors ? colored(type, event.action) : type,
     shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
     printable(event.entity).padEnd('feature_schedule'.length),
     printable(key).padEnd(featureWidth),
     printable(id),
   ];
   return `${columns.join('  ')}\n`;
+}
+
+/** A step of a request as an aligned line: time (UTC), action, actor, project / environment, key of the feature, reason. */
+export function stepLine(
+  event: EventMessage,
+  { colors, projectName }: { readonly colors: boolean; readonly projectName: string },
+): string {
+  const { action, pending_change: request } = event;
+  const step = printable(action).padEnd('cancelled'.length);
+  // A feature that is gone has left its key in the request.
+  const entity = request?.entities.find(({ entity_id: id }) => id === event.entity_id);
+  const isDecision = request?.status === action && action !== 'pending';
+  // A missed step comes with the request as it is now.
+  const reason = isDecision
+    ? request.decision_reason
+    : ['pending', 'updated'].includes(action)
+      ? request?.reason
+      : null;
+  const columns = [
+    timeOf(event),
+    colors ? colored(step, action) : step,
+    shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
+    printable(`${projectName} / ${event.environment}`).padEnd(placeWidth),
+    printable(event.feature?.key ?? entity?.feature_key ?? unknown).padEnd(featureWidth),
+    printable(reason ?? unknown),
+  ];
+  return `${columns.join('  ')}\n`;
+}
+
+function timeOf({ timestamp }: EventMessage): string {
+  return printable(timestamp.replace(/(\.\d{3})\d+/, '$1'));
+}
+
+function colored(text: string, action: string): string {
+  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(action);
+  return color === undefined ? text : styleText(color, text, { validateStream: false });
 }
 
 function shortened(text: string, width: number): string {

@@ -80,6 +80,10 @@ export const metricTable = {
     'Channels by their present number of connections; not cumulative over time, so take no rate. Channels without connections do not count.',
     countBuckets,
   ),
+  flagcast_approvals_connections: gauge(
+    'connections',
+    'Open connections with the approvals feed, which is no channel.',
+  ),
   flagcast_connections_unauthenticated: gauge(
     'connections',
     'Open TCP connections that have not authenticated: idle, within a handshake, or for pages and checks without a token.',

@@ -21,7 +21,7 @@ export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly connections: Pick<ConnectionRegistry, 'count'>;
   readonly httpConnections: Pick<HttpConnections, 'unauthenticated'>;
-  readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
+  readonly broadcaster: Pick<Broadcaster, 'channelSubscribers' | 'approvalsSubscribers' | 'lagMs'>;
   readonly reader: Pick<EventReader, 'rememberedEvents'>;
   readonly sessionPools: readonly Pick<SessionPool, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
   /** In nanoseconds. It is reset by each scrape. */
@@ -220,8 +220,9 @@ function showState(sources: MetricsSources, metrics: Metrics): void {
   metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
   metrics.histogram('flagcast_channel_connections', (histogram) => {
     histogram.zero({});
-    for (const connections of broadcaster.subscriberCounts()) histogram.observe(connections);
+    for (const connections of broadcaster.channelSubscribers()) histogram.observe(connections);
   });
+  metrics.gauge('flagcast_approvals_connections', (gauge) => gauge.set(broadcaster.approvalsSubscribers));
   metrics.gauge('flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
   metrics.gauge('flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
   metrics.gauge('flagcast_event_loop_delay_seconds', (gauge) => {
