@@ -223,8 +223,9 @@ it(
     // Every client was disconnected and received events, even on a slow machine.
     expect(figures.connections).toBeGreaterThan(clients.length);
     expect(figures.events).toBeGreaterThan(clients.length * 4);
+    // A page that is disconnected before each of its pings is due gets no pong.
+    expect(figures.pongs).toBeGreaterThan(0);
     for (const { pongSkewsS } of clients) {
-      expect(pongSkewsS.length).toBeGreaterThan(0);
       // In seconds, also if the pong was on its way for a long time.
       for (const skewS of pongSkewsS) expect(Math.abs(skewS)).toBeLessThan(600);
     }

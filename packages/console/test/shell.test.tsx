@@ -60,6 +60,8 @@ describe('the switch of project and environment', () => {
     await click(button(en.shell.projectIs('Web shop')));
     await click(await screen.findByRole('menuitem', { name: 'Billing' }));
     await waitFor(() => expect(location.pathname).toBe('/p/billing/prod/activity'));
+    // The address changes before the page is rendered.
+    await screen.findByRole('button', { name: en.shell.projectIs('Billing') });
     await click(screen.getByRole('radio', { name: 'dev' }));
     await waitFor(() => expect(location.pathname).toBe('/p/billing/dev/activity'));
   });
