@@ -35,10 +35,12 @@ export interface ClientOptions extends NetworkOptions {
   /** How many events `activity` of a channel contains. Default 200. */
   readonly activityLimit?: number;
   /**
-   * Called with each failure that is retried, and with exceptions from listeners. An error that closes a channel or
-   * the client is in its status instead. Default: `console.error`.
+   * Called with each failure that is retried (a FlagcastError), and with exceptions from listeners. An error that
+   * closes a channel or the client is in its status instead. Default: `console.error`.
    */
   readonly onError?: (error: unknown) => void;
+  /** Logs each message and decision of the client: `true` to `console.debug`, or a function. Default: false. */
+  readonly debug?: boolean | ((...parts: unknown[]) => void);
   /**
    * Shares one connection between all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. createClient then returns
    * the client that this function creates with `connect`. Default: each tab has its own connection.
@@ -75,11 +77,12 @@ export interface Client extends ConnectionView {
 
 /**
  * Creates a client of one server. It connects when the first channel is opened, and reconnects after any failure of
- * the network or the server. Throws a FlagcastError `bad_url` if `url` is not a URL.
+ * the network or the server. Throws a FlagcastError `bad_url` if `url` is not a URL; a path is resolved, and refused
+ * without a page, when the first channel is opened.
  */
 export function createClient(options: ClientOptions): Client {
   // oxlint-disable-next-line no-console -- the developer of a page sees it there
-  const { activityLimit = 200, onError = console.error, shareTabs } = options;
+  const { activityLimit = 200, debug, onError = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
   const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
   const controllers = new Set<SubscriptionController>();
@@ -87,6 +90,7 @@ export function createClient(options: ClientOptions): Client {
   const open = <State, Content extends AnySnapshot>(
     definition: SubscriptionDefinition<State, Content>,
   ): Subscription<State, Content> => {
+    connection.checkUrl();
     const controller =
       [...controllers].find((each) => each.matches(definition.params)) ??
       createSubscription(definition, {
@@ -118,6 +122,8 @@ export function createClient(options: ClientOptions): Client {
     WebSocket: options.WebSocket ?? globalThis.WebSocket,
     fetch: options.fetch ?? globalThis.fetch,
     onError,
+    // oxlint-disable-next-line no-console -- the developer of a page asks for it
+    log: debug === true ? console.debug : debug || undefined,
     onChange(error) {
       for (const controller of controllers) controller.update(error);
     },

@@ -1,4 +1,5 @@
-import { type CloseCode, isReconnectCode } from '#protocol';
+import type { CloseCode } from '#protocol';
+import { isReconnectCode } from './wire.js';
 
 /**
  * The state machine of the connection, without I/O: state x event -> state. It has no timer, clock or random numbers:
@@ -38,6 +39,7 @@ export type ConnectionState =
  * - `timer`: the machine's timer has expired
  * - `lost`: the transport or the network was lost, or no token could be fetched
  * - `wake`: the network or the page is available again
+ * - `reconnect`: the app asks for a new connection at once
  */
 export type ConnectionEvent =
   | 'start'
@@ -49,7 +51,8 @@ export type ConnectionEvent =
   | 'message'
   | 'timer'
   | 'lost'
-  | 'wake';
+  | 'wake'
+  | 'reconnect';
 
 export interface Machine {
   readonly state: ConnectionState;
@@ -57,7 +60,7 @@ export interface Machine {
   readonly timer?: readonly [delayMs: number, jitterMs: number] | undefined;
   /** Attempts since the last stable connection: the exponent of the backoff. */
   readonly reconnectAttempts: number;
-  /** Consecutive WebSockets that closed before `hello`; Infinity if no WebSocket can be opened. */
+  /** Consecutive WebSockets that closed within ten seconds; Infinity if no WebSocket can be opened. */
   readonly webSocketFailures: number;
   /** Whether the current or next transport uses server-sent events; otherwise it uses a WebSocket. */
   readonly usesStreams: boolean;
@@ -119,16 +122,14 @@ export function transition(
   if (event === 'end' || !isReconnectCode(closeCode)) return enter('closed');
   if (event === 'stop') return state === 'idle' ? machine : enter('idle');
   if (state === 'idle') return event === 'start' ? enter('authorizing') : machine;
+  if (event === 'reconnect') return enter('authorizing');
   if (event === 'token' && state === 'authorizing') return enter('connecting', [attemptTimeoutMs, 0]);
   if (state === 'connecting') {
     if (event === 'blocked') {
       return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
     }
     if (event === 'hello') {
-      return enter('live', [durationMs, 0], {
-        helloAtMs: nowMs,
-        webSocketFailures: usesStreams ? webSocketFailures : 0,
-      });
+      return enter('live', [durationMs, 0], { helloAtMs: nowMs });
     }
   }
   if (event === 'message' && isConnected) {
@@ -145,12 +146,17 @@ export function transition(
   if (retry || (isConnected && event === 'wake')) return enter('authorizing');
   if (state === 'waiting' || (event !== 'lost' && event !== 'timer')) return machine;
 
-  const attempts = isConnected && connectedMs >= stableAfterMs ? 0 : machine.reconnectAttempts;
+  const isStable = isConnected && connectedMs >= stableAfterMs;
+  const attempts = isStable ? 0 : machine.reconnectAttempts;
   const jitterMs = Math.max(backoffMs(attempts), closeCode === draining ? drainSpreadMs : 0);
   // An application close code proves that WebSockets reach the server. If streams fail too, WebSockets are not the
-  // cause.
+  // cause. A proxy may cut connections after a few seconds.
   const failures =
-    state !== 'connecting' || closeCode >= 4000 ? webSocketFailures : usesStreams ? 0 : webSocketFailures + 1;
+    state === 'authorizing' || closeCode >= 4000 || (isStable && usesStreams)
+      ? webSocketFailures
+      : isStable || usesStreams
+        ? 0
+        : webSocketFailures + 1;
   return enter('waiting', [durationMs, jitterMs], {
     reconnectAttempts: attempts + 1,
     webSocketFailures: failures,

@@ -1,10 +1,4 @@
-import {
-  type ClientMessage,
-  type CloseCode,
-  isReconnectCode,
-  type ServerMessage,
-  subprotocol,
-} from '#protocol';
+import type { ClientMessage, CloseCode, ServerMessage } from '#protocol';
 import { attemptTimeoutMs, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
 import { createEmitter, isEqual } from './emitter.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
@@ -12,7 +6,7 @@ import { FlagcastError } from './flagcast-error.js';
 import { type StaleStatuses, updateFreshness } from './freshness.js';
 import { resolveBaseUrl, watchPage } from './page.js';
 import { createRequest, type Request } from './request.js';
-import type { ConnectionStatus } from './status.js';
+import type { ConnectionPhase, ConnectionStatus } from './status.js';
 import { createTokenSource, maxTimerMs } from './token-source.js';
 import {
   createWebSocketTransport,
@@ -20,6 +14,7 @@ import {
   type TransportHandlers,
   type WebSocketClass,
 } from './transport.js';
+import { isReconnectCode, subprotocol } from './wire.js';
 
 /** The part of the connection that the app can see. */
 export interface ConnectionView {
@@ -27,6 +22,8 @@ export interface ConnectionView {
   readonly getStatus: () => ConnectionStatus;
   /** Calls `listener` when the status has changed. Returns the function that removes the listener. */
   readonly subscribe: (listener: () => void) => () => void;
+  /** Connects again at once, e.g. when the user asks for it, instead of at `retryAtMs`. */
+  readonly reconnect: () => void;
 }
 
 /**
@@ -40,8 +37,13 @@ type ConnectionCapability = 'none' | 'request' | 'subscribe';
 
 export interface Connection {
   readonly view: ConnectionView;
+  /** Throws a FlagcastError `bad_url` if `url` cannot be resolved here. */
+  readonly checkUrl: () => void;
+  readonly phase: () => ConnectionPhase;
+  /** How many attempts have failed in a row. */
+  readonly attempt: () => number;
   readonly capability: () => ConnectionCapability;
-  readonly dispatch: (event: ConnectionEvent, durationMs?: number, closeCode?: number) => void;
+  readonly dispatch: (event: ConnectionEvent, durationMs?: number, error?: FlagcastError) => void;
   /** Closes the client, with the error that ended it or null. */
   readonly end: (error: FlagcastError | null) => void;
   readonly send: (message: ClientMessage) => void;
@@ -54,6 +56,8 @@ export interface ConnectionOptions {
   readonly WebSocket: WebSocketClass;
   readonly fetch: typeof fetch;
   readonly onError: (error: unknown) => void;
+  /** Logs messages and decisions. */
+  readonly log?: ((...parts: unknown[]) => void) | undefined;
   /**
    * Called when the machine's state or the status has changed. `error` is set if the environment of the only
    * subscribed channel no longer exists.
@@ -68,13 +72,26 @@ const unknownChannel: typeof CloseCode.unknownChannel = 4504;
 
 /** Runs the connection's state machine: opens transports, fetches tokens, sets timers. */
 export function createConnection(options: ConnectionOptions): Connection {
-  const { WebSocket, fetch, onError, onChange } = options;
-  const baseUrl = resolveBaseUrl(options.url);
+  const { WebSocket, fetch, onError, log, onChange } = options;
+  // A path is resolved when it is used, because a server that renders the page creates a client, too.
+  const getBaseUrl = (): string => resolveBaseUrl(options.url);
+  if (!String(options.url).startsWith('/')) getBaseUrl();
   const [subscribe, emit] = createEmitter(onError);
   const staleStatuses: StaleStatuses = new Map();
   let machine = initialMachine;
-  let status: ConnectionStatus = { state: 'idle' };
+  let phase: ConnectionPhase = { state: 'idle' };
+  let retryAtMs: number | null = null;
+  let lastError: FlagcastError | null = null;
   let closeError: FlagcastError | null = null;
+  const attempt = (): number => (machine.helloAtMs ? 0 : machine.reconnectAttempts);
+  const createStatus = (): ConnectionStatus => ({
+    ...phase,
+    transport: machine.usesStreams ? 'sse' : 'websocket',
+    attempt: attempt(),
+    retryAtMs,
+    lastError,
+  });
+  let status = createStatus();
   let transport: Transport | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
@@ -87,62 +104,85 @@ export function createConnection(options: ConnectionOptions): Connection {
     dispatch('end');
   };
   const tokens = createTokenSource(options.getToken, onError, end);
-  const request = createRequest(baseUrl, fetch, tokens.current);
+  const request = createRequest(getBaseUrl, fetch, tokens.current);
 
-  const dispatch: Connection['dispatch'] = (event, durationMs, closeCode) => {
+  const dispatch: Connection['dispatch'] = (event, durationMs, error) => {
     const before = machine;
-    machine = transition(before, event, { nowMs: Date.now(), durationMs, closeCode });
+    machine = transition(before, event, { nowMs: Date.now(), durationMs, closeCode: error?.closeCode });
     if (machine === before) return;
     const { state, timer: due } = machine;
     clearTimeout(timer);
-    if (due) timer = setTimeout(dispatch, due[0] + Math.random() * due[1], 'timer');
-    if (state === 'probing') transport?.send({ type: 'ping' });
-    else if (state === 'connecting') openTransport();
-    else if (state !== 'live') {
-      tokens.cancel();
-      transport?.close();
-      transport = undefined;
-      staleStatuses.clear();
+    const delayMs = due ? due[0] + Math.random() * due[1] : 0;
+    if (due) timer = setTimeout(dispatch, delayMs, 'timer');
+    const isWaiting = state === 'waiting';
+    retryAtMs = isWaiting ? Date.now() + delayMs : null;
+    if (isWaiting) {
+      lastError = error ?? connectionError(0, 'timed_out');
+      Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs });
     }
+    if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
+    if (state === 'probing') send({ type: 'ping' });
+    else if (state === 'connecting') openTransport();
+    else if (state !== 'live') closeTransport();
     if (state === 'authorizing')
       void tokens.fetch(
         () => dispatch('token'),
-        () => dispatch('lost'),
+        (failure) => dispatch('lost', 0, failure),
       );
     if (state === 'closed') pageWatcher.abort();
-    const next: ConnectionStatus =
-      state === 'closed'
-        ? { state, error: closeError }
-        : state === 'idle'
-          ? { state }
-          : machine.helloAtMs
-            ? (staleStatuses.values().next().value ?? { state: 'live' })
-            : asOfMs
-              ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' }
-              : { state: 'connecting' };
+    phase = createPhase();
+    const next = createStatus();
     if (!isEqual(status, next)) {
       status = next;
       emit();
     } else if (state === before.state) return;
     onChange();
+    if (isWaiting) onError(lastError);
+  };
+  const closeTransport = (): void => {
+    tokens.cancel();
+    transport?.close();
+    transport = undefined;
+    staleStatuses.clear();
+  };
+  const createPhase = (): ConnectionPhase => {
+    const { state, helloAtMs } = machine;
+    if (state === 'closed') return { state, error: closeError };
+    if (state === 'idle') return { state };
+    if (helloAtMs) return staleStatuses.values().next().value ?? { state: 'live' };
+    return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
+  };
+  const send: Connection['send'] = (message) => {
+    log?.('sent', message.type === 'auth' ? message.type : message);
+    transport?.send(message);
   };
 
-  const onLost: TransportHandlers['onLost'] = (code, reason = '', retryAfterMs) => {
-    const error = new FlagcastError(reason, `Refused: ${reason}`, code);
+  const connectionError = (closeCode: number, reason: string, cause?: unknown): FlagcastError => {
+    const url = getBaseUrl();
+    const what = machine.helloAtMs ? 'Lost the connection to' : 'Cannot connect to';
+    return new FlagcastError(
+      reason || 'connection_lost',
+      `${what} ${url} by ${status.transport} (close code ${closeCode} ${reason})`,
+      { closeCode, url, cause },
+    );
+  };
+  const onLost: TransportHandlers['onLost'] = (code, reason = '', { retryAfterMs, cause } = {}) => {
+    const error = connectionError(code, reason, cause);
     // The environment of the only subscribed channel no longer exists. Channels that are not caught up reconnect.
     const isUnknown = code === unknownChannel;
     if (isUnknown) onChange(error);
     else if (!isReconnectCode(code)) closeError = error;
-    dispatch('lost', retryAfterMs, isUnknown ? 0 : code);
+    dispatch('lost', retryAfterMs, isUnknown ? connectionError(0, reason) : error);
   };
 
   const onText: TransportHandlers['onText'] = (text, subject) => {
     try {
+      log?.('received', text);
       const message = { ...JSON.parse(text), ...subject } as ServerMessage;
       const { type } = message;
       if ('token_expires_at' in message) {
         tokens.scheduleRefresh(message.token_expires_at, () =>
-          transport?.send({ type: 'auth', token: tokens.current() }),
+          send({ type: 'auth', token: tokens.current() }),
         );
       }
       if ('heartbeat_interval_ms' in message) {
@@ -153,8 +193,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       dispatch(type === 'hello' ? type : 'message', silenceTimeoutMs);
       return message;
     } catch (error) {
-      onError(error);
-      onLost(0);
+      onLost(0, 'bad_message', { cause: error });
       return;
     }
   };
@@ -165,7 +204,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       transport = machine.usesStreams
         ? createEventStreamTransport(request, () => silenceTimeoutMs, handlers)
         : createWebSocketTransport(
-            new WebSocket(`${baseUrl}api/ws`.replace('http', 'ws'), [
+            new WebSocket(`${getBaseUrl()}api/ws`.replace('http', 'ws'), [
               subprotocol,
               `bearer.${tokens.current()}`,
             ]),
@@ -178,12 +217,15 @@ export function createConnection(options: ConnectionOptions): Connection {
   };
 
   const pageWatcher = watchPage(
-    () => onLost(0),
+    () => onLost(0, 'offline'),
     () => dispatch('wake'),
   );
 
   return {
-    view: { getStatus: () => status, subscribe },
+    view: { getStatus: () => status, subscribe, reconnect: () => dispatch('reconnect') },
+    checkUrl: getBaseUrl,
+    phase: () => phase,
+    attempt,
     capability: () =>
       transport && (machine.usesStreams || machine.helloAtMs)
         ? 'subscribe'
@@ -193,6 +235,6 @@ export function createConnection(options: ConnectionOptions): Connection {
     dispatch,
     end,
     request,
-    send: (message) => transport?.send(message),
+    send,
   };
 }

@@ -1,6 +1,6 @@
 import type { CloseMessage } from '#protocol';
 import { FlagcastError } from './flagcast-error.js';
-import type { Request, SubscriptionParams } from './request.js';
+import { type Request, retryDelayMs, type SubscriptionParams } from './request.js';
 import type { StreamSubject, Transport, TransportHandlers } from './transport.js';
 
 /** A message as the subscriptions of the client send it: with the environment's id. */
@@ -44,7 +44,7 @@ export function createEventStreamTransport(
     const resetWatchdog = (): void => {
       clearTimeout(watchdog);
       // The connection's watchdog is reset by every stream, so it does not notice that one of them is dead.
-      watchdog = setTimeout(onLost, getSilenceTimeoutMs(), 0);
+      watchdog = setTimeout(onLost, getSilenceTimeoutMs(), 0, 'timed_out');
     };
     const stop = (): void => {
       clearTimeout(watchdog);
@@ -72,7 +72,7 @@ export function createEventStreamTransport(
           if (signal.aborted) return;
           if (message?.type === 'close') {
             const { code, reason } = message as CloseMessage;
-            throw new FlagcastError(reason, reason, code);
+            throw new FlagcastError(reason, reason, { closeCode: code });
           }
           // The server ends the stream after a resync. The channel opens the next one.
           if (message?.type === 'resync') stop();
@@ -81,7 +81,8 @@ export function createEventStreamTransport(
     } catch (error) {
       if (signal.aborted) return;
       const { code, closeCode = 0, message, retryAfterMs } = error as Partial<FlagcastError>;
-      if (closeCode < 4500 || closeCode === 4501) onLost(closeCode, code, retryAfterMs || retryMs);
+      if (closeCode < 4500 || closeCode === 4501)
+        onLost(closeCode, code, { retryAfterMs: retryAfterMs || retryDelayMs(retryMs), cause: error });
       else endStream(subject, { type: 'error', code, message });
     }
   };

@@ -7,8 +7,15 @@ export {
   createClient,
   type NetworkOptions,
 } from './client.js';
-export { FlagcastError } from './flagcast-error.js';
+export { FlagcastError, type FlagcastErrorDetails } from './flagcast-error.js';
 export type { ChannelKey } from './request.js';
-export type { ChannelStatus, ConnectionStatus, StaleReason, StaleStatus } from './status.js';
+export type {
+  ChannelStatus,
+  ConnectionDetails,
+  ConnectionPhase,
+  ConnectionStatus,
+  StaleReason,
+  StaleStatus,
+} from './status.js';
 export type { Subscription } from './subscription.js';
 export type { WebSocketClass, WebSocketLike } from './transport.js';

@@ -3,14 +3,19 @@ import { FlagcastError } from './flagcast-error.js';
 /** The globals of a page that the client uses. None of them exists in Node. */
 export type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'location'>>;
 
-/** Returns the server's base URL with a slash at its end. Throws a FlagcastError `bad_url` if it is not absolute. */
+/**
+ * Returns the server's base URL with a slash at its end. Throws a FlagcastError `bad_url` if it is not an address of
+ * http or https. A path needs a page.
+ */
 export function resolveBaseUrl(url: string): string {
   const { location } = globalThis as unknown as Page;
   try {
-    return new URL(url.replace(/\/*$/, '/'), location?.href).href;
+    const { href } = new URL(url.replace(/\/*$/, '/').replace(/^ws/, 'http'), location?.href);
+    if (href.startsWith('http')) return href;
   } catch {
-    throw new FlagcastError('bad_url', 'url must be absolute');
+    // It is refused below.
   }
+  throw new FlagcastError('bad_url', `url is ${url}: give https://flags.example.com, or a path in a page`);
 }
 
 /**

@@ -26,12 +26,12 @@ export type Request = (
 
 /** Creates the function that sends requests to the server with the current token. */
 export function createRequest(
-  baseUrl: string,
+  getBaseUrl: () => string,
   fetch: typeof globalThis.fetch,
   getCurrentToken: () => string,
 ): Request {
   return async (resource, params, { headers, signal }) => {
-    const response = await fetch(`${baseUrl}api/${resource}?${new URLSearchParams(params).toString()}`, {
+    const response = await fetch(`${getBaseUrl()}api/${resource}?${new URLSearchParams(params).toString()}`, {
       headers: { ...headers, Authorization: `Bearer ${getCurrentToken()}` },
       signal,
     });
@@ -40,19 +40,29 @@ export function createRequest(
   };
 }
 
-/** Converts an error response to a FlagcastError with the matching close code. */
+/**
+ * Converts an error response to a FlagcastError with the matching close code. Only a refusal of the server itself, with
+ * its JSON code, is final: a proxy answers with its own 403 or 404 while a deployment is in progress.
+ */
 async function errorFromResponse(response: Response): Promise<FlagcastError> {
-  const { status, headers } = response;
-  const { code = `http_${status}`, message = code } = (await response.json().catch(() => ({}))) as {
-    code?: string;
-    message?: string;
-  };
+  const { status, headers, url } = response;
+  const { code, message }: { code?: unknown; message?: unknown } = await response.json().catch(() => ({}));
+  const isOurs = typeof code === 'string' && code !== 'not_found';
   // PROTOCOL.md: the close code that corresponds to an HTTP status is 4100 + status.
   const closeCode =
     code === 'token_expired'
       ? 4001
-      : status === 429 || (status >= 500 && status !== 501)
-        ? 4005
-        : 4100 + status;
-  return new FlagcastError(code, message, closeCode, Number(headers.get('retry-after')) * 1_000 || 0);
+      : isOurs && status !== 429 && (status < 500 || status === 501)
+        ? 4100 + status
+        : 4005;
+  return new FlagcastError(
+    typeof code === 'string' ? code : `http_${status}`,
+    typeof message === 'string' ? message : `${url} answered with the status ${status}`,
+    { closeCode, retryAfterMs: retryDelayMs(Number(headers.get('retry-after')) * 1_000) },
+  );
+}
+
+/** Returns the delay that a server requests, in milliseconds: at most a minute, 0 if it is not a number. */
+export function retryDelayMs(requestedMs: number): number {
+  return Math.max(0, Math.min(requestedMs || 0, 60_000));
 }

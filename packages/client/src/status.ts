@@ -29,16 +29,28 @@ interface ClosedStatus {
  * - `stale`: not connected, or the server cannot read its database at the moment
  * - `closed`: final
  */
-export type ConnectionStatus =
-  | { readonly state: 'idle' | 'connecting' | 'live' }
-  | StaleStatus
-  | ClosedStatus;
+export type ConnectionStatus = ConnectionPhase & ConnectionDetails;
+
+/** The part of a connection's status that its channels share. */
+export type ConnectionPhase = { readonly state: 'idle' | 'connecting' | 'live' } | StaleStatus | ClosedStatus;
+
+/** What is known about a connection besides its state. */
+export interface ConnectionDetails {
+  /** What the current or next attempt uses: a WebSocket, or server-sent events. */
+  readonly transport: 'websocket' | 'sse';
+  /** How many attempts have failed in a row; 0 while connected. */
+  readonly attempt: number;
+  /** When the next attempt starts, in milliseconds since the epoch; null if none is planned. */
+  readonly retryAtMs: number | null;
+  /** The failure that the client retries or has recovered from; null if there was none. */
+  readonly lastError: FlagcastError | null;
+}
 
 /**
  * The status of a channel.
  *
  * - `connecting`: no snapshot yet
- * - `catching-up`: connected; the server is sending the missed events
+ * - `catching-up`: there is a snapshot, and the events since then are about to arrive
  * - `live`: connected, and the server is reading its database: the state is current, apart from events in transit
  * - `stale`: not connected, or the server cannot read its database at the moment
  * - `closed`: final

@@ -1,18 +1,12 @@
-import {
-  type ApprovalsSnapshot,
-  type CloseCode,
-  type EventMessage,
-  isReconnectCode,
-  type ServerMessage,
-  type Snapshot,
-} from '#protocol';
+import type { ApprovalsSnapshot, CloseCode, EventMessage, ServerMessage, Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
 import { backoffMs } from './connection-machine.js';
 import { isEqual } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { SubscriptionParams } from './request.js';
-import type { ChannelStatus, ConnectionStatus } from './status.js';
+import type { ChannelStatus, ConnectionPhase } from './status.js';
 import { createStore, type Model, type StoreView } from './store.js';
+import { isReconnectCode } from './wire.js';
 
 /** The snapshot of a channel or of the approvals feed. */
 export type AnySnapshot = Snapshot | ApprovalsSnapshot;
@@ -112,6 +106,8 @@ export function createSubscription<State, Content extends AnySnapshot>(
   let cursor: string | undefined;
   /** The snapshot that the store was last filled with. Its `environment` is the current key. */
   let snapshot: (Content & Subject) | undefined;
+  /** When the snapshot was requested, in milliseconds since the epoch. */
+  let snapshotAtMs = 0;
   /** The store may not match the position from which the stream resumes. */
   let needsSnapshot = true;
   let isLoading = false;
@@ -119,11 +115,16 @@ export function createSubscription<State, Content extends AnySnapshot>(
   let isCaughtUp = false;
   let failures = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whether the timer waits because the server could not be reached. */
+  let canCutShort = false;
+  /** Whether the connection could subscribe at the last update. */
+  let wasReady = false;
 
   const scheduleUpdate = (spreadMs: number, delayMs = 0): void => {
     timer ??= setTimeout(
       () => {
         timer = undefined;
+        canCutShort = false;
         update();
       },
       delayMs + Math.random() * spreadMs,
@@ -153,6 +154,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
   const loadSnapshot = async (): Promise<void> => {
     needsSnapshot = false;
     isLoading = true;
+    const requestedAtMs = Date.now();
     try {
       const signal = AbortSignal.timeout(requestTimeoutMs);
       const response = await connection.request('snapshot', params, { signal });
@@ -161,6 +163,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
       store.replace(loaded);
       cursor ??= loaded.cursor;
       snapshot = loaded;
+      snapshotAtMs = requestedAtMs;
       // The key can be given to another environment, so use the id from now on.
       if (loaded.environment_id)
         params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;
@@ -170,7 +173,8 @@ export function createSubscription<State, Content extends AnySnapshot>(
       onSnapshot(loaded);
     } catch (error) {
       if (isClosed) return;
-      const { closeCode = 0, retryAfterMs = 0 } = error as Partial<FlagcastError>;
+      const { code, closeCode = 0, retryAfterMs = 0 } = error as Partial<FlagcastError>;
+      canCutShort = code !== 'too_many_requests';
       if (closeCode === tokenRefused) connection.end(error as FlagcastError);
       if (!isReconnectCode(closeCode)) {
         close(error as FlagcastError);
@@ -187,10 +191,16 @@ export function createSubscription<State, Content extends AnySnapshot>(
 
   const update: SubscriptionController['update'] = (error) => {
     const capability = connection.capability();
-    const connectionStatus = connection.view.getStatus();
+    const phase = connection.phase();
     if (error && isCaughtUp) close(error);
     if (capability !== 'subscribe') resetSubscription();
-    if (connectionStatus.state === 'closed') close(connectionStatus.error);
+    else if (!wasReady && canCutShort) {
+      // The server can be reached again.
+      clearTimeout(timer);
+      timer = undefined;
+    }
+    wasReady = capability === 'subscribe';
+    if (phase.state === 'closed') close(phase.error);
     if (isClosed) return;
     if (!timer) {
       if (needsSnapshot && !isLoading && capability !== 'none') void loadSnapshot();
@@ -208,13 +218,17 @@ export function createSubscription<State, Content extends AnySnapshot>(
         isSubscribed = true;
       }
     }
-    setStatus(channelStatus(connectionStatus));
+    setStatus(channelStatus(phase));
   };
-  const channelStatus = (connectionStatus: ConnectionStatus): ChannelStatus => {
+  const channelStatus = (phase: ConnectionPhase): ChannelStatus => {
     if (!snapshot) return { state: 'connecting' };
-    if (connectionStatus.state === 'live' && !isCaughtUp) return { state: 'catching-up' };
+    if (phase.state === 'connecting' && connection.attempt()) {
+      return { state: 'stale', sinceMs: snapshotAtMs, reason: 'disconnected' };
+    }
+    if ((phase.state === 'live' && !isCaughtUp) || phase.state === 'connecting')
+      return { state: 'catching-up' };
     // Never idle: the connection runs while a channel is open.
-    return connectionStatus as ChannelStatus;
+    return phase as ChannelStatus;
   };
 
   const view: SubscriptionView<State, Content> = {

@@ -8,7 +8,7 @@ export interface TokenSource {
   /** Returns the newest token; '' before the first one. */
   readonly current: () => string;
   /** Fetches a token, then calls `onToken`, or `onFailure` if a retry may succeed. Calls neither after `cancel`. */
-  readonly fetch: (onToken: () => void, onFailure: () => void) => Promise<void>;
+  readonly fetch: (onToken: () => void, onFailure: (error: FlagcastError) => void) => Promise<void>;
   /** Fetches a token when 80 % of the time until `expiresAt` (RFC 3339) have passed, then calls `onToken`. */
   readonly scheduleRefresh: (expiresAt: string, onToken: () => void) => void;
   /** Stops the refresh, and ignores a token that is being fetched. */
@@ -32,21 +32,27 @@ export function createTokenSource(
       // Asynchronous, so that an exception of getToken does not interrupt the transition that requests the token.
       const newToken = await Promise.resolve().then(getToken);
       if (started !== generation) return;
+      // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
+      if (typeof newToken !== 'string' || !/^\S+$/.test(newToken)) {
+        throw new FlagcastError('bad_token', 'getToken must return a token: a text without spaces');
+      }
       token = newToken;
       onToken();
     } catch (error) {
       if (started !== generation) return;
       if (error instanceof FlagcastError) onEnd(error);
-      else {
-        onError(error);
-        onFailure();
-      }
+      else
+        onFailure(new FlagcastError('token_failed', `getToken failed: ${String(error)}`, { cause: error }));
     }
   };
 
   const scheduleRefresh: TokenSource['scheduleRefresh'] = (expiresAt, onToken) => {
     const remainingMs = Date.parse(expiresAt) - Date.now();
-    const refresh = (): void => void fetch(onToken, () => scheduleRefresh(expiresAt, onToken));
+    const refresh = (): void =>
+      void fetch(onToken, (error) => {
+        onError(error);
+        scheduleRefresh(expiresAt, onToken);
+      });
     clearTimeout(timer);
     // The server has just accepted the token. If it seems to have expired, the two clocks differ.
     timer = setTimeout(refresh, remainingMs > 1_000 ? Math.min(remainingMs * 0.8, maxTimerMs) : 60_000);

@@ -7,6 +7,11 @@ export interface Transport {
   readonly close: () => void;
 }
 
+interface LossDetails {
+  readonly retryAfterMs?: number | undefined;
+  readonly cause?: unknown;
+}
+
 /** What a transport reports to its owner. */
 export interface TransportHandlers {
   /**
@@ -16,9 +21,9 @@ export interface TransportHandlers {
   readonly onText: (text: string, subject?: StreamSubject) => ServerMessage | undefined;
   /**
    * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
-   * error code.
+   * error code; `retryAfterMs` is how long the server requests to wait.
    */
-  readonly onLost: (code: number, reason?: string, retryAfterMs?: number) => void;
+  readonly onLost: (code: number, reason?: string, details?: LossDetails) => void;
 }
 
 /** The channel or feed that an event stream belongs to. */

@@ -116,7 +116,7 @@ it.each(['WebSocket', 'server-sent events'])(
       const ended = await untilStatus(channel, 'closed');
       expect(ended.status.state === 'closed' && ended.status.error?.code).toBe('project_archived');
     }
-    expect(client.getStatus()).toEqual({ state: 'idle' });
+    expect(client.getStatus()).toMatchObject({ state: 'idle' });
   },
 );
 

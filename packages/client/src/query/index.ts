@@ -1,4 +1,4 @@
-import type { QueryClient, QueryKey } from '@tanstack/query-core';
+import type { Query, QueryClient, QueryKey } from '@tanstack/query-core';
 import type { Channel, ChannelState, FeatureState, PendingChange } from '../index.js';
 
 /** The query keys under which the channel's state is cached. null: not cached. */
@@ -21,9 +21,8 @@ export interface ConnectQueryClientOptions {
  * An event contains the new state, so nothing is fetched. A snapshot or a resync replaces the cached data. Unchanged
  * data keeps its identity, so components that show it do not render again.
  *
- * The lists are cached as soon as the channel has a snapshot. A single feature is cached if a query for it exists, and
- * becomes null when it is deleted. When an event creates or updates a pending change, the list of pending changes is
- * invalidated, because the event does not contain the change itself. A `queryFn` of the app can fetch it.
+ * The lists are cached as soon as the channel has a snapshot, and again when a query for them is added. A single feature
+ * is cached if a query for it exists, and becomes null when it is deleted.
  */
 export function connectQueryClient(
   queryClient: QueryClient,
@@ -36,9 +35,11 @@ export function connectQueryClient(
     feature: keyOfFeature = (id: string): QueryKey => ['feature', projectId, env, id],
     pendingChanges: pendingChangesKey = ['pendingChanges', projectId, env],
   } = keys;
-  /** A pending change was updated, so fetched data about it is outdated. */
   /** The state that was last written to the cache. */
   let cached: Pick<ChannelState, 'features' | 'pendingChanges'> | null = null;
+
+  /** The features by the JSON of their query keys. */
+  let indexed: { features: ChannelState['features']; byKey: ReadonlyMap<string, FeatureState> } | null = null;
 
   const setFeature = (id: string, feature: FeatureState | null): void => {
     if (!keyOfFeature) return;
@@ -75,8 +76,35 @@ export function connectQueryClient(
     }
   };
 
+  // A query that nobody observes is removed after its gcTime, and a query can be added at any time.
+  const fill = ({ queryKey, state }: Query): void => {
+    if (!cached || state.data !== undefined) return;
+    const { features, pendingChanges } = cached;
+    const wanted = JSON.stringify(queryKey);
+    if (wanted === JSON.stringify(featuresKey)) setList(featuresKey, [...features.values()]);
+    else if (wanted === JSON.stringify(pendingChangesKey)) {
+      setList(pendingChangesKey, listPendingChanges(pendingChanges));
+    } else if (keyOfFeature) {
+      if (indexed?.features !== features) {
+        const entries = [...features].map(
+          ([id, feature]) => [JSON.stringify(keyOfFeature(id)), feature] as const,
+        );
+        indexed = { features, byKey: new Map(entries) };
+      }
+      const feature = indexed.byKey.get(wanted);
+      if (feature) setFeature(feature.id, feature);
+    }
+  };
+  const stops = [
+    channel.subscribe(updateCache),
+    queryClient.getQueryCache().subscribe(({ type, query }) => {
+      if (type === 'added' || type === 'observerAdded') fill(query);
+    }),
+  ];
   updateCache();
-  return channel.subscribe(updateCache);
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 function listPendingChanges(pendingChanges: ChannelState['pendingChanges']): PendingChange[] {

@@ -114,7 +114,7 @@ export class Follower {
   async fetchSnapshot(channel: TabChannel, signal: AbortSignal): Promise<Response> {
     const leaderId = this.#leaderId;
     if (leaderId === null) {
-      throw new FlagcastError('unavailable', 'No tab is the leader yet.', unavailable.code);
+      throw new FlagcastError('unavailable', 'No tab is the leader yet.', { closeCode: unavailable.code });
     }
     signal.throwIfAborted();
     const request = crypto.randomUUID();
@@ -132,7 +132,9 @@ export class Follower {
   reset(): void {
     this.#leaderId = null;
     this.#closeSocket();
-    const error = new FlagcastError('unavailable', 'The leading tab was closed.', unavailable.code);
+    const error = new FlagcastError('unavailable', 'The leading tab was closed.', {
+      closeCode: unavailable.code,
+    });
     for (const resolve of [...this.#snapshotRequests.values()]) resolve(error);
   }
 
@@ -235,7 +237,9 @@ export class Follower {
 }
 
 function snapshotOrError(result: AnySnapshot | ErrorProperties): AnySnapshot | FlagcastError {
-  return 'code' in result ? new FlagcastError(result.code, result.message, result.closeCode) : result;
+  return 'code' in result
+    ? new FlagcastError(result.code, result.message, { closeCode: result.closeCode })
+    : result;
 }
 
 function keyOf({ projectId, environmentId }: Pick<TabChannel, 'projectId' | 'environmentId'>): string {

@@ -85,7 +85,9 @@ export class SharedNetwork {
     signal.throwIfAborted();
     if (!this.leadership) {
       if (isSnapshot) return await this.#options.follower.fetchSnapshot(channel, signal);
-      throw new FlagcastError('unavailable', 'Another tab has the connection.', unavailable.code);
+      throw new FlagcastError('unavailable', 'Another tab has the connection.', {
+        closeCode: unavailable.code,
+      });
     }
     // If another tab opened the channel, this tab knows the id from it. The key may have changed since.
     if (channel.projectId && channel.environmentId !== null) {

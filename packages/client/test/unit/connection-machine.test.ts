@@ -34,6 +34,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: 'stays',
     lost: 'stays',
     wake: 'stays',
+    reconnect: 'stays',
   },
   authorizing: {
     start: 'stays',
@@ -47,6 +48,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: ['waiting', [0, 1_000]],
     lost: ['waiting', [0, 1_000]],
     wake: 'stays',
+    reconnect: ['authorizing'],
   },
   connecting: {
     start: 'stays',
@@ -59,6 +61,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: ['waiting', [0, 1_000]],
     lost: ['waiting', [0, 1_000]],
     wake: 'stays',
+    reconnect: ['authorizing'],
   },
   live: {
     start: 'stays',
@@ -71,6 +74,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: ['waiting', [0, 250]],
     lost: ['waiting', [0, 250]],
     wake: ['probing', [5_000, 0]],
+    reconnect: ['authorizing'],
   },
   probing: {
     start: 'stays',
@@ -84,6 +88,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     lost: ['waiting', [0, 250]],
     // The page was hidden and shown again: any message suffices, but the time-out starts again.
     wake: ['probing', [5_000, 0]],
+    reconnect: ['authorizing'],
   },
   waiting: {
     start: 'stays',
@@ -96,6 +101,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: ['authorizing'],
     lost: 'stays',
     wake: ['authorizing'],
+    reconnect: ['authorizing'],
   },
   closed: {
     start: 'stays',
@@ -108,6 +114,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: 'stays',
     lost: 'stays',
     wake: 'stays',
+    reconnect: 'stays',
   },
 };
 
@@ -189,19 +196,26 @@ describe('a close code', () => {
 });
 
 describe('the fallback to server-sent events', () => {
-  it('starts after three consecutive WebSockets that closed before hello', () => {
-    let machine = machineIn('connecting');
-    for (const usesStreams of [false, false, true]) {
-      machine = after(machine, 'lost');
-      expect(machine.usesStreams).toBe(usesStreams);
-      machine = after(machine, 'timer', 'token');
-    }
-  });
+  it.each([
+    ['before hello', []],
+    ['within ten seconds, as behind a proxy that cuts them', ['hello']],
+  ] as [string, ConnectionEvent[]][])(
+    'starts after three consecutive WebSockets that closed %s',
+    (_, events) => {
+      let machine = machineIn('connecting');
+      for (const usesStreams of [false, false, true]) {
+        machine = after(machine, ...events, 'lost');
+        expect(machine.usesStreams).toBe(usesStreams);
+        machine = after(machine, 'timer', 'token');
+      }
+    },
+  );
 
-  it('does not start after an application close code or a WebSocket that received hello', () => {
+  it('does not start after an application close code or a WebSocket that was live for ten seconds', () => {
     const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
     expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
-    expect(after(twice, 'hello', 'lost', 'timer', 'token', 'lost').usesStreams).toBe(false);
+    const stable = transition(after(twice, 'hello'), 'lost', { nowMs: nowMs + 10_000 });
+    expect(after(stable, 'timer', 'token', 'lost').usesStreams).toBe(false);
   });
 
   it('starts immediately and stays if no WebSocket can be opened', () => {
@@ -211,13 +225,16 @@ describe('the fallback to server-sent events', () => {
     expect(transition(live, 'message', { nowMs: nowMs + 1e12, durationMs: silenceMs }).state).toBe('live');
   });
 
-  it('ends when a stream fails before hello', () => {
-    const machine: Machine = { ...machineIn('connecting'), usesStreams: true, webSocketFailures: 3 };
-    const failed = after(machine, 'lost');
-    expect([failed.usesStreams, failed.webSocketFailures]).toEqual([false, 0]);
-  });
+  it.each([[], ['hello']] as ConnectionEvent[][])(
+    'ends when a stream fails early (after: %s)',
+    (...events) => {
+      const machine: Machine = { ...machineIn('connecting'), usesStreams: true, webSocketFailures: 3 };
+      const failed = after(machine, ...events, 'lost');
+      expect([failed.usesStreams, failed.webSocketFailures]).toEqual([false, 0]);
+    },
+  );
 
-  it('continues when a stream is lost after hello', () => {
+  it('continues when a stream is lost that was live for ten seconds', () => {
     const machine: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
     expect(after(machine, 'lost').usesStreams).toBe(true);
   });

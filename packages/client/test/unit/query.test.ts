@@ -1,4 +1,4 @@
-import { QueryClient, type QueryKey, QueryObserver } from '@tanstack/query-core';
+import { QueryClient, type QueryKey, QueryObserver, skipToken } from '@tanstack/query-core';
 import { afterEach, expect, it } from 'vitest';
 import type { Channel, FeatureState, PendingChange, Snapshot } from '../../src/index.js';
 import { connectQueryClient, type QueryKeys } from '../../src/query/index.js';
@@ -30,6 +30,7 @@ function connect(keys: QueryKeys = {}, filled = true) {
     ...store.view,
     toSnapshot: () => (hasSnapshot ? { ...snapshot, ...store.contents() } : null),
     close: () => undefined,
+    [Symbol.dispose]: () => undefined,
   };
   const queries = new QueryClient();
   cleanups.push(() => queries.clear());
@@ -137,6 +138,27 @@ it('a snapshot replaces the cached data', async () => {
   expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toEqual(['f2', 'f3']);
   expect(queries.getQueryData(keyOf('f1'))).toBeNull();
   expect(queries.getQueryData(pendingKey)).toEqual([]);
+});
+
+it('a list that was removed because nobody observed it is cached again as soon as a query for it exists', () => {
+  const { queries } = connect();
+  queries.removeQueries({ queryKey: featuresKey });
+  queries.removeQueries({ queryKey: pendingKey });
+  const observed = [featuresKey, pendingKey].map((queryKey) => {
+    const observer = new QueryObserver(queries, { queryKey, queryFn: skipToken });
+    cleanups.push(observer.subscribe(() => undefined));
+    return observer.getCurrentResult().data;
+  });
+  expect(observed).toEqual([snapshot.features, snapshot.pending_changes]);
+});
+
+it('a query for one feature that is added after the snapshot gets its state', async () => {
+  const { store, queries, settled } = connect();
+  store.apply(event('e1', 'f3', { feature: feature('f3') }));
+  await settled();
+  const observer = new QueryObserver(queries, { queryKey: keyOf('f3'), queryFn: skipToken });
+  cleanups.push(observer.subscribe(() => undefined));
+  expect(observer.getCurrentResult().data).toEqual(feature('f3'));
 });
 
 it('custom keys are used, and a null key disables the entry', async () => {

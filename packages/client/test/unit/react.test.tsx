@@ -71,7 +71,13 @@ function filledChannel(): { store: ChannelStore; channel: Channel } {
     embedded_state: true,
     pending_changes: [pendingChange('p1', ['f1'])],
   });
-  const channel = { ...channelArguments, ...store.view, toSnapshot: () => null, close: () => undefined };
+  const channel = {
+    ...channelArguments,
+    ...store.view,
+    toSnapshot: () => null,
+    close: () => undefined,
+    [Symbol.dispose]: () => undefined,
+  };
   return { store, channel };
 }
 

@@ -109,7 +109,7 @@ describe('the status of shared tabs', () => {
     connection.send(stale(since, 'read_failed'));
     for (const channel of [leaderChannel, followerChannel])
       expect((await untilStatus(channel, 'stale')).status).toEqual(status);
-    expect(follower.client.getStatus()).toEqual(status);
+    expect(follower.client.getStatus()).toMatchObject(status);
     const third = fixture.openTab().client.channel(channelArguments);
     expect((await untilStatus(third, 'stale')).status).toEqual(status);
     connection.send(event('e1', 'f1', { cursor: 'c2' }));

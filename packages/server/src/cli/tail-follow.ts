@@ -87,7 +87,9 @@ async function watch(options: FollowOptions, { open, label, projectNames }: Tail
       return token;
     },
     onError: (error) => {
-      const problem = retrying(error);
+      // A lost connection is reported by the status of the channel.
+      if (error instanceof FlagcastError && error.url !== undefined) return;
+      const problem = retrying(error instanceof FlagcastError ? (error.cause ?? error) : error);
       // During an outage each attempt fails with the same error.
       if (stop.aborted || problem === lastProblem) return;
       lastProblem = problem;

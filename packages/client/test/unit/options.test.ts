@@ -1,0 +1,42 @@
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { createClient } from '../../src/index.js';
+import { channelArguments, startFixture, untilConnection, untilStatus } from './client-fixture.js';
+
+it.each(['localhost:8080', 'ftp://flags.example.com', 'flags.example.com', '', null as unknown as string])(
+  'createClient throws bad_url for %s',
+  (url) => {
+    expect(() => createClient({ url, getToken: () => 'token' })).toThrow(
+      expect.objectContaining({ code: 'bad_url' }),
+    );
+  },
+);
+
+it('the address of a WebSocket is understood as the address of the server', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ url: server.url.replace('http', 'ws') }).channel(channelArguments);
+  await (await server.connections.next()).accept('c1');
+  await untilStatus(channel, 'live');
+});
+
+it('a path is resolved when the first channel is opened, not when a server creates the client', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ url: '/' });
+  expect(() => client.channel(channelArguments)).toThrow(expect.objectContaining({ code: 'bad_url' }));
+  vi.stubGlobal('location', { href: `${server.url}/page` });
+  onTestFinished(() => void vi.unstubAllGlobals());
+  const channel = client.channel(channelArguments);
+  await (await server.connections.next()).accept('c1');
+  await untilStatus(channel, 'live');
+});
+
+it.each([null, undefined, '', '<h1>Sign in, please</h1>', 7])(
+  'the client ends with bad_token if getToken returns %j',
+  async (token) => {
+    const { server, connect } = await startFixture();
+    const client = connect({ getToken: () => token as string });
+    client.channel(channelArguments);
+    const status = await untilConnection(client, 'closed');
+    expect(status.state === 'closed' && status.error).toMatchObject({ code: 'bad_token' });
+    expect(server.upgrades.all).toHaveLength(0);
+  },
+);

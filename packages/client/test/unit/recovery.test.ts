@@ -1,0 +1,148 @@
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { ConnectionStatus, FlagcastError } from '../../src/index.js';
+import { retryDelayMs } from '../../src/request.js';
+import { respondJson } from './scripted-server.js';
+import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+
+describe('an answer to the request for the snapshot', () => {
+  const answers: [string, (response: ServerResponse) => unknown][] = [
+    ['a 403 of a proxy', (response) => response.writeHead(403).end('<h1>Forbidden</h1>')],
+    [
+      'a 404 of a proxy with JSON',
+      (response) => respondJson(response, 404, { code: 5, message: 'no route' }),
+    ],
+    ['a 408 of a proxy', (response) => response.writeHead(408).end()],
+    ['the page of a sign-in', (response) => response.writeHead(200).end('<h1>Sign in</h1>')],
+    ['the 404 of another path', (response) => respondJson(response, 404, { code: 'not_found', message: '' })],
+  ];
+  it.each(answers)('is not final if it is %s', async (_, answer) => {
+    const { server, connect, errors } = await startFixture();
+    server.respondToSnapshot = (response) => {
+      server.respondToSnapshot = null;
+      answer(response);
+    };
+    const channel = connect().channel(channelArguments);
+    await (await server.connections.next()).accept('c1');
+    await untilStatus(channel, 'live');
+    expect(errors).toHaveLength(1);
+  });
+
+  it('delays the next request by at most a minute, and never by less than nothing', () => {
+    expect([Number.NaN, -1, 0, 2_000, 3_600_000, 3e12].map(retryDelayMs)).toEqual([
+      0, 0, 0, 2_000, 60_000, 60_000,
+    ]);
+  });
+
+  it(
+    'that requests a long delay is repeated as soon as the connection is there',
+    { timeout: 20_000 },
+    async () => {
+      const { server, connect, errors } = await startFixture();
+      server.respondToSnapshot = (response) => {
+        server.respondToSnapshot = null;
+        respondJson(response, 503, { code: 'unavailable', message: '' }, { 'Retry-After': '60' });
+      };
+      const channel = connect().channel(channelArguments);
+      const connection = await server.connections.next();
+      await vi.waitFor(() => expect(errors).toHaveLength(1), 10_000);
+      await connection.accept('c1');
+      await untilStatus(channel, 'live');
+    },
+  );
+});
+
+describe('the status of the connection', () => {
+  it('says why attempts fail and when the next one starts, and so does onError', async () => {
+    const { server, connect, errors } = await startFixture();
+    server.refuseUpgrade = (socket) => socket.destroy();
+    const client = connect();
+    client.channel(channelArguments);
+    const observable = { subscribe: client.subscribe, getState: client.getStatus };
+    const failed = await until<ConnectionStatus>(observable, ({ attempt }) => attempt === 2);
+    const error = { code: 'connection_lost', closeCode: 1006, url: `${server.url}/`, attempt: 2 };
+    expect(failed).toMatchObject({ state: 'connecting', transport: 'websocket', lastError: error });
+    expect(failed.retryAtMs).toEqual(expect.any(Number));
+    expect(failed.lastError?.delayMs).toEqual(expect.any(Number));
+    await until(observable, ({ transport }) => transport === 'sse');
+    expect(errors).toMatchObject([{ ...error, attempt: 1 }, error, { ...error, attempt: 3 }]);
+  });
+
+  it('has no failed attempt while connected, and the last error', async () => {
+    const { server, connect, errors } = await startFixture();
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    expect(client.getStatus()).toEqual({
+      state: 'live',
+      transport: 'websocket',
+      attempt: 0,
+      retryAtMs: null,
+      lastError: null,
+    });
+    connection.socket.close(4005, 'unavailable');
+    await (await server.connections.next()).accept('c1');
+    await untilConnection(client, 'live');
+    expect(client.getStatus()).toMatchObject({ attempt: 0, retryAtMs: null });
+    expect(client.getStatus().lastError).toMatchObject({ code: 'unavailable', closeCode: 4005, attempt: 1 });
+    expect(errors).toEqual([client.getStatus().lastError]);
+    expect((errors[0] as FlagcastError).message).toContain('Lost the connection to');
+  });
+
+  it('ends its wait when the app asks for it', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    // The timer of the next attempt never fires.
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    connection.socket.close(4000, 'draining');
+    await untilConnection(client, 'stale');
+    client.reconnect();
+    await (await server.connections.next()).accept('c2');
+    await untilConnection(client, 'live');
+  });
+});
+
+it('a channel with a snapshot catches up until the first connection, and is stale after a failed attempt', async () => {
+  const { server, connect } = await startFixture();
+  const sockets: Duplex[] = [];
+  server.refuseUpgrade = (socket) => sockets.push(socket);
+  const channel = connect().channel(channelArguments);
+  await until(channel, ({ environment }) => environment === 'prod');
+  expect(channel.getState().status).toEqual({ state: 'catching-up' });
+  for (const socket of sockets) socket.destroy();
+  const { status } = await untilStatus(channel, 'stale');
+  expect(status).toEqual({ state: 'stale', sinceMs: expect.any(Number) as number, reason: 'disconnected' });
+});
+
+it('debug logs messages and decisions, and no token', async () => {
+  const { server, connect } = await startFixture();
+  const logged: unknown[][] = [];
+  const channel = connect({ getToken: () => 'secret', debug: (...parts) => logged.push(parts) }).channel(
+    channelArguments,
+  );
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  connection.send({ type: 'authenticated', token_expires_at: new Date(Date.now() + 1_100).toISOString() });
+  expect(await connection.received.next()).toEqual({ type: 'auth', token: 'secret' });
+  const text = JSON.stringify(logged);
+  for (const part of [
+    'authorizing + token = connecting',
+    'received',
+    'sent',
+    'subscribe',
+    'caught_up',
+    'auth',
+  ]) {
+    expect(text).toContain(part);
+  }
+  expect(text).not.toContain('secret');
+});
