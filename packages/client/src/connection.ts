@@ -75,7 +75,8 @@ export function createConnection(options: ConnectionOptions): Connection {
   const { WebSocket, fetch, onError, log, onChange } = options;
   // A path is resolved when it is used, because a server that renders the page creates a client, too.
   const getBaseUrl = (): string => resolveBaseUrl(options.url);
-  if (!String(options.url).startsWith('/')) getBaseUrl();
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
+  if (!options.url?.startsWith('/')) getBaseUrl();
   const [subscribe, emit] = createEmitter(onError);
   const staleStatuses: StaleStatuses = new Map();
   let machine = initialMachine;
@@ -162,7 +163,9 @@ export function createConnection(options: ConnectionOptions): Connection {
     const what = machine.helloAtMs ? 'Lost the connection to' : 'Cannot connect to';
     return new FlagcastError(
       reason || 'connection_lost',
-      `${what} ${url} by ${status.transport} (close code ${closeCode} ${reason})`,
+      isReconnectCode(closeCode)
+        ? `${what} ${url} by ${status.transport} (close code ${closeCode} ${reason})`
+        : `Refused: ${reason}`,
       { closeCode, url, cause },
     );
   };

@@ -46,7 +46,7 @@ export function createRequest(
  */
 async function errorFromResponse(response: Response): Promise<FlagcastError> {
   const { status, headers, url } = response;
-  const { code, message }: { code?: unknown; message?: unknown } = await response.json().catch(() => ({}));
+  const { code, message } = (await response.json().catch(() => ({}))) as Record<string, unknown>;
   const isOurs = typeof code === 'string' && code !== 'not_found';
   // PROTOCOL.md: the close code that corresponds to an HTTP status is 4100 + status.
   const closeCode =

@@ -98,7 +98,7 @@ export function connectQueryClient(
   const stops = [
     channel.subscribe(updateCache),
     queryClient.getQueryCache().subscribe(({ type, query }) => {
-      if (type === 'added' || type === 'observerAdded') fill(query);
+      if (type === 'added' || type === 'observerAdded') fill(query as Query);
     }),
   ];
   updateCache();
