@@ -4,7 +4,7 @@
  */
 export const flagcastErrorCodes = {
   invalid_options: 'An option of createFlagcast is missing, malformed, or excludes another one.',
-  closed: 'Flagcast was closed before it was ready.',
+  closed: 'Flagcast was closed before it was ready, or is started again after it was closed.',
 } as const;
 
 export type FlagcastErrorCode = keyof typeof flagcastErrorCodes;

@@ -198,6 +198,9 @@ function createLifetime(
   return {
     // Not async: the caller gets the promise whose rejection is handled above.
     ready: () => {
+      if (closing !== null && hasStarted) {
+        return Promise.reject(new FlagcastError('closed', 'Flagcast was closed: create a new one'));
+      }
       if (!hasStarted && closing === null) start();
       return ready;
     },

@@ -136,6 +136,8 @@ describe('a Flagcast', () => {
     expect(events).toStrictEqual(['reader:started']);
     await expect(flagcast.ready()).resolves.toBeUndefined();
     await flagcast.close();
+    // It does not start again.
+    await expect(flagcast.ready()).rejects.toMatchObject({ name: 'FlagcastError', code: 'closed' });
   });
 
   it('waits for a database that does not respond, and rejects ready() when it is closed meanwhile', async () => {

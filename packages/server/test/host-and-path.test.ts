@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
 import { createHostPolicy } from '../src/auth/origin-policy.js';
 import { hasCanonicalPath } from '../src/auth/request-target.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
@@ -228,5 +229,26 @@ describe('a path that is not canonical', () => {
       expect(await send(target, upgrade, port)).toMatchObject({ status: 418 });
     }
     expect((await send(`/api/ws?${channel}`, upgrade, port)).status).toBe(101);
+  });
+
+  it('keeps its WebSockets from libraries that destroy sockets of other paths', async () => {
+    const host = createServer();
+    const before = new WebSocketServer({ server: host, path: '/before' });
+    server.flagcast.attach(host);
+    const after = new WebSocketServer({ server: host, path: '/after' });
+    await once(host.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => {
+      for (const { clients } of [before, after]) for (const client of clients) client.terminate();
+      host.closeAllConnections();
+      host.close();
+    });
+    const { port } = host.address() as AddressInfo;
+    for (let count = 0; count < 3; count += 1) {
+      const address = `ws://localhost:${port}/api/ws?${channel}`;
+      const socket = new WebSocket(address, 'flagcast.v1', { headers: { Authorization: `Bearer ${token}` } });
+      const [hello] = (await once(socket, 'message')) as [Buffer];
+      expect(hello.toString('utf8')).toContain('"type":"hello"');
+      socket.terminate();
+    }
   });
 });

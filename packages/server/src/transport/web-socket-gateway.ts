@@ -97,13 +97,25 @@ export class Gateway {
     return server;
   }
 
-  /** Answers upgrades on `/api/ws`. Those on other paths are left to the host's listeners, if it has any. */
+  /**
+   * Answers upgrades on `/api/ws`, and keeps them from the host's own listeners: libraries for WebSockets destroy the
+   * socket of each path that they do not serve. Other paths are left to those listeners, if there are any.
+   */
   attach(server: Server): void {
+    const isAlone = (): boolean => server.listenerCount('upgrade') === 1;
+    const emit = server.emit.bind(server) as (name: string | symbol, ...parameters: unknown[]) => boolean;
+    server.emit = (name: string | symbol, ...parameters: unknown[]): boolean => {
+      if (name !== 'upgrade') return emit(name, ...parameters);
+      const [request, socket, head] = parameters as [IncomingMessage, Duplex, Buffer];
+      const isOurs = (request.url ?? '').split('?', 1)[0] === path;
+      if (!isOurs || (isAlone() && !offersWebSocket(request))) return emit(name, ...parameters);
+      this.#enqueue({ request, socket, head });
+      return true;
+    };
     server.on('upgrade', (request, socket, head) => {
-      const isAlone = server.listenerCount('upgrade') === 1;
-      if (isAlone && !offersWebSocket(request)) declineUpgrade(server, request, socket, head);
-      else if ((request.url ?? '').split('?', 1)[0] === path) this.#enqueue({ request, socket, head });
-      else if (isAlone) refuseUpgrade(socket, this.#refusalOfPath(request));
+      if (!isAlone()) return;
+      if (offersWebSocket(request)) refuseUpgrade(socket, this.#refusalOfPath(request));
+      else declineUpgrade(server, request, socket, head);
     });
   }
 
