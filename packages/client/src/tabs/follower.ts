@@ -23,12 +23,19 @@ export interface FollowerDependencies {
   readonly onLeaderChange: () => void;
   /** Called when `isReady` may have changed. */
   readonly onReadyChange: () => void;
+  /** Called when the leader does not respond. */
+  readonly onLeaderHung: () => void;
 }
+
+/** How long a leader may take to respond. */
+const leaderTimeoutMs = 5_000;
 
 /** The WebSocket that the client of this tab uses. Its other end is the leader. */
 interface FollowerSocket {
   readonly webSocket: WebSocketLike;
   readonly leaderId: string;
+  /** Delivers the leader's hello, when it has responded. */
+  readonly open: () => void;
   /** The channels with a subscribe request, and the subscribed channels. */
   readonly requested: Set<string>;
   readonly subscribed: Set<string>;
@@ -65,6 +72,7 @@ export class Follower {
         this.#onServerMessage(message.message);
         break;
       case 'pong':
+        this.#socket?.open();
         this.#deliver({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) });
         break;
       case 'snapshot_response':
@@ -98,14 +106,23 @@ export class Follower {
       },
     };
     if (hello && leaderId !== null) {
-      this.#socket = { webSocket, leaderId, requested: new Set(), subscribed: new Set() };
+      let isOpen = false;
+      const timer = setTimeout(() => {
+        if (this.#socket?.webSocket === webSocket) this.#dependencies.onLeaderHung();
+      }, leaderTimeoutMs);
+      const open = (): void => {
+        clearTimeout(timer);
+        if (isOpen) return;
+        isOpen = true;
+        this.#deliver(hello);
+        if (this.#stale) this.#deliverFreshness();
+      };
+      this.#socket = { webSocket, leaderId, open, requested: new Set(), subscribed: new Set() };
+      // The leader may have hung since its hello.
+      this.#dependencies.post({ type: 'ping', to: leaderId });
     }
     queueMicrotask(() => {
       if (this.#socket?.webSocket !== webSocket) webSocket.onclose?.(unavailable as never);
-      else if (hello) {
-        this.#deliver(hello);
-        if (this.#stale) this.#deliverFreshness();
-      }
     });
     return webSocket;
   }

@@ -76,6 +76,7 @@ class TabSession {
       findRecord: (channel) => findRecord(this.#records, channel),
       onLeaderChange: () => this.#postOpenChannels(),
       onReadyChange: () => this.#network.onRoleChange(),
+      onLeaderHung: () => this.#group?.depose(),
     });
     this.#network = new SharedNetwork({
       getToken: async () => await options.client.getToken(),
@@ -172,6 +173,10 @@ class TabSession {
         this.#postOpenChannels();
       },
       onElected: () => this.#becomeLeader(),
+      onDeposed: () => {
+        this.#leaveGroup({ immediately: true });
+        this.#onChannelsChanged();
+      },
       onMessage: (message) => this.#onTabMessage(message),
       onError: this.#onError,
     });

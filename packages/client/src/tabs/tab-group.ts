@@ -4,7 +4,7 @@ import type { TabMessage } from './messages.js';
 export interface TabLocks {
   request(
     name: string,
-    options: { readonly signal: AbortSignal },
+    options: { readonly signal?: AbortSignal; readonly steal?: boolean },
     granted: () => Promise<void> | void,
   ): Promise<unknown>;
 }
@@ -27,6 +27,8 @@ export interface TabGroupEvents {
   readonly onJoined: () => void;
   /** The tab is the leader from now on. */
   readonly onElected: () => void;
+  /** Another tab has taken the lock of the leader from this tab, which did not respond to it. */
+  readonly onDeposed: () => void;
   readonly onMessage: (message: TabMessage) => void;
   readonly onError: (error: unknown) => void;
 }
@@ -38,6 +40,8 @@ export interface TabGroup {
   readonly post: (message: TabMessage) => void;
   /** Calls `listener` once when the tab has left the group, including when its process was killed. */
   readonly onTabLeft: (tabId: string, listener: () => void) => void;
+  /** Takes the lock from a leader that does not respond. */
+  readonly depose: () => void;
   /** Leaves the group. The next tab can become the leader when `connectionClosed` resolves. */
   readonly leave: (connectionClosed: Promise<void>) => void;
 }
@@ -50,7 +54,7 @@ export interface TabGroup {
 export function joinTabGroup(
   key: string,
   { locks, BroadcastChannel }: TabApis,
-  { onJoined, onElected, onMessage, onError }: TabGroupEvents,
+  { onJoined, onElected, onDeposed, onMessage, onError }: TabGroupEvents,
 ): TabGroup {
   const tabId = crypto.randomUUID();
   const aborter = new AbortController();
@@ -60,8 +64,12 @@ export function joinTabGroup(
   const bus = new BroadcastChannel(key);
   bus.onmessage = ({ data }: { data: TabMessage }) => onMessage(data);
 
-  const holdLock = async (name: string, onGranted: () => void): Promise<void> => {
-    await locks.request(name, { signal }, async () => {
+  const holdLock = async (
+    name: string,
+    onGranted: () => void,
+    options: Parameters<TabLocks['request']>[1] = { signal },
+  ): Promise<void> => {
+    await locks.request(name, options, async () => {
       if (signal.aborted) return;
       onGranted();
       await released;
@@ -70,11 +78,25 @@ export function joinTabGroup(
   const lockNameOf = (tab: string): string => `${key}\n${tab}`;
   // If locks are refused (sandboxed frame), the tab leads alone. The second request reports the error.
   holdLock(lockNameOf(tabId), onJoined).catch(() => undefined);
-  holdLock(key, onElected).catch((error: unknown) => {
-    if (signal.aborted) return;
-    onError(error);
-    onElected();
-  });
+  let isLeader = false;
+  const waiting = new AbortController();
+  const lead = (options: Parameters<TabLocks['request']>[1]): void => {
+    const elect = (): void => {
+      isLeader = true;
+      onElected();
+    };
+    holdLock(key, elect, options).catch((error: unknown) => {
+      if (signal.aborted || (waiting.signal.aborted && !isLeader)) return;
+      if (isLeader) {
+        onDeposed();
+        return;
+      }
+      onError(error);
+      elect();
+    });
+  };
+  signal.addEventListener('abort', () => waiting.abort());
+  lead({ signal: waiting.signal });
 
   return {
     tabId,
@@ -83,6 +105,11 @@ export function joinTabGroup(
       locks
         .request(lockNameOf(tab), { signal }, listener)
         .catch((error: unknown) => signal.aborted || onError(error));
+    },
+    depose() {
+      if (isLeader || waiting.signal.aborted) return;
+      waiting.abort();
+      lead({ steal: true });
     },
     leave(connectionClosed) {
       aborter.abort();

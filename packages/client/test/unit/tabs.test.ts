@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type ClientOptions, FlagcastError } from '../../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../../src/tabs/index.js';
 import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
@@ -111,6 +111,35 @@ describe('the shared connection', () => {
 });
 
 describe('a change of the leader', () => {
+  it('happens when the leader hangs: a follower is not live again by an old hello, and takes the lead', async () => {
+    const { leader, follower, leaderChannel, followerChannel } = await fixture.startPair();
+    const third = fixture.openTab();
+    const channelOfThird = third.client.channel(channelArguments);
+    await untilStatus(channelOfThird, 'live');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    leader.hang();
+    for (const tab of [follower, third]) tab.fire('pageshow');
+    const stale = untilStatus(followerChannel, 'stale');
+    // The probe.
+    await vi.advanceTimersByTimeAsync(5_000);
+    await stale;
+    const states: string[] = [];
+    follower.client.subscribe(() => states.push(follower.client.getStatus().state));
+    // The backoff, and the time that the leader has to respond.
+    await vi.advanceTimersByTimeAsync(6_000);
+    vi.useRealTimers();
+    const next = await fixture.server.connections.next();
+    expect(states).not.toContain('live');
+    await next.accept('c2');
+    next.send(event('e2', 'f2', { cursor: 'c3' }));
+    await Promise.all(
+      [followerChannel, channelOfThird].map(async (channel) => await untilEvent(channel, 'e2')),
+    );
+    // The former leader follows, as far as the others know.
+    expect(leaderChannel.getState().status.state).not.toBe('closed');
+  });
+
   const endings: [string, (tab: Tab) => void][] = [
     ['closes its client', ({ client }) => client.close()],
     ['is killed', ({ crash }) => crash()],

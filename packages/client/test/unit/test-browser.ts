@@ -6,6 +6,7 @@ import { type SharedTabsOptions, sharedTabs, type TabBus, type TabLocks } from '
 interface LockRequest {
   readonly tab: object;
   readonly grant: () => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** The Web Locks of one browser: exclusive locks, granted in the order of the requests. */
@@ -15,16 +16,17 @@ class LockTable {
   /** Returns the locks for one tab. */
   forTab(tab: object): TabLocks {
     return {
-      request: async (name, { signal }, granted) =>
+      request: async (name, { signal, steal }, granted) =>
         await new Promise((resolve, reject) => {
           const request: LockRequest = {
             tab,
+            reject,
             grant: () => {
               const finish = (): void => this.#remove(name, request);
               Promise.resolve().then(granted).then(resolve, reject).finally(finish);
             },
           };
-          signal.addEventListener('abort', () => {
+          signal?.addEventListener('abort', () => {
             const queue = this.#queues.get(name) ?? [];
             if (!queue.includes(request) || queue[0] === request) return;
             this.#remove(name, request);
@@ -32,8 +34,11 @@ class LockTable {
           });
           const queue = this.#queues.get(name) ?? [];
           this.#queues.set(name, queue);
-          queue.push(request);
-          if (queue.length === 1) request.grant();
+          if (steal === true) {
+            queue.shift()?.reject(new DOMException('The lock was stolen.', 'AbortError'));
+            queue.unshift(request);
+          } else queue.push(request);
+          if (queue[0] === request) request.grant();
         }),
     };
   }
@@ -58,6 +63,8 @@ export interface Tab {
   readonly client: Client;
   /** Simulates that the tab's process is killed: its code stops and no message is sent. */
   readonly crash: () => void;
+  /** Simulates that the tab hangs: it neither sends nor receives messages of other tabs. */
+  readonly hang: () => void;
   /** Whether the tab ignores messages from other tabs, as if it were busy. */
   readonly setUnresponsive: (isUnresponsive: boolean) => void;
   /** Dispatches an event of the page, e.g. `pagehide`. */
@@ -71,7 +78,7 @@ export class TestBrowser {
 
   open(options: ClientOptions, tabs: Partial<SharedTabsOptions> = {}): Tab {
     const tabKey = {};
-    const state = { isKilled: false, isUnresponsive: false };
+    const state = { isKilled: false, isUnresponsive: false, isHung: false };
     const sockets: WebSocket[] = [];
     const page = new EventTarget();
     const bus = class implements TabBus {
@@ -80,11 +87,11 @@ export class TestBrowser {
       constructor(name: string) {
         this.#channel = new BroadcastChannel(name);
         this.#channel.onmessage = (event) => {
-          if (!state.isKilled && !state.isUnresponsive) this.onmessage?.(event as never);
+          if (!state.isKilled && !state.isUnresponsive && !state.isHung) this.onmessage?.(event as never);
         };
       }
       postMessage(message: unknown): void {
-        if (!state.isKilled) this.#channel.postMessage(message);
+        if (!state.isKilled && !state.isHung) this.#channel.postMessage(message);
       }
       close(): void {
         this.#channel.close();
@@ -118,6 +125,7 @@ export class TestBrowser {
         }
         this.#locks.releaseAll(tabKey);
       },
+      hang: () => (state.isHung = true),
       setUnresponsive: (isUnresponsive) => (state.isUnresponsive = isUnresponsive),
       fire: (type) => page.dispatchEvent(new Event(type)),
     };
