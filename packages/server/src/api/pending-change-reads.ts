@@ -85,7 +85,7 @@ SELECT c.id, c.status::text AS status, c.xmin::text AS version,
     CROSS JOIN LATERAL (
       SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
     ) requested
-    LEFT JOIN public.features f ON f.id = v.feature_id
+    LEFT JOIN public.features f ON f.id = v.feature_id AND (f.project_id = c.project_id) IS TRUE
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
     CROSS JOIN LATERAL (
       SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0

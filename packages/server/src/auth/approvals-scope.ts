@@ -4,11 +4,11 @@ import type { Channel } from './authorization.js';
 export type ChannelIds = Pick<Channel, 'projectId' | 'environmentId'>;
 
 /**
- * What a user may view: projects with all of their environments, or single environments. `all`: every project that is
- * not archived.
+ * What a user may view: every project but the archived ones, projects with all of their environments, or single
+ * environments.
  */
 export type Viewable =
-  | 'all'
+  | { readonly archived: readonly string[] }
   /** Each project with the ids of the user's roles in it. */
   | { readonly projects: Readonly<Record<string, readonly string[]>> }
   | { readonly channels: readonly ChannelIds[] };
@@ -23,8 +23,10 @@ export class ApprovalsScope {
   constructor(viewable: Viewable) {
     this.viewable = viewable;
     let ids: string[] = [];
-    if (viewable === 'all') this.key = 'all';
-    else if ('projects' in viewable) {
+    if ('archived' in viewable) {
+      ids = [...viewable.archived];
+      this.key = `all but ${JSON.stringify(ids.toSorted())}`;
+    } else if ('projects' in viewable) {
       ids = Object.keys(viewable.projects);
       this.key = JSON.stringify(Object.entries(viewable.projects).toSorted(byFirst));
     } else {
@@ -36,9 +38,9 @@ export class ApprovalsScope {
     this.#ids = new Set(ids);
   }
 
-  /** The parallel parameters of a query: projects, and an environment of each or null for all; both null: all projects. */
+  /** The parallel parameters of a query: projects, and an environment of each or null for all; both null: all projects that are not archived. */
   get parameters(): { projectIds: string[] | null; environmentIds: (string | null)[] | null } {
-    if (this.viewable === 'all') return { projectIds: null, environmentIds: null };
+    if ('archived' in this.viewable) return { projectIds: null, environmentIds: null };
     if ('projects' in this.viewable) {
       const projectIds = Object.keys(this.viewable.projects);
       return { projectIds, environmentIds: projectIds.map(() => null) };
@@ -51,7 +53,7 @@ export class ApprovalsScope {
   }
 
   includes({ projectId, environmentId }: ChannelIds): boolean {
-    if (this.viewable === 'all') return true;
+    if ('archived' in this.viewable) return !this.#ids.has(projectId);
     return this.#ids.has(
       'projects' in this.viewable ? projectId : JSON.stringify([projectId, environmentId]),
     );

@@ -85,7 +85,10 @@ WHERE ${mayView}`;
 
 /** Set by set, because a subquery for each of thousands of users would read their memberships one by one. */
 const scopesStatement = `
-SELECT viewer.id::text AS "userId", viewer.is_superuser AS superuser,
+SELECT viewer.id::text AS "userId",
+  CASE WHEN viewer.is_superuser THEN (
+    SELECT coalesce(json_agg(project.id::text), '[]') FROM public.projects project WHERE project.archived_at IS NOT NULL
+  ) END AS archived,
   coalesce(json_object_agg(granted.project_id, granted.roles) FILTER (WHERE granted.project_id IS NOT NULL), '{}') AS projects
 FROM public.users viewer
 LEFT JOIN (
@@ -215,13 +218,13 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
   async #findScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
     const { rows } = await this.#pool.query<{
       userId: string;
-      superuser: boolean;
+      archived: string[] | null;
       projects: Record<string, string[]>;
     }>(scopesStatement, [[...new Set(userIds)].filter((userId) => parseBigint(userId) !== null)]);
     return new Map(
-      rows.map(({ userId, superuser, projects }) => [
+      rows.map(({ userId, archived, projects }) => [
         userId,
-        new ApprovalsScope(superuser ? 'all' : { projects }),
+        new ApprovalsScope(archived === null ? { projects } : { archived }),
       ]),
     );
   }

@@ -99,7 +99,7 @@ export class ApprovalsSubscription extends V1Subscription {
   /** Whether a change of these channels changes what it contains; null: of all environments of the project. */
   contains({ projectId, environmentId }: { projectId: string; environmentId: string | null }): boolean {
     const { viewable } = this.scope;
-    if (environmentId !== null || viewable === 'all' || 'projects' in viewable) {
+    if (environmentId !== null || !('channels' in viewable)) {
       return this.scope.includes({ projectId, environmentId: environmentId ?? '' });
     }
     return viewable.channels.some((channel: ChannelIds) => channel.projectId === projectId);

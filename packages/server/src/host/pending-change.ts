@@ -54,8 +54,8 @@ function pendingChangeJson({ escapes }: { escapes: boolean }): string {
       CROSS JOIN LATERAL (
         SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
       ) requested
-      LEFT JOIN public.features f ON f.id = v.feature_id
-      LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
+      LEFT JOIN public.features f ON f.id = v.feature_id AND (f.project_id = c.project_id) IS TRUE
+      LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id + 0 = c.environment_id
       WHERE v.pending_change_id = c.id
     ),
     'decided_by', CASE c.status WHEN 'approved' THEN ${text('c.approved_by')} WHEN 'rejected' THEN ${text('c.rejected_by')} END,
@@ -63,6 +63,18 @@ function pendingChangeJson({ escapes }: { escapes: boolean }): string {
     'decision_reason', CASE c.status WHEN 'rejected' THEN ${text('c.rejection_reason')} END
   ) FROM (SELECT ${escapes ? 'NULL::jsonb' : shownJson('c.change::jsonb')} AS change OFFSET 0) shown)`;
 }
+
+/** More entities than the JSON of a request that is sent with its steps can have. */
+const maxSentEntities = 300;
+
+/**
+ * SQL for whether a request has a JSON text of more than `bytes`, as far as that is known without writing it: the time
+ * for that grows with the square of the number of entities.
+ */
+export const isLargeRequest = (id: string, bytes: number): string => `(
+    coalesce((SELECT pg_column_size(c.change) > ${bytes} FROM public.pending_changes c WHERE c.id = ${id}), false)
+    OR EXISTS (SELECT FROM public.pending_change_entities p WHERE p.pending_change_id = ${id} OFFSET ${maxSentEntities})
+  )`;
 
 /** A request by its id, as the JSON text of the protocol's PendingChange; null if it does not exist. */
 export function pendingChangeState(id: string): string {

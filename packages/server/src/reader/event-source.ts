@@ -229,7 +229,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
 
 /** Why the features and the open requests of a channel cannot be read; null if they can. */
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
-  const state = featureState(asUuid("''::text"), asBigint("''::text"));
+  const state = featureState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"));
   return (
     (await refusalOf(client, `SELECT ${state}, ${pendingChangeState(asUuid("''::text"))}`)) ??
     (await refusalOf(client, channelStatement({ escapes: false }), [

@@ -1,5 +1,5 @@
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
-import { pendingChangeState } from '../host/pending-change.js';
+import { isLargeRequest, pendingChangeState } from '../host/pending-change.js';
 import { isoUtcInRange } from '../host/sql-expressions.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
 import { coverageOfSnapshot, type Coverage } from '../events/position.js';
@@ -50,6 +50,8 @@ export const pageRows = 500;
 /** A state of a feature or request with more bytes is not sent: a page stays below 64 MiB. */
 const maxStateBytes = 65_536;
 const tooLarge = '!';
+/** The state of a request that an earlier row of the same result has. */
+const sameRequest = '=';
 
 /** `safe`: reads no states, and escapes bytes that cannot be decoded. */
 export type ReadMode = 'full' | 'safe';
@@ -72,13 +74,21 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
       SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
     ), l.environment_id)`
     : 'coalesce(l.environment_key, l.environment_id)';
-  const stateColumn = (state: string, condition: string): string =>
-    hasState && mode === 'full'
-      ? `CASE WHEN ${condition} THEN (
+  const hasStates = hasState && mode === 'full';
+  const limited = (state: string): string => `(
         SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
         FROM (SELECT ${state} AS state OFFSET 0) s
-      ) END`
-      : 'NULL';
+      )`;
+  const feature = limited(
+    featureState(asUuid('l.project_id'), asUuid('l.feature_id'), asBigint('l.environment_id')),
+  );
+  const requestId = asUuid('l.pending_change_id');
+  // A step has a row for each entity of its request.
+  const request = `CASE
+        WHEN row_number() OVER (PARTITION BY l.source, l.pending_change_id ORDER BY l.seq) > 1 THEN '${sameRequest}'
+        WHEN ${isLargeRequest(requestId, maxStateBytes)} THEN '${tooLarge}'
+        ELSE ${limited(pendingChangeState(requestId))}
+      END`;
   return `
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
@@ -87,8 +97,8 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
-  ${stateColumn(featureState(asUuid('l.feature_id'), asBigint('l.environment_id')), `l.source <> 'control'`)},
-  ${stateColumn(pendingChangeState(asUuid('l.pending_change_id')), `l.source = 'pending'`)}`;
+  ${hasStates ? `CASE WHEN l.source <> 'control' THEN ${feature} END` : 'NULL'},
+  ${hasStates ? `CASE WHEN l.source = 'pending' THEN ${request} END` : 'NULL'}`;
 }
 
 /**
@@ -176,11 +186,24 @@ export interface LogRow {
   readonly control: ControlEntry | null;
 }
 
-/** The row of the log in a row of a read; null if that contains only the position. */
-export function toLogRow(
-  row: readonly (string | null)[],
-  { hasState }: LogFeatures,
+/** The rows of the log in the rows of a read: none if these contain only the position. */
+export function toLogRows(
+  rows: readonly (readonly (string | null)[])[],
+  features: LogFeatures,
   mode: ReadMode = 'full',
+): LogRow[] {
+  const requests = new Map<string | null, string | null>();
+  return rows.flatMap((row) => toLogRow(row, { hasState: features.hasState, mode, requests }) ?? []);
+}
+
+/** `requests`: the states of requests in earlier rows, by their ids. */
+function toLogRow(
+  row: readonly (string | null)[],
+  {
+    hasState,
+    mode,
+    requests,
+  }: { hasState: boolean; mode: ReadMode; requests: Map<string | null, string | null> },
 ): LogRow | null {
   const column = (index: number): string | null => row[eventOffset + index] ?? null;
   const text = (index: number): string => column(index) ?? '';
@@ -189,7 +212,10 @@ export function toLogRow(
   const xid = BigInt(text(1));
   const isStep = text(2) === 'pending';
   const isUnreadable = (state: string | null): boolean => hasState && (mode === 'safe' || state === tooLarge);
-  const [feature, pendingChange] = [column(15), column(16)];
+  const feature = column(15);
+  const requestId = column(12);
+  if (isStep && column(16) !== sameRequest) requests.set(requestId, column(16));
+  const pendingChange = requests.get(requestId) ?? null;
   const event: FlagEvent = {
     id: seq,
     xid,
@@ -203,7 +229,7 @@ export function toLogRow(
     action: text(9),
     createdAt: text(10),
     featureId: column(11),
-    pendingChangeId: column(12),
+    pendingChangeId: requestId,
     actor: column(13),
     committedAt: column(14),
     featureJson: hasState && !isUnreadable(feature) ? feature : undefined,

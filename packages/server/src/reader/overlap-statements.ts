@@ -54,7 +54,7 @@ export function overlapStatement(relation: string, hasState: boolean): string {
   return `
 SELECT v.source, v.row_id, v.project_id, v.environment_id, v.environment_key, v.entity, v.entity_id, v.action,
   ${isoUtc('v.created_at')}, v.feature_id, v.pending_change_id, v.actor, v.is_open_request::text,
-  ${hasState ? featureState(asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'},
+  ${hasState ? featureState(asUuid('v.project_id'), asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'},
   ${hasState ? `CASE WHEN v.source = 'pending' THEN ${pendingChangeState(asUuid('v.pending_change_id'))} END` : 'NULL'}
 FROM ${relation} v
 WHERE v.created_at <= 'infinity'::timestamptz

@@ -16,7 +16,7 @@ import {
   readStatement,
   plannerSettings,
   type SnapshotPosition,
-  toLogRow,
+  toLogRows,
   toSnapshotPosition,
 } from './log-statements.js';
 import { overlapStatement, sinceStatement } from './overlap-statements.js';
@@ -184,7 +184,7 @@ export class ReadingSession {
     const [database, timeline = null] = tellsHistory ? (answer.rows[0] ?? []).slice(-2) : [];
     return {
       position: toSnapshotPosition(answer.rows[0] ?? []),
-      rows: answer.rows.flatMap((row) => toLogRow(row, this.source, mode) ?? []),
+      rows: toLogRows(answer.rows, this.source, mode),
       history: typeof database === 'string' ? { database, timeline } : null,
     };
   }

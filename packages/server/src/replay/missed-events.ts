@@ -5,7 +5,12 @@ import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
-import { deletedXidColumn, missedStatement, toLogRow, toSnapshotPosition } from '../reader/log-statements.js';
+import {
+  deletedXidColumn,
+  missedStatement,
+  toLogRows,
+  toSnapshotPosition,
+} from '../reader/log-statements.js';
 
 export interface MissedEventsOptions {
   pool: Queries;
@@ -153,7 +158,7 @@ export class MissedEventsSource {
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
     return {
       progress,
-      missed: toShared(rows.flatMap((row) => toLogRow(row, source)?.event ?? [])),
+      missed: toShared(toLogRows(rows, source).flatMap(({ event }) => event ?? [])),
       isDatabaseBehind: toSnapshotPosition(first).coverage.xmax < position.xmax,
       // The first range begins with the oldest transaction that was missed.
       expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,

@@ -1,0 +1,133 @@
+import type { ApprovalsSnapshot, EventMessage } from '@flagcast/protocol';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  createTestDatabase,
+  decideRequest,
+  insertRequest,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+} from './database.js';
+import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import { V1Client } from './v1-client.js';
+
+const feed = 'approvals' as const;
+
+let database: TestDatabase;
+let server: TestServer;
+let root: TestUser;
+let ann: TestUser;
+/** Ann is a member of the first project only. */
+let first: SeededProject;
+let second: SeededProject;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  root = await createUser(database.pool, 'root', { superuser: true });
+  ann = await createUser(database.pool, 'ann');
+  first = await seedProject(database.pool);
+  second = await seedProject(database.pool);
+  await addMember(database.pool, first.projectId, ann.id, 'project_viewer');
+  server = await startTestServer(database.url, { timeouts: { heartbeatIntervalMs: 50 } });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function connect(user: TestUser): Promise<V1Client> {
+  return await V1Client.connect(server.wsUrl, { token: user.token });
+}
+
+async function subscribe(client: V1Client, cursor?: string): Promise<void> {
+  const resume = cursor === undefined ? {} : { cursor };
+  const answer = await client.ask({ type: 'subscribe', feed, ...resume }, 'caught_up', 'resync', 'error');
+  expect(answer.type).toBe('caught_up');
+}
+
+async function snapshot(user: TestUser): Promise<ApprovalsSnapshot> {
+  const response = await fetch(`${server.httpUrl}/api/snapshot?feed=approvals`, {
+    headers: { Authorization: `Bearer ${user.token}` },
+  });
+  return (await response.json()) as ApprovalsSnapshot;
+}
+
+describe('the approvals feed', () => {
+  /** An open request in the first project for the default value of this number of features of `project`. */
+  async function requestOf(entities: number, project = first): Promise<string> {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `WITH f AS (
+         INSERT INTO features (project_id, key, name, kind)
+         SELECT $1, 'large-' || gen_random_uuid(), 'secret', 'simple' FROM generate_series(1, $2::int) RETURNING id
+       ), c AS (
+         INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change)
+         SELECT gen_random_uuid(), $3, $4, 'root', jsonb_build_object('entities', jsonb_agg(jsonb_build_object(
+           'entity', 'feature', 'entity_id', id, 'action', 'update',
+           'changes', jsonb_build_object('name', jsonb_build_object('old', '', 'new', 'x')))))
+         FROM f RETURNING id
+       ), e AS (
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) SELECT c.id, 'feature', f.id FROM c, f
+       )
+       SELECT id FROM c`,
+      [project.projectId, entities, first.projectId, first.environments.prod],
+    );
+    return rows[0]?.id ?? '';
+  }
+
+  it('brings large requests: their states are read once for all entities of a step, unless they are too large to be sent', async () => {
+    const client = await connect(ann);
+    await subscribe(client);
+    const small = await requestOf(20);
+    // Writing its state for each entity would take minutes.
+    const large = await requestOf(400);
+    await client.settled(database.pool);
+    const of = (id: string): EventMessage[] =>
+      client.events.filter((event) => event.pending_change_id === id);
+    expect(of(small)).toHaveLength(20);
+    for (const event of of(small)) {
+      expect(event.pending_change).toStrictEqual(of(small)[0]?.pending_change);
+      expect(event.pending_change?.entities).toHaveLength(20);
+    }
+    expect(of(large)).toHaveLength(400);
+    for (const event of of(large)) {
+      expect(event).toMatchObject({ pending_change_unreadable: true });
+      expect(event.pending_change).toBeUndefined();
+    }
+    await database.pool.query('DELETE FROM pending_changes WHERE id = $1', [large]);
+    await client.close();
+  });
+
+  it('does not show features of another project', async () => {
+    const client = await connect(ann);
+    await subscribe(client);
+    const id = await requestOf(1, second);
+    const event = (await client.message(
+      (message) => 'source' in message && message.pending_change_id === id,
+    )) as EventMessage;
+    expect(event.pending_change?.entities).toMatchObject([{ feature_key: null, feature_version: null }]);
+    expect(event.feature).toBeNull();
+    const listed = (await snapshot(ann)).pending_changes.find((change) => change.id === id);
+    expect(listed?.entities).toStrictEqual(event.pending_change?.entities);
+    await client.close();
+  });
+
+  it('does not contain archived projects for a superuser either', async () => {
+    const project = await seedProject(database.pool);
+    const { id } = await insertRequest(database.pool, {
+      projectId: project.projectId,
+      environmentId: project.environments.prod,
+    });
+    const client = await connect(root);
+    await subscribe(client);
+    const resync = client.control('resync');
+    await database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [project.projectId]);
+    await resync;
+    const { length } = client.events;
+    await subscribe(client, (await snapshot(root)).cursor);
+    await decideRequest(database.pool, id, 'rejected');
+    await client.settled(database.pool);
+    expect(client.events.slice(length)).toStrictEqual([]);
+    await client.close();
+  });
+});
