@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { ApprovalsSnapshot, CloseCode, EventMessage, ServerMessage, Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
 import { backoffMs } from './connection-machine.js';
@@ -15,6 +16,11 @@ export type AnySnapshot = Snapshot | ApprovalsSnapshot;
 export interface SubscriptionView<State, Content> extends StoreView<State> {
   /** Returns the current state in the form of the server's snapshot; null before the first snapshot. */
   readonly toSnapshot: () => Content | null;
+  /**
+   * Resolves with the state when it is live. Rejects with the error when it is closed, or with the reason of `signal`
+   * when that is aborted.
+   */
+  readonly ready: (options?: { readonly signal?: AbortSignal }) => Promise<State>;
 }
 
 /** A channel or the approvals feed, kept up to date. `using` closes it, too. */
@@ -234,6 +240,23 @@ export function createSubscription<State, Content extends AnySnapshot>(
   const view: SubscriptionView<State, Content> = {
     ...definition.key,
     ...store.view,
+    ready: async ({ signal } = {}) =>
+      await new Promise((resolve, reject) => {
+        const settle = (): void => {
+          const state = store.view.getState();
+          const { status } = state as { status: ChannelStatus };
+          if (signal?.aborted) reject(signal.reason as Error);
+          else if (status.state === 'closed') {
+            reject(status.error ?? new FlagcastError('closed', 'The app has closed it'));
+          } else if (status.state === 'live') resolve(state);
+          else return;
+          stop();
+          signal?.removeEventListener('abort', settle);
+        };
+        const stop = store.view.subscribe(settle);
+        signal?.addEventListener('abort', settle);
+        settle();
+      }),
     toSnapshot: () => (snapshot && cursor ? { ...snapshot, ...store.contents(), cursor } : null),
   };
 

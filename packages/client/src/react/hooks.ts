@@ -2,7 +2,15 @@
 
 import { useCallback, useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 import type { Approvals, ApprovalsState } from '../approvals/index.js';
-import type { ChannelState, ChannelStatus, EventMessage, FeatureState, PendingChange } from '../index.js';
+import type {
+  ChannelState,
+  ChannelStatus,
+  Client,
+  ConnectionStatus,
+  EventMessage,
+  FeatureState,
+  PendingChange,
+} from '../index.js';
 import { useChannel } from './provider.js';
 
 type Features = ChannelState['features'];
@@ -25,6 +33,14 @@ const emptyApprovals: ApprovalsState = {
   mayDecide: new Set(),
 };
 const noChanges: readonly PendingChange[] = [];
+const idleStatus: ConnectionStatus = {
+  state: 'idle',
+  transport: 'websocket',
+  attempt: 0,
+  retryAtMs: null,
+  lastError: null,
+};
+const getIdleStatus = (): ConnectionStatus => idleStatus;
 const neverChanges = () => () => undefined;
 
 /**
@@ -84,6 +100,18 @@ function useSelected<State, Part>(
 /** Returns the feature with this id; undefined if it does not exist or is not loaded. */
 export function useFeature(id: string): FeatureState | undefined {
   return useChannelState(useCallback(({ features }) => features.get(id), [id]));
+}
+
+/** Returns the feature with this key; undefined if it does not exist or is not loaded. */
+export function useFlag(key: string): FeatureState | undefined {
+  return useChannelState(
+    useCallback(({ features }) => [...features.values()].find((feature) => feature.key === key), [key]),
+  );
+}
+
+/** Returns the status of the client's connection, with the transport, the failed attempts and the last error. */
+export function useClientStatus({ subscribe, getStatus }: Client): ConnectionStatus {
+  return useSyncExternalStore(subscribe, getStatus, getIdleStatus);
 }
 
 /**

@@ -4,9 +4,11 @@ export { FlagcastProvider, type FlagcastProviderProps, useChannel } from './prov
 export {
   useActivity,
   useApprovals,
+  useClientStatus,
   useChannelState,
   useConnectionStatus,
   useFeature,
   useFeatures,
+  useFlag,
   usePendingChanges,
 } from './hooks.js';

@@ -1,7 +1,36 @@
 import { describe, expect, it } from 'vitest';
 import type { EventMessage } from '../../src/index.js';
-import { channelName, event } from './scripted-server.js';
+import { channelName, event, respondJson } from './scripted-server.js';
 import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+
+describe('ready()', () => {
+  it('resolves with the state when the channel is live, at once if it is', async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const ready = channel.ready();
+    await (await server.connections.next()).accept('c1');
+    const { status, features } = await ready;
+    expect([status.state, [...features.keys()]]).toEqual(['live', ['f1']]);
+    expect(await channel.ready()).toBe(channel.getState());
+  });
+
+  it('rejects with the reason when it is aborted, and with the error when the channel is closed', async () => {
+    const { server, connect } = await startFixture();
+    server.respondToSnapshot = (response) =>
+      respondJson(response, 403, { code: 'forbidden', message: 'No.' });
+    const channel = connect().channel(channelArguments);
+    await expect(channel.ready({ signal: AbortSignal.abort('enough') })).rejects.toBe('enough');
+    await expect(channel.ready()).rejects.toMatchObject({ code: 'forbidden' });
+    const other = (await startFixture()).connect().channel(channelArguments);
+    const controller = new AbortController();
+    const waiting = other.ready({ signal: controller.signal });
+    controller.abort('later');
+    await expect(waiting).rejects.toBe('later');
+    const closed = other.ready();
+    other.close();
+    await expect(closed).rejects.toMatchObject({ code: 'closed' });
+  });
+});
 
 describe('a channel that is opened twice', () => {
   it('is closed by the two that opened it, however often each is closed', async () => {

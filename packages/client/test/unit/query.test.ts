@@ -30,6 +30,7 @@ function connect(keys: QueryKeys = {}, filled = true) {
     ...store.view,
     toSnapshot: () => (hasSnapshot ? { ...snapshot, ...store.contents() } : null),
     close: () => undefined,
+    ready: async () => await Promise.resolve(store.view.getState()),
     [Symbol.dispose]: () => undefined,
   };
   const queries = new QueryClient();

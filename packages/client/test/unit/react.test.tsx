@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   FlagcastProvider,
   useActivity,
-  useApprovals,
   useChannel,
   useChannelState,
   useConnectionStatus,
@@ -14,7 +13,6 @@ import {
   useFeatures,
   usePendingChanges,
 } from '../../src/react/index.js';
-import { type Approvals, approvals } from '../../src/approvals/index.js';
 import type { Channel, Client } from '../../src/index.js';
 import {
   caughtUp,
@@ -76,6 +74,7 @@ function filledChannel(): { store: ChannelStore; channel: Channel } {
     ...store.view,
     toSnapshot: () => null,
     close: () => undefined,
+    ready: async () => await Promise.resolve(store.view.getState()),
     [Symbol.dispose]: () => undefined,
   };
   return { store, channel };
@@ -339,41 +338,4 @@ describe('rendering on a server', () => {
 it('a hook without a provider throws an error that names FlagcastProvider', () => {
   const Alone = (): ReactNode => useFeature('f1')?.name;
   expect(() => renderToString(<Alone />)).toThrow('No FlagcastProvider');
-});
-
-describe('useApprovals', () => {
-  it('renders again only when the selected part of the feed changes', async () => {
-    const { server, connect } = await startFixture();
-    const feed = { feed: 'approvals' } as const;
-    const opened = approvals(connect());
-    const connection = await server.connections.next();
-    connection.hello();
-    await connection.received.next();
-    connection.send(caughtUp('c1', feed));
-    await until(opened, ({ status }) => status.state === 'live');
-    const renderings: string[][] = [];
-    const States = ({ of }: { of: Approvals | null }): ReactNode => useApprovals(of).status.state;
-    const OpenIds = (): ReactNode => {
-      renderings.push(useApprovals(opened, ({ open }) => [...open.keys()]));
-      return null;
-    };
-    root = createRoot(container);
-    await act(async () => {
-      root?.render([<States key="1" of={null} />, <States key="2" of={opened} />, <OpenIds key="3" />]);
-      await Promise.resolve();
-    });
-    expect(container.textContent).toBe('connectinglive');
-    const send = async (
-      id: string,
-      ...[change, action]: ['r1' | 'r2', 'pending' | 'updated']
-    ): Promise<void> => {
-      await act(async () => {
-        connection.send({ ...step(id, change, action, 'f1'), ...feed });
-        await until(opened, ({ lastEvent }) => lastEvent?.id === id);
-      });
-    };
-    await send('e1', 'r2', 'pending');
-    await send('e2', 'r1', 'updated');
-    expect(renderings).toEqual([['r1'], ['r1', 'r2']]);
-  });
 });
