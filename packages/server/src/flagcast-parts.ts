@@ -180,6 +180,7 @@ export function createAccess(
     onAuthenticated: ({ socket }: IncomingMessage) => httpConnections.authenticated(socket),
     allowQueryToken,
     channelChanges: () => broadcaster.channelChanges,
+    rightsChanges: () => broadcaster.rightsChanges,
   };
   // Monitoring uses the addresses of machines, which DNS rebinding cannot make a browser send as a host.
   const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0', 'localhost'];

@@ -142,6 +142,29 @@ describe('the life of a request', () => {
     ]);
   });
 
+  it('begins with the request where the log began later, and the request was reopened since', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query('DELETE FROM flagcast.event_log WHERE pending_change_id = $1', [changeId]);
+    await decide(rest, 'alice', changeId, 'reject');
+    await rest.pool.query(`UPDATE pending_changes SET status = 'pending' WHERE id = $1`, [changeId]);
+    expect(await life(changeId)).toStrictEqual([
+      ['pending', 'bob', 'The launch is today'],
+      ['rejected', 'alice', null],
+      ['pending', null, null],
+    ]);
+  });
+
+  it('outlives the move to another cluster, which starts a new event log', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'bob', changeId, 'cancel');
+    const before = await life(changeId);
+    await rest.pool.query(`UPDATE flagcast.log_state SET system_identifier = 'another'`);
+    await rest.pool.query('SELECT flagcast.adopt_event_log()');
+    const { rows } = await rest.pool.query('SELECT FROM flagcast.event_log');
+    expect(rows).toHaveLength(0);
+    expect(await life(changeId)).toStrictEqual(before);
+  });
+
   it('is not shown to users who may not see the project', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     for (const id of [changeId, 'x', '00000000-0000-0000-0000-000000000000']) {

@@ -478,7 +478,7 @@ $$;
 REVOKE ALL ON FUNCTION flagcast.prune_event_log FROM PUBLIC;
 
 -- Starts a new log if the rows were written in another cluster (restored dump, pg_upgrade, subscriber of logical
--- replication), whose transaction ids are not valid here. Rows that are not committed yet were written in this cluster
+-- replication), whose transaction ids are not valid here, and keeps the steps of requests. Rows that are not committed yet were written in this cluster
 -- and stay. Returns whether it started a new log. If log_state has no row (a copy of the schema without data),
 -- host_triggers is derived from the existing triggers.
 CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean
@@ -493,6 +493,12 @@ BEGIN
   IF EXISTS (SELECT FROM flagcast.log_state s WHERE s.system_identifier = cluster) THEN
     RETURN false;
   END IF;
+  INSERT INTO flagcast.request_steps (pending_change_id, xid, action, created_at, actor)
+  SELECT l.pending_change_id, l.xid, l.action, min(l.created_at), min(l.actor)
+  FROM flagcast.event_log l
+  WHERE l.source = 'pending' AND l.pending_change_id IS NOT NULL AND l.action IS NOT NULL
+  GROUP BY l.pending_change_id, l.xid, l.action
+  ON CONFLICT DO NOTHING;
   DELETE FROM flagcast.event_log;
   INSERT INTO flagcast.log_state AS s (system_identifier, host_triggers)
   SELECT cluster, EXISTS (SELECT FROM pg_trigger t WHERE t.tgname = 'flagcast_log')

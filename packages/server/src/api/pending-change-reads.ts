@@ -186,8 +186,8 @@ export async function readSteps(
       throw error;
     });
   const steps = [...logged];
-  // Before the log began.
-  if (!steps.some(({ action }) => action === 'pending')) {
+  // Before the log began. A later `pending` reopened the request.
+  if (steps[0]?.action !== 'pending') {
     steps.unshift({ action: 'pending', at: change.created_at, by: change.requested_by });
   }
   if (change.status !== 'pending' && !steps.some(({ action }) => action === change.status)) {

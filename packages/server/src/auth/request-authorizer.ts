@@ -32,7 +32,12 @@ export interface RequestAuthorizerOptions {
   allowQueryToken: boolean;
   /** Counts the changes of channels that the server has read. */
   channelChanges: () => number;
+  /** Counts the changes of rights that the server has read. */
+  rightsChanges: () => number;
 }
+
+/** How often a look-up is repeated because rights have changed: a host can change them all the time. */
+const maxRightsLookUps = 3;
 
 const channelProblems: Readonly<Record<ChannelRefusal, () => HttpProblem>> = {
   unknown_project: () => new HttpProblem('unknown_project', 'There is no project with this project_id'),
@@ -121,14 +126,18 @@ export class RequestAuthorizer {
     return scope;
   }
 
-  /** Repeats a look-up whose result may be older than a change of channels that was read meanwhile. */
+  /**
+   * Repeats a look-up whose result may be older than a change of channels or rights that was read meanwhile: what is not
+   * subscribed yet is not checked again at that change. If rights change all the time, the next change checks it.
+   */
   async #lookUp<Result>(find: () => Promise<Result>): Promise<Result> {
-    const { channelChanges, throttle } = this.#options;
-    for (;;) {
-      const changes = channelChanges();
+    const { channelChanges, rightsChanges, throttle } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
       await throttle?.turn();
+      const [channels, rights] = [channelChanges(), rightsChanges()];
       const result = await find();
-      if (changes === channelChanges()) return result;
+      if (channels !== channelChanges()) continue;
+      if (rights === rightsChanges() || attempt >= maxRightsLookUps) return result;
     }
   }
 

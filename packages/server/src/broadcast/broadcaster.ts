@@ -49,6 +49,7 @@ export class Broadcaster {
   /** Channels with events since `hasRoom` was last true. */
   readonly #recentChannels = new Set<string>();
   #channelChanges = 0;
+  #rightsChanges = 0;
 
   constructor({ lifecycle, replayBufferEvents, requestBatch, cork, onWatched }: BroadcasterOptions) {
     this.#lifecycle = lifecycle;
@@ -72,6 +73,11 @@ export class Broadcaster {
   /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
   get channelChanges(): number {
     return this.#channelChanges;
+  }
+
+  /** Counts the changes of rights: what was looked up before a change may no longer be true. */
+  get rightsChanges(): number {
+    return this.#rightsChanges;
   }
 
   /** How long the oldest batch that not all subscribers have received has been on its way, in milliseconds; else 0. */
@@ -198,6 +204,7 @@ export class Broadcaster {
 
   #apply(control: ControlEntry): void {
     if (control.type === 'rights_changed') {
+      this.#rightsChanges += 1;
       this.#lifecycle.emit('rights:changed');
       return;
     }
