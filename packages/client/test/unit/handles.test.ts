@@ -52,9 +52,11 @@ describe('a channel that is opened twice', () => {
     // One close too many does not keep the next channel open.
     other.close();
     const third = client.channel(channelArguments);
-    await (await server.connections.next()).accept('c3');
+    const next = await server.connections.next();
+    await next.accept('c3');
     await untilStatus(third, 'live');
     third.close();
+    next.send({ type: 'unsubscribed', ...channelName });
     await untilConnection(client, 'idle');
   });
 

@@ -2,7 +2,6 @@ import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors } from 'jose
 import type { CryptoKey, FetchImplementation, JSONWebKeySet, JWTVerifyGetKey } from 'jose';
 import { HttpProblem } from '../http-problem.js';
 
-const fetchTimeoutMs = 5_000;
 /** The pause after a failed fetch, which doubles with each further failure. */
 const firstPauseMs = 1_000;
 const longestPauseMs = 30_000;
@@ -15,9 +14,9 @@ const maxBodyBytes = 1_048_576;
 /**
  * The keys at a JWKS URL: fetched when first needed, again after ten minutes, and for an unknown key id, at most every
  * 30 s. After a failed fetch requests fail at once until the pause is over. Throws an Error that says what to write
- * instead if the URL is invalid.
+ * instead if the URL is invalid. `fetchTimeoutMs`: how long a fetch may take, with its body.
  */
-export function createKeySet(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
+export function createKeySet(jwksUrl: string, fetchTimeoutMs = 5_000): JWTVerifyGetKey<CryptoKey> {
   const url = URL.canParse(jwksUrl) ? new URL(jwksUrl) : null;
   // The messages of failed fetches would contain a password.
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
