@@ -80,8 +80,9 @@ class SkippedTests implements Reporter {
 const conditions = ['@flagcast/source', ...defaultServerConditions.filter((name) => name !== 'module')];
 
 /** Tests of single modules: they need no PostgreSQL and no build. */
-const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}'];
-const consoleTests = ['packages/console/test/**/*.test.{ts,tsx}'];
+const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/test/**/*.test.ts'];
+/** The console in happy-dom, with the real client and a scripted server. */
+const consoleTests = ['packages/console/test/**/*.test.tsx'];
 
 export default defineConfig({
   resolve: { conditions },
@@ -97,7 +98,7 @@ export default defineConfig({
         // The React of production, as in a browser: that of development takes three times as long.
         oxc: { jsx: { runtime: 'automatic', development: false } },
         test: {
-          name: 'unit-console',
+          name: 'console',
           include: consoleTests,
           setupFiles: ['packages/console/test/fixture/page.setup.tsx'],
           environment: 'happy-dom',
