@@ -38,7 +38,7 @@ it(
     expect(code, `${stdout}\n${stderr}`).toBe(0);
     const results = JSON.parse(await readFile(path.join(folder, 'chaos-7.json'), 'utf8')) as Results;
     expect(results.checks.filter(({ count }) => count !== 0)).toStrictEqual([]);
-    expect(Object.keys(results.clients)).toHaveLength(8);
+    expect(Object.keys(results.clients)).toHaveLength(13);
     for (const { deliveries } of Object.values(results.clients)) expect(deliveries).toBeGreaterThan(0);
     expect(results.faultCount).toBeGreaterThanOrEqual(10);
     process.stdout.write(`chaos: ${results.deliveries} deliveries, ${results.faultCount} faults\n`);
@@ -75,6 +75,7 @@ describe('the checker of a segment', () => {
       id: String(writtenMs),
       xid: writtenMs,
       plainKey: plainKey({ entity_id: `flag ${second}`, action: 'updated', timestamp: String(writtenMs) }),
+      projectId: channel.projectId,
       environmentId: channel.environmentId,
       entityId: `flag ${second}`,
       action: 'updated',
@@ -178,6 +179,57 @@ describe('the checker of a segment', () => {
     ) as [CommittedEvent, CommittedEvent];
     expect(anomaliesOf(received([asked, decided]), [asked, decided])).toStrictEqual([]);
     expect(anomaliesOf(received([decided, asked]), [asked, decided])).toStrictEqual(['disordered 20000']);
+  });
+
+  describe('of the approvals feed', () => {
+    const feed = { ...channel, projectIds: ['shop', 'pets'], viewableProjectIds: ['shop', 'pets'] };
+    const step = (second: number, rest: Partial<CommittedEvent> = {}): CommittedEvent =>
+      event(second, { action: 'pending', changeId: `change ${second}`, ...rest });
+    const [one, other] = [step(10), step(20, { projectId: 'pets', environmentId: '2' })];
+    const following = (events: readonly CommittedEvent[]): Segment => received(events, { channel: feed });
+
+    it('compares the steps in all environments of its projects, and no other events', () => {
+      expect(anomaliesOf(following([one, other]), [one, other, third])).toStrictEqual([]);
+      expect(anomaliesOf(following([one]), [one, other])).toStrictEqual(['lost 20000']);
+      const foreign = step(40, { projectId: 'bank' });
+      expect(anomaliesOf(following([one, third, foreign]), [one, third, foreign])).toStrictEqual([
+        'foreign 30000',
+        'foreign 40000',
+      ]);
+    });
+
+    it('reports a step after a right was revoked as foreign, and misses none while it may be', () => {
+      const late = step(28, { projectId: 'pets' });
+      const away = { userId: '7', projectId: 'pets', fromMs: 9_000, untilMs: 29_000 };
+      expect(anomaliesOf(following([one, other, late]), [one, other, late], [away])).toStrictEqual([
+        'foreign 28000',
+      ]);
+      expect(anomaliesOf(following([one]), [one, other, late], [away])).toStrictEqual([]);
+      expect(anomaliesOf(following([]), [one, other, late], [away])).toStrictEqual(['lost 10000']);
+    });
+
+    it('reports contents that the request did not have after the step', () => {
+      const versions = ['pending a', 'pending b'].map((contents, index) => ({
+        afterSeq: (index + 1) * 10_000,
+        contents,
+      }));
+      const updated = step(20, { action: 'updated', changeId: 'change 10' });
+      const anomaliesWith = (...contents: string[]): string[] => {
+        const segment = following([one, updated]);
+        const receipts = segment.received.map((receipt, index) => ({
+          ...receipt,
+          contents: contents[index],
+        }));
+        const history = new History([one, updated], new Map([['change 10', versions]]));
+        return checkSegment({ ...segment, received: receipts }, history, []).map(
+          ({ kind, key }) => `${kind} ${key}`,
+        );
+      };
+      expect(anomaliesWith('pending a', 'pending b')).toStrictEqual([]);
+      // A replay has the newest contents.
+      expect(anomaliesWith('pending b', 'pending b')).toStrictEqual([]);
+      expect(anomaliesWith('pending a', 'pending a')).toStrictEqual(['contents 20000']);
+    });
   });
 
   it('counts events that look the same in the plain dialect', () => {

@@ -5,7 +5,7 @@ import type { TestChannel } from '../testkit/channel.ts';
 import type { RecordingClient } from '../testkit/clients/recording-client.ts';
 import { pollUntil } from '../testkit/poll.ts';
 import { withClient } from '../testkit/postgres.ts';
-import { awaitSentinels, findStateDifferences } from '../testkit/quiesce.ts';
+import { awaitSentinels, findFeedDifferences, findStateDifferences } from '../testkit/quiesce.ts';
 import { SeededRandom } from '../testkit/random.ts';
 import { showProgress } from '../testkit/report.ts';
 import { commitPrepared, runWriters } from '../testkit/writers.ts';
@@ -17,7 +17,7 @@ import { Nemesis } from './nemesis.ts';
 import type { ChaosOptions } from './options.ts';
 import { PageClient, readSwitches } from './page-client.ts';
 import type { ServerFigures } from './server-program.ts';
-import { type ChaosSetup, sequences, setUp } from './setup.ts';
+import { type ChaosSetup, feedsOf, sequences, setUp } from './setup.ts';
 import type { InjectedFault } from './timeline.ts';
 
 /** Sessions that write, and the average pause of each between two transactions, in milliseconds. */
@@ -83,11 +83,12 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   });
 }
 
-function connectClients(run: BoundedRun, { options, context }: ChaosSetup): RecordingClient[] {
+function connectClients(run: BoundedRun, { options, seeded, context }: ChaosSetup): RecordingClient[] {
   const { servers, proxy } = context;
   const clients = openClientMix({
     ...context,
     count: options.clients,
+    feeds: feedsOf(seeded),
     serverUrls: servers.map(({ url }) => url),
     proxyUrl: proxy.url,
     random: new SeededRandom(options.seed, sequences.clients),
@@ -172,7 +173,10 @@ async function quiesce(
   const quiescedAtMs = Date.now();
   // A replay ends with the cancelled requests, which come after the first sentinel: wait for a second one.
   if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, channels, clients)));
-  const different = await findStateDifferences(databaseUrl, channels, clients);
+  const different = [
+    ...(await findStateDifferences(databaseUrl, channels, clients)),
+    ...(await findFeedDifferences(databaseUrl, clients)),
+  ];
   if (page !== null) {
     problems.push(...page.client.violations.map((violation) => `the browser: ${violation}`));
     const expected = await readSwitches(databaseUrl, page.channel);

@@ -151,7 +151,12 @@ function runChecks(
     { name: 'repeated', count: count('repeated'), note: '' },
     { name: 'never committed', count: count('invented'), note: '' },
     { name: 'out of order', count: count('disordered'), note: '' },
-    { name: 'foreign', count: count('foreign'), note: `${revocations.length} memberships were revoked` },
+    {
+      name: 'foreign',
+      count: count('foreign'),
+      note: `${revocations.filter(({ fromMs }) => fromMs > -Infinity).length} memberships were revoked`,
+    },
+    { name: 'steps with other contents', count: count('contents'), note: '' },
     { name: 'stuck clients', count: stuckClients, note: '' },
     { name: 'states that differ', count: different.length, note: browser ? "with the browser's" : '' },
     { name: 'wrong responses to clients', count: violations, note: '' },

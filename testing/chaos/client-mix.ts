@@ -1,7 +1,8 @@
-import type { TestChannel } from '../testkit/channel.ts';
+import type { TestChannel, TestFeed } from '../testkit/channel.ts';
 import { LibraryClient } from '../testkit/clients/library-client.ts';
 import {
   type ReadRate,
+  ReconnectingFeedClient,
   ReconnectingPlainClient,
   ReconnectingStreamClient,
 } from '../testkit/clients/reconnecting-client.ts';
@@ -41,6 +42,15 @@ const kinds = {
 
 type ClientKind = keyof typeof kinds;
 
+/** The kinds of clients of the approvals feed. */
+const feedKinds = {
+  'approvals, library, WebSocket': (options, feeds) => new LibraryClient(options, feeds, false),
+  'approvals, library, streams': (options, feeds) => new LibraryClient(options, feeds, true),
+  'approvals, WebSocket': (options, [feed]) => new ReconnectingFeedClient(options, some(feed), 'steady'),
+  'approvals, server-sent events': stream('steady'),
+  'approvals, slow WebSocket': (options, [feed]) => new ReconnectingFeedClient(options, some(feed), 'slow'),
+} satisfies Record<string, Open>;
+
 /** Share of the clients that connect through the faulty proxy; the others connect to a server directly. */
 const proxiedShare = 0.7;
 
@@ -52,34 +62,38 @@ export interface ClientMixOptions {
   readonly channels: readonly TestChannel[];
   readonly importChannel: TestChannel;
   readonly viewers: readonly TestUser[];
+  /** Users with their approvals feeds: each kind of client opens all of them. */
+  readonly feeds: readonly (readonly [TestUser, TestFeed])[];
   readonly serverUrls: readonly string[];
   readonly proxyUrl: string;
   readonly tokens: TokenIssuer;
   readonly random: SeededRandom;
 }
 
-/** Opens `count` clients of all kinds over all channels, and a few clients of the channel of imports. */
+/** Opens `count` clients of all kinds over all channels, a few clients of the channel of imports, and those of the feeds. */
 export function openClientMix(options: ClientMixOptions): RecordingClient[] {
-  const { count, channels, importChannel, viewers, serverUrls, proxyUrl, tokens, random } = options;
+  const { count, channels, importChannel, viewers, feeds, serverUrls, proxyUrl, tokens, random } = options;
+  const optionsOf = (kind: string, index: number, user: TestUser): RecordingClientOptions => ({
+    kind,
+    index,
+    baseUrl: random.chance(proxiedShare) ? proxyUrl : random.pick(serverUrls),
+    userId: user.id,
+    getToken: async () => await tokens.issue(user),
+    chance: () => random.next(),
+  });
   const mix = kindsOf(count);
-  return [...mix, ...importKinds].map((kind, index) => {
+  const ofChannels = [...mix, ...importKinds].map((kind, index) => {
     const viewer = some(viewers[index % viewers.length]);
     const subscribed =
       index < mix.length
         ? [0, 2, 3].map((step) => some(channels[(index + step) % channels.length]))
         : [importChannel];
-    return kinds[kind].open(
-      {
-        kind,
-        index,
-        baseUrl: random.chance(proxiedShare) ? proxyUrl : random.pick(serverUrls),
-        userId: viewer.id,
-        getToken: async () => await tokens.issue(viewer),
-        chance: () => random.next(),
-      },
-      [...new Set(subscribed)],
-    );
+    return kinds[kind].open(optionsOf(kind, index, viewer), [...new Set(subscribed)]);
   });
+  const ofFeeds = Object.entries<Open>(feedKinds).flatMap(([kind, open]) =>
+    feeds.map(([user, feed], index) => open(optionsOf(kind, index, user), [feed])),
+  );
+  return [...ofChannels, ...ofFeeds];
 }
 
 /** Opens a client of each of the three implementations. */

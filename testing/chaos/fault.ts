@@ -2,6 +2,7 @@ import type { EmbeddedPostgres } from '@flagcast/demo';
 import type { TestChannel } from '../testkit/channel.ts';
 import type { FaultyProxy } from '../testkit/faulty-proxy.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
+import type { Approver } from '../testkit/seed-database.ts';
 import type { TestUser } from '../testkit/tokens.ts';
 import type { PlannedFault } from './plan.ts';
 import type { ServerProcess } from './server-process.ts';
@@ -21,6 +22,7 @@ export interface NemesisContext {
   /** Number of imports so far. */
   imports: number;
   readonly viewers: readonly TestUser[];
+  readonly approvers: readonly Approver[];
   readonly tokens: TokenIssuer;
   readonly revocations: Revocation[];
   /** Of the run. */

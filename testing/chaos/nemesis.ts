@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { TestChannel } from '../testkit/channel.ts';
 import type { NetworkFault } from '../testkit/faulty-proxy.ts';
 import { withClient } from '../testkit/postgres.ts';
+import type { Revocation } from '../testkit/segment-checker.ts';
 import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
 import type { Fault, NemesisContext } from './fault.ts';
 import { hostChanges } from './host-changes.ts';
@@ -82,6 +83,34 @@ async function write(
   return done;
 }
 
+/** Gives or revokes the role of a viewer. */
+async function changeMembership(
+  { databaseUrl, signal }: NemesisContext,
+  { userId, projectId }: Pick<Revocation, 'userId' | 'projectId'>,
+  change: 'give' | 'revoke',
+): Promise<void> {
+  const statement =
+    change === 'revoke'
+      ? 'DELETE FROM memberships WHERE project_id = $1 AND user_id = $2'
+      : `INSERT INTO memberships (project_id, user_id, role_id)
+         SELECT $1, $2, id FROM roles WHERE key = 'project_viewer' ON CONFLICT DO NOTHING`;
+  // Another fault may restart the database: retry.
+  while (!signal.aborted) {
+    try {
+      await withClient(
+        databaseUrl,
+        async (client) => {
+          await client.query(statement, [projectId, userId]);
+        },
+        'writer',
+      );
+      return;
+    } catch {
+      await delay(200);
+    }
+  }
+}
+
 const faults: Readonly<Record<string, Fault>> = {
   'server killed': {
     resource: 'killable server',
@@ -157,43 +186,43 @@ const faults: Readonly<Record<string, Fault>> = {
   },
   'membership revoked': {
     resource: 'rights',
-    run: async (
-      { databaseUrl, channels, viewers, revocations, durationMs, signal },
-      { target, strength },
-    ) => {
+    run: async (context, { target, strength }) => {
+      const { channels, viewers, revocations, durationMs } = context;
       const viewer = viewers[Math.floor(target * viewers.length)];
       const channel = channels[Math.floor(strength * channels.length)];
       if (viewer === undefined || channel === undefined) return 'nothing';
       const { projectId } = channel;
       const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
       const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
-      const change = async (statement: string): Promise<void> => {
-        // Another fault may restart the database: retry.
-        while (!signal.aborted) {
-          try {
-            await withClient(
-              databaseUrl,
-              async (client) => {
-                await client.query(statement, [projectId, viewer.id]);
-              },
-              'writer',
-            );
-            return;
-          } catch {
-            await delay(200);
-          }
-        }
-      };
-      await change('DELETE FROM memberships WHERE project_id = $1 AND user_id = $2');
+      const membership = { userId: viewer.id, projectId };
+      await changeMembership(context, membership, 'revoke');
       const fromMs = Date.now();
       await delay(holdMs);
       // Taken before the right is restored: a server may notice sooner than this process.
-      revocations.push({ userId: viewer.id, projectId, fromMs, untilMs: Date.now() });
-      await change(
-        `INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = 'project_viewer'
-         ON CONFLICT DO NOTHING`,
-      );
+      revocations.push({ ...membership, fromMs, untilMs: Date.now() });
+      await changeMembership(context, membership, 'give');
       return `${viewer.username}'s for ${holdMs} ms`;
+    },
+  },
+  'membership given': {
+    resource: 'rights',
+    run: async (context, { target, strength }) => {
+      const { approvers, revocations, durationMs } = context;
+      const approver = approvers[Math.floor(target * approvers.length)];
+      const index = revocations.findIndex(
+        ({ userId, untilMs }) => userId === approver?.id && untilMs === Infinity,
+      );
+      const missing = revocations[index];
+      if (approver === undefined || missing === undefined) return 'nothing';
+      const holdMs = Math.round(
+        Math.min(revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength, durationMs / 4),
+      );
+      revocations[index] = { ...missing, untilMs: Date.now() };
+      await changeMembership(context, missing, 'give');
+      await delay(holdMs);
+      await changeMembership(context, missing, 'revoke');
+      revocations.push({ ...missing, fromMs: Date.now() });
+      return `to ${approver.username} for ${holdMs} ms`;
     },
   },
   ...hostChanges,

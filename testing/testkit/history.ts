@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import type { ChannelIds } from './channel.ts';
+import { isFeed, type TestChannel, type ChannelIds } from './channel.ts';
+import { readRequestVersions, type RequestVersion } from './request-contents.ts';
 import { plainKey } from './segment.ts';
 
 /** Maximum number of rows that a read of the server returns. */
@@ -12,9 +13,11 @@ export interface CommittedEvent {
   /** The transaction that wrote it. */
   readonly xid: number;
   readonly plainKey: string;
+  readonly projectId: string;
   readonly environmentId: string;
   readonly entityId: string;
   readonly action: string;
+  /** The request of which it is a step; null for other events. */
   readonly changeId: string | null;
   /** Commit time, in milliseconds since the epoch. */
   readonly committedMs: number;
@@ -27,16 +30,24 @@ export class History {
   readonly #byPlainKey = new Map<string, CommittedEvent[]>();
   /** By environment, in the order of their commits. */
   readonly #byEnvironment = new Map<string, CommittedEvent[]>();
+  /** Steps of requests by project, in the order of their commits. */
+  readonly #stepsByProject = new Map<string, CommittedEvent[]>();
+  readonly #versions: ReadonlyMap<string, readonly RequestVersion[]>;
   /** The transactions that do not fit into one page. */
   readonly #largeTransactions: readonly CommittedEvent[][];
 
-  constructor(events: readonly CommittedEvent[]) {
+  constructor(
+    events: readonly CommittedEvent[],
+    versions: ReadonlyMap<string, readonly RequestVersion[]> = new Map(),
+  ) {
+    this.#versions = versions;
     const transactions = new Map<string, CommittedEvent[]>();
     for (const event of [...events].sort((one, other) => one.committedMs - other.committedMs)) {
       this.byId.set(event.id, event);
       append(transactions, String(event.xid), event);
       append(this.#byPlainKey, `${event.environmentId} ${event.plainKey}`, event);
       append(this.#byEnvironment, event.environmentId, event);
+      if (event.changeId !== null) append(this.#stepsByProject, event.projectId, event);
     }
     this.#largeTransactions = [...transactions.values()].filter(({ length }) => length >= pageRows);
   }
@@ -52,8 +63,16 @@ export class History {
     });
   }
 
-  of({ environmentId }: ChannelIds): readonly CommittedEvent[] {
-    return this.#byEnvironment.get(environmentId) ?? [];
+  of(channel: TestChannel): readonly CommittedEvent[] {
+    return isFeed(channel)
+      ? channel.projectIds.flatMap((projectId) => this.#stepsByProject.get(projectId) ?? [])
+      : (this.#byEnvironment.get(channel.environmentId) ?? []);
+  }
+
+  /** Whether the request had these contents after the step, or has got them later. */
+  hadContents({ id, changeId }: CommittedEvent, contents: string): boolean {
+    const versions = this.#versions.get(changeId ?? '') ?? [];
+    return versions.some((version) => version.afterSeq >= Number(id) && version.contents === contents);
   }
 
   /** Events that look the same in the plain dialect. */
@@ -72,11 +91,12 @@ function append<Value>(lists: Map<string, Value[]>, key: string, value: Value): 
 export const isoUtc = (expression: string): string =>
   `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
-/** Reads the event log and the rows that retention has deleted from it (see seedDatabase). */
+/** Reads the event log, the rows that retention has deleted from it, and the versions of requests (see seedDatabase). */
 export async function readHistory(client: pg.Client): Promise<History> {
   const { rows } = await client.query<{
     id: string;
     xid: number;
+    project_id: string;
     environment_id: string;
     entity_id: string;
     action: string;
@@ -84,7 +104,7 @@ export async function readHistory(client: pg.Client): Promise<History> {
     timestamp: string;
     committed_ms: number;
   }>(`
-    SELECT l.seq::text AS id, l.xid::float8 AS xid, l.environment_id, l.entity_id, l.action,
+    SELECT l.seq::text AS id, l.xid::float8 AS xid, l.project_id, l.environment_id, l.entity_id, l.action,
       l.pending_change_id AS change_id, ${isoUtc('l.created_at')} AS timestamp,
       extract(epoch FROM pg_xact_commit_timestamp((l.xid & 4294967295)::text::xid))::float8 * 1000 AS committed_ms
     FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM testkit.deleted_events) l
@@ -94,12 +114,14 @@ export async function readHistory(client: pg.Client): Promise<History> {
       id: row.id,
       xid: row.xid,
       plainKey: plainKey(row),
+      projectId: row.project_id,
       environmentId: row.environment_id,
       entityId: row.entity_id,
       action: row.action,
       changeId: row.change_id,
       committedMs: row.committed_ms,
     })),
+    await readRequestVersions(client),
   );
 }
 

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import type { TestChannel } from './channel.ts';
+import { isFeed, type TestChannel } from './channel.ts';
 import type { RecordingClient } from './clients/recording-client.ts';
 import { type ChannelContents, isoUtc, readContents } from './history.ts';
 import { pollUntil } from './poll.ts';
 import { withClient } from './postgres.ts';
+import { readRequests } from './request-contents.ts';
 import { plainKey } from './segment.ts';
+import { insertRequest } from './writers.ts';
 
 /** Time limit for the clients to catch up after the last fault, in milliseconds: their backoff goes up to 30 s. */
 const catchUpLimitMs = 90_000;
@@ -20,8 +22,8 @@ export interface ClientChannel {
 }
 
 /**
- * Writes a sentinel event into each channel, and waits until every client has received it. Returns the clients that did
- * not receive it in time.
+ * Writes a sentinel event into each channel and feed, and waits until every client has received it. Returns the clients
+ * that did not receive it in time.
  */
 export async function awaitSentinels(
   databaseUrl: string,
@@ -35,7 +37,10 @@ export async function awaitSentinels(
   let nextSentinelAtMs = -Infinity;
   await pollUntil(catchUpLimitMs, async () => {
     if (performance.now() >= nextSentinelAtMs) {
-      const missing = channels.filter((channel) => waiting.some((one) => one.channel === channel));
+      const feeds = clients.flatMap((client) => client.channels.filter(isFeed));
+      const missing = [...channels, ...feeds].filter((channel) =>
+        waiting.some((one) => one.channel === channel),
+      );
       await withClient(databaseUrl, async (client) => await writeSentinels(client, missing, keys));
       nextSentinelAtMs = performance.now() + sentinelIntervalMs;
     }
@@ -63,11 +68,14 @@ async function writeSentinels(
 ): Promise<void> {
   for (const channel of channels) {
     const entity = randomUUID();
-    await client.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action)
-       VALUES ($1, $2, $3, 'feature', $3, 'user', 'last', 'update')`,
-      [channel.projectId, channel.environmentId, entity],
-    );
+    if (isFeed(channel)) await insertRequest(client, channel, entity);
+    else {
+      await client.query(
+        `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action)
+         VALUES ($1, $2, $3, 'feature', $3, 'user', 'last', 'update')`,
+        [channel.projectId, channel.environmentId, entity],
+      );
+    }
     const { rows } = await client.query<{ id: string; timestamp: string }>(
       `SELECT seq::text AS id, ${isoUtc('created_at')} AS timestamp FROM flagcast.event_log WHERE entity_id = $1`,
       [entity],
@@ -97,7 +105,7 @@ export async function findStateDifferences(
   await pollUntil(stateLimitMs, () => {
     different = clients.flatMap((client) =>
       client.channels.flatMap((channel) => {
-        if (client.contents === undefined) return [];
+        if (client.contents === undefined || isFeed(channel)) return [];
         const difference = describeDifference(client.contents(channel), expected.get(channel) ?? null);
         return difference === null
           ? []
@@ -107,6 +115,49 @@ export async function findStateDifferences(
     return different.length === 0;
   });
   return different;
+}
+
+/** Describes each client whose requests in the approvals feed differ from the database. */
+export async function findFeedDifferences(
+  databaseUrl: string,
+  clients: readonly RecordingClient[],
+): Promise<string[]> {
+  const feeds = clients.flatMap((client) =>
+    client.channels
+      .filter(isFeed)
+      .flatMap((feed) => (client.requests === undefined ? [] : [{ client, feed }])),
+  );
+  const expected = await withClient(
+    databaseUrl,
+    async (session) =>
+      await Promise.all(feeds.map(async ({ feed }) => await readRequests(session, feed.viewableProjectIds))),
+  );
+  let different: string[] = [];
+  await pollUntil(stateLimitMs, () => {
+    different = feeds.flatMap(({ client, feed }, index) => {
+      const difference = describeRequests(client.requests?.(feed) ?? null, expected[index] ?? new Map());
+      return difference === null ? [] : [`${client.name}: ${difference}`];
+    });
+    return different.length === 0;
+  });
+  return different;
+}
+
+/** Every open request has to be there, and each of the others has to be as in the database. */
+function describeRequests(
+  actual: ReadonlyMap<string, string> | null,
+  expected: ReadonlyMap<string, string>,
+): string | null {
+  if (actual === null) return 'it has no requests';
+  const wrong = [...actual].filter(([id, contents]) => expected.get(id) !== contents);
+  const missing = [...expected].filter(([id, contents]) => contents.startsWith('pending') && !actual.has(id));
+  if (wrong.length + missing.length === 0) return null;
+  const short = (requests: readonly (readonly [string, string])[]): string =>
+    `${requests.length} (${requests
+      .slice(0, 3)
+      .map((request) => request.join(' '))
+      .join(', ')})`;
+  return `requests that differ: ${short(wrong)}; missing: ${short(missing)}`;
 }
 
 /** Describes briefly how a client's state differs from the database; null if it does not. */

@@ -4,6 +4,7 @@ import type { EmbeddedPostgres } from '@flagcast/demo';
 import { install } from 'flagcast/testing';
 import type { TestChannel } from './channel.ts';
 import { withClient } from './postgres.ts';
+import { keepRequestVersions } from './request-contents.ts';
 import type { TestUser } from './tokens.ts';
 
 const databaseName = 'host';
@@ -14,6 +15,11 @@ const tablesFolder = new URL('../../packages/server/sql/tables/', import.meta.ur
 const projectCount = 2;
 const flagsPerProject = 30;
 const viewerCount = 12;
+const approverCount = 2;
+
+export interface Approver extends TestUser {
+  readonly projectId: string;
+}
 
 export interface SeededDatabase {
   /** The host's connection, as superuser. */
@@ -26,6 +32,8 @@ export interface SeededDatabase {
   readonly importChannel: TestChannel;
   /** Members of all projects. */
   readonly viewers: readonly TestUser[];
+  /** Each is a member of one project only. */
+  readonly approvers: readonly Approver[];
   /** A superuser. */
   readonly root: TestUser;
 }
@@ -33,7 +41,7 @@ export interface SeededDatabase {
 /**
  * Creates a host's database with projects, flags and users, and installs Flagcast in it. The table
  * testkit.deleted_events keeps the rows that retention deletes from the event log; testkit.unlogged_rows keeps the audit
- * rows that were written while the trigger was missing.
+ * rows that were written while the trigger was missing; testkit.request_versions keeps the contents of requests.
  */
 export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDatabase> {
   await withClient(postgres.url(), async (admin) => {
@@ -61,6 +69,7 @@ export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDa
         'BEGIN INSERT INTO testkit.deleted_events SELECT OLD.*; RETURN NULL; END';
       CREATE TRIGGER keep_deleted AFTER DELETE ON flagcast.event_log
         FOR EACH ROW EXECUTE FUNCTION testkit.keep_deleted()`);
+    await keepRequestVersions(client);
     // max_prepared_transactions would switch NOTIFY off; the writers switch it off themselves where they prepare.
     await client.query(`ALTER DATABASE ${databaseName} SET flagcast.notify = 'on'`);
     await client.query(`
@@ -73,7 +82,13 @@ export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDa
         SELECT 'viewer-' || n, 'viewer-' || n || '@example.com', '' FROM generate_series(1, ${viewerCount}) n;
       INSERT INTO memberships (project_id, user_id, role_id)
         SELECT p.id, u.id, r.id FROM projects p, users u, roles r
-        WHERE NOT u.is_superuser AND r.key = 'project_viewer'`);
+        WHERE NOT u.is_superuser AND r.key = 'project_viewer';
+      INSERT INTO users (username, email, password_hash)
+        SELECT 'approver-' || n, 'approver-' || n || '@example.com', '' FROM generate_series(1, ${approverCount}) n;
+      INSERT INTO memberships (project_id, user_id, role_id)
+        SELECT p.id, u.id, r.id
+        FROM (SELECT id, row_number() OVER (ORDER BY name) AS n FROM projects WHERE name LIKE 'project %') p, users u, roles r
+        WHERE u.username IN ('approver-' || n, 'approver-' || n + ${projectCount}) AND r.key = 'project_viewer'`);
     const { rows: environments } = await client.query<
       TestChannel & { keys: string[]; isForImports: boolean }
     >(
@@ -84,8 +99,10 @@ export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDa
     const channels = environments.filter(({ isForImports }) => !isForImports);
     const importChannel = environments.find(({ isForImports }) => isForImports);
     if (importChannel === undefined) throw new Error('There is no channel for imports');
-    const users = await client.query<TestUser & { root: boolean }>(
-      'SELECT id::text AS id, username, is_superuser AS root FROM users ORDER BY users.id',
+    const users = await client.query<Approver & { root: boolean }>(
+      `SELECT id::text AS id, username, is_superuser AS root,
+         (SELECT min(project_id::text) FROM memberships WHERE user_id = users.id) AS "projectId"
+       FROM users ORDER BY users.id`,
     );
     const root = users.rows.find((user) => user.root);
     if (root === undefined) throw new Error('There is no superuser');
@@ -96,7 +113,8 @@ export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDa
         channels.filter(({ projectId }) => projectId === id),
       ),
       importChannel,
-      viewers: users.rows.filter((user) => !user.root),
+      viewers: users.rows.filter(({ username }) => username.startsWith('viewer')),
+      approvers: users.rows.filter(({ username }) => username.startsWith('approver')),
       root,
     };
   });

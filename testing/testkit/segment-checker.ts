@@ -1,3 +1,4 @@
+import { isFeed } from './channel.ts';
 import type { CommittedEvent, History } from './history.ts';
 import type { Segment } from './segment.ts';
 
@@ -20,8 +21,9 @@ const revokeDelayMs = 15_000;
  * - `invented`: received, but not committed
  * - `disordered`: received after an event of a later transaction that was both written and committed later
  * - `foreign`: of a channel that the client's user must not see
+ * - `contents`: a step with contents that the request did not have then or later
  */
-type AnomalyKind = 'lost' | 'repeated' | 'invented' | 'disordered' | 'foreign';
+type AnomalyKind = 'lost' | 'repeated' | 'invented' | 'disordered' | 'foreign' | 'contents';
 
 export interface Anomaly {
   readonly kind: AnomalyKind;
@@ -32,7 +34,7 @@ export interface Anomaly {
   readonly key: string;
 }
 
-/** A membership that was revoked at `fromMs` and restored at `untilMs`, in milliseconds since the epoch. */
+/** A membership that was missing from `fromMs` until `untilMs`, in milliseconds since the epoch. */
 export interface Revocation {
   readonly userId: string;
   readonly projectId: string;
@@ -54,20 +56,18 @@ export function checkSegment(
   const found = (kind: AnomalyKind, event: CommittedEvent | null, key: string): void => {
     anomalies.push({ kind, segment, event, key });
   };
-  const revoked = revocations.filter(
-    ({ userId, projectId }) => userId === segment.userId && projectId === segment.channel.projectId,
-  );
+  const revoked = revocations.filter(({ userId }) => userId === segment.userId);
   const received = new Set<CommittedEvent>();
   const inOrder: CommittedEvent[] = [];
   let latestMs = -Infinity;
-  for (const { key, atMs } of segment.received) {
+  for (const { key, atMs, contents } of segment.received) {
     const candidates = candidatesFor(segment, history, key);
     const event = candidates.find((candidate) => !received.has(candidate)) ?? candidates[0];
     if (event === undefined) {
       found('invented', null, key);
       continue;
     }
-    if (event.environmentId !== segment.channel.environmentId) found('foreign', event, key);
+    if (!isOf(segment, event)) found('foreign', event, key);
     if (received.has(event)) {
       found('repeated', event, key);
       continue;
@@ -77,7 +77,8 @@ export function checkSegment(
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
       !history.wasPaging(atMs, pagedReadMs);
-    if (isDisordered || decidedBefore(event, inOrder)) found('disordered', event, key);
+    if (isDisordered || isAfterLaterStep(event, inOrder)) found('disordered', event, key);
+    if (contents !== undefined && !history.hadContents(event, contents)) found('contents', event, key);
     received.add(event);
     inOrder.push(event);
     latestMs = Math.max(latestMs, event.committedMs);
@@ -86,7 +87,8 @@ export function checkSegment(
     if (received.has(event) || event.committedMs <= segment.fromMs) continue;
     // A segment that has ended had to contain the events up to its last one.
     const dueMs = segment.untilMs === null ? quiescedAtMs : latestMs - commitSkewMs;
-    if (event.committedMs < dueMs) found('lost', event, event.id);
+    if (event.committedMs < dueMs && !(isFeed(segment.channel) && mayBeHidden(event, revoked)))
+      found('lost', event, event.id);
   }
   return anomalies;
 }
@@ -110,8 +112,30 @@ function candidatesFor(
   return event === undefined ? [] : [event];
 }
 
-function isRevoked({ committedMs }: CommittedEvent, atMs: number, revoked: readonly Revocation[]): boolean {
-  return revoked.some(({ fromMs, untilMs }) => committedMs > fromMs + revokeDelayMs && atMs < untilMs);
+function isOf({ channel }: Segment, { projectId, environmentId, changeId }: CommittedEvent): boolean {
+  return isFeed(channel)
+    ? changeId !== null && channel.projectIds.includes(projectId)
+    : environmentId === channel.environmentId;
+}
+
+function isRevoked(
+  { projectId, committedMs }: CommittedEvent,
+  atMs: number,
+  revoked: readonly Revocation[],
+): boolean {
+  return revoked.some(
+    (one) => one.projectId === projectId && committedMs > one.fromMs + revokeDelayMs && atMs < one.untilMs,
+  );
+}
+
+/** Whether the user's feed may lack the event: the servers notice that a right is restored as late as that it is revoked. */
+function mayBeHidden({ projectId, committedMs }: CommittedEvent, revoked: readonly Revocation[]): boolean {
+  return revoked.some(
+    (one) =>
+      one.projectId === projectId &&
+      committedMs > one.fromMs - commitSkewMs &&
+      committedMs < one.untilMs + revokeDelayMs,
+  );
 }
 
 /**
@@ -126,10 +150,13 @@ function isLate({ id, xid, committedMs }: CommittedEvent, before: readonly Commi
   );
 }
 
-function decidedBefore(
-  { changeId, action, entityId }: CommittedEvent,
+/** Whether a later step of the same request was received before: its steps are written one after the other. */
+function isAfterLaterStep(
+  { id, changeId, entityId }: CommittedEvent,
   before: readonly CommittedEvent[],
 ): boolean {
-  if (changeId === null || action !== 'pending') return false;
-  return before.some((other) => other.changeId === changeId && other.entityId === entityId);
+  if (changeId === null) return false;
+  return before.some(
+    (other) => other.changeId === changeId && other.entityId === entityId && Number(other.id) > Number(id),
+  );
 }

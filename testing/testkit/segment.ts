@@ -1,7 +1,16 @@
+import type { EventMessage } from '@flagcast/protocol';
 import type { TestChannel } from './channel.ts';
+import { contentsOf } from './request-contents.ts';
+
+interface Receipt {
+  readonly key: string;
+  readonly atMs: number;
+  /** Of a step of a request: see `contentsOf`. Undefined if the event does not have the request. */
+  readonly contents?: string | undefined;
+}
 
 /**
- * A period in which one client must receive every event of one channel: a connection of a plain client, or the time
+ * A period in which one client must receive every event of one channel or feed: a connection of a plain client, or the time
  * between two snapshots of a flagcast.v1 client, over any number of connections. Times are in milliseconds since the epoch.
  */
 export interface Segment {
@@ -16,7 +25,7 @@ export interface Segment {
   /** The end; null while the segment is open. */
   untilMs: number | null;
   /** The events in order. */
-  readonly received: { readonly key: string; readonly atMs: number }[];
+  readonly received: Receipt[];
   /** The keys of `received`. */
   readonly keys: Set<string>;
 }
@@ -25,8 +34,10 @@ export function openSegment(of: Pick<Segment, 'client' | 'userId' | 'channel' | 
   return { ...of, fromMs: Date.now(), untilMs: null, received: [], keys: new Set() };
 }
 
-export function receive(segment: Segment, key: string): void {
-  segment.received.push({ key, atMs: Date.now() });
+export function receive(segment: Segment, key: string, event?: EventMessage): void {
+  const request = event?.pending_change;
+  const contents = request === undefined ? undefined : contentsOf(request);
+  segment.received.push({ key, atMs: Date.now(), contents });
   segment.keys.add(key);
 }
 

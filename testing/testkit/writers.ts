@@ -32,8 +32,8 @@ const offsets = { oldest: -864_000, newest: 3_600 };
 const reconnectPauseMs = 100;
 
 /**
- * Runs concurrent writers until `signal`. Each transaction edits, adds or deletes a flag, or creates or decides a change
- * request, with its audit row; it takes 2-400 ms. One in three uses a savepoint, one in ten is rolled back. Writers
+ * Runs concurrent writers until `signal`. Each transaction edits, adds or deletes a flag, with its audit row, or creates,
+ * edits, decides, reopens or deletes a change request; it takes 2-400 ms. One in three uses a savepoint, one in ten is rolled back. Writers
  * reconnect after a lost connection.
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
@@ -76,6 +76,9 @@ async function work(session: Session, channels: readonly ChannelIds[], prepares:
   else if (kind < 0.14) await deleteFlag(session, channels);
   else if (kind < 0.24) await requestChange(session, random.pick(channels));
   else if (kind < 0.34) await decideRequest(session, random.pick(channels));
+  else if (kind < 0.4) await editRequest(session, random.pick(channels));
+  else if (kind < 0.43) await reopenRequest(session, random.pick(channels));
+  else if (kind < 0.45) await deleteRequest(session, random.pick(channels));
   else await edit(session, random.pick(channels));
   if (savepoint && random.next() < 0.25) await client.query('ROLLBACK TO SAVEPOINT step');
   const seconds = (2 * 200 ** random.next()) / 1_000;
@@ -136,31 +139,74 @@ async function requestChange({ client, random }: Session, channel: ChannelIds): 
     [feature],
   );
   if (rows[0]?.open === true) return;
-  const change = randomUUID();
+  await insertRequest(client, channel, feature, timeOffset(random));
+}
+
+/** Returns the id of the request. `offset`: of its created_at from now, in seconds. */
+export async function insertRequest(
+  client: pg.Client,
+  channel: ChannelIds,
+  feature: string,
+  offset = 0,
+): Promise<string> {
+  const id = randomUUID();
   await client.query(
     `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change)
-     VALUES ($1, $2, $3, 'bob', '{"entities":[],"meta":{"reason":"chaos"}}')`,
-    [change, channel.projectId, channel.environmentId],
+     VALUES ($1, $2, $3, 'bob', ${requestedChange('$4')})`,
+    [id, channel.projectId, channel.environmentId, feature],
   );
   await client.query(
     `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id, created_at)
      VALUES (gen_random_uuid(), $1, 'feature', $2, now() + $3 * interval '1 s')`,
-    [change, feature, timeOffset(random)],
+    [id, feature, offset],
   );
+  return id;
 }
+
+/** SQL for a change of a flag with a reason and a value that occur in no other. */
+const requestedChange = (feature: string): string => `jsonb_build_object(
+  'entities', jsonb_build_array(jsonb_build_object('entity', 'feature', 'entity_id', ${feature}::text, 'action', 'update',
+    'changes', jsonb_build_object('default_value', jsonb_build_object('old', '', 'new', gen_random_uuid())))),
+  'meta', jsonb_build_object('reason', gen_random_uuid()))`;
 
 async function decideRequest({ client, random }: Session, channel: ChannelIds): Promise<void> {
   const decision = random.pick([
     `status = 'approved', approved_by = 'alice', approved_at = now()`,
-    `status = 'rejected', rejected_by = 'alice', rejected_at = now()`,
+    `status = 'rejected', rejected_by = 'alice', rejected_at = now(), rejection_reason = gen_random_uuid()`,
     `status = 'cancelled'`,
   ]);
+  await client.query(`UPDATE pending_changes SET ${decision} WHERE ${isOneRequest("status = 'pending'")}`, [
+    channel.environmentId,
+  ]);
+}
+
+async function editRequest({ client }: Session, channel: ChannelIds): Promise<void> {
   await client.query(
-    `UPDATE pending_changes SET ${decision} WHERE id = (
-       SELECT id FROM pending_changes WHERE status = 'pending' AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`,
+    `UPDATE pending_changes SET change = ${requestedChange("(change #>> '{entities,0,entity_id}')")}
+     WHERE ${isOneRequest("status = 'pending'")}`,
     [channel.environmentId],
   );
 }
+
+async function reopenRequest({ client }: Session, channel: ChannelIds): Promise<void> {
+  await client.query(
+    `UPDATE pending_changes SET status = 'pending', approved_by = NULL, approved_at = NULL, rejected_by = NULL,
+       rejected_at = NULL, rejection_reason = NULL
+     WHERE ${isOneRequest("status <> 'pending'")}`,
+    [channel.environmentId],
+  );
+}
+
+/** Deletes an open request: the deletion of a decided one is no step. */
+async function deleteRequest({ client }: Session, channel: ChannelIds): Promise<void> {
+  await client.query(`DELETE FROM pending_changes WHERE ${isOneRequest("status = 'pending'")}`, [
+    channel.environmentId,
+  ]);
+}
+
+/** A condition for one request of the environment $1 that no other session has locked. */
+const isOneRequest = (condition: string): string => `id = (
+  SELECT id FROM pending_changes WHERE ${condition} AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`;
 
 /** Locks a random flag that no other session has locked; null if there is none. */
 async function lockFlag(client: pg.Client, projectId: string): Promise<string | null> {

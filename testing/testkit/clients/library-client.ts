@@ -1,8 +1,10 @@
 import { type Channel, type Client, createClient, type WebSocketClass } from '@flagcast/client';
+import { type Approvals, approvals } from '@flagcast/client/approvals';
 import type { EventMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
-import type { TestChannel } from '../channel.ts';
+import { isFeed, type TestChannel, type TestFeed } from '../channel.ts';
 import type { ChannelContents } from '../history.ts';
+import { contentsOf } from '../request-contents.ts';
 import { receive, type Segment } from '../segment.ts';
 import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
 
@@ -17,7 +19,7 @@ const statelessMs = 60_000;
 
 interface ChannelState {
   readonly name: TestChannel;
-  channel: Channel | null;
+  channel: Channel | Approvals | null;
   segment: Segment | null;
   /** Snapshots that the server asked for, or the first one. */
   expectedSnapshots: number;
@@ -34,7 +36,7 @@ const NoWebSocket = function () {
 } as unknown as WebSocketClass;
 
 /**
- * The client library in Node with several channels, over a WebSocket or over streams. After a right was revoked it
+ * The client library in Node with several channels or the approvals feed, over a WebSocket or over streams. After a right was revoked it
  * retries until the right is restored.
  */
 export class LibraryClient extends RecordingClient {
@@ -62,13 +64,18 @@ export class LibraryClient extends RecordingClient {
   override contents(wanted: TestChannel): ChannelContents | null {
     const state = this.#states.find(({ name }) => name === wanted);
     const snapshot = state?.channel?.toSnapshot();
-    if (!snapshot) return null;
+    if (!snapshot || !('features' in snapshot)) return null;
     return {
       features: [...snapshot.features]
         .sort((one, other) => (one.id < other.id ? -1 : 1))
         .map(({ id, enabled, default_value }) => ({ id, enabled, default_value })),
       pending: snapshot.pending_changes.map(({ id }) => id).sort(),
     };
+  }
+
+  override requests(wanted: TestFeed): ReadonlyMap<string, string> | null {
+    const snapshot = this.#states.find(({ name }) => name === wanted)?.channel?.toSnapshot();
+    return snapshot ? new Map(snapshot.pending_changes.map((each) => [each.id, contentsOf(each)])) : null;
   }
 
   close(): void {
@@ -86,17 +93,23 @@ export class LibraryClient extends RecordingClient {
       onError: () => undefined,
     });
     client.onMessage((message) => {
-      if (!('environment_id' in message)) return;
-      const state = this.#states.find(({ name }) => name.environmentId === message.environment_id);
+      const state = this.#states.find(({ name }) =>
+        'feed' in message || isFeed(name)
+          ? 'feed' in message && isFeed(name)
+          : 'environment_id' in message && name.environmentId === message.environment_id,
+      );
       if (state === undefined) return;
       if ('source' in message) {
-        if (!('feature' in message) && message.feature_unreadable !== true) {
+        const isComplete = isFeed(state.name)
+          ? 'pending_change' in message || message.pending_change_unreadable === true
+          : 'feature' in message || message.feature_unreadable === true;
+        if (!isComplete) {
           state.statelessAtMs = Date.now();
           this.note(`an event without state in ${state.name.env}`);
         }
         return;
       }
-      if ('features' in message) this.#openSegment(state);
+      if ('pending_changes' in message) this.#openSegment(state);
       else if (message.type === 'resync') {
         this.note(`resync of ${state.name.env}: ${message.reason}`);
         this.resyncs += 1;
@@ -113,12 +126,16 @@ export class LibraryClient extends RecordingClient {
   }
 
   #openChannel(client: Client, state: ChannelState): void {
-    const channel = client.channel({ projectId: state.name.projectId, env: state.name.env });
+    const channel = isFeed(state.name)
+      ? approvals(client)
+      : client.channel({ projectId: state.name.projectId, env: state.name.env });
     state.channel = channel;
     state.expectedSnapshots = 1;
     channel.onEvent((event) => {
       this.onEvent(event);
-      if (state.segment !== null && state.channel === channel) receive(state.segment, event.id);
+      if (state.segment !== null && state.channel === channel) {
+        receive(state.segment, event.id, isFeed(state.name) ? event : undefined);
+      }
     });
   }
 

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ControlMessage, PlainMessage } from '@flagcast/protocol';
-import type { TestChannel } from '../channel.ts';
+import type { ControlMessage, PlainMessage, ServerMessage } from '@flagcast/protocol';
+import { isFeed, type TestChannel } from '../channel.ts';
 import { plainKey, receive, type Segment } from '../segment.ts';
-import { type Block, EventStreamClient } from './event-stream-client.ts';
+import { EventStreamClient } from './event-stream-client.ts';
 import { PlainClient } from './plain-client.ts';
 import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
 import { Refused } from './refused.ts';
+import { V1Client } from './v1-client.ts';
 
 /** How a client reads: always, for a short time every second, or with long pauses. */
 export type ReadRate = 'steady' | 'slow' | 'pausing';
@@ -25,7 +26,7 @@ const pingIntervalMs = 2_000;
 const idleTimeoutMs = 6_000;
 const handshakeTimeoutMs = 10_000;
 
-/** A client of one channel, without the client library. */
+/** A client of one channel or feed, without the client library. */
 abstract class ReconnectingClient extends RecordingClient {
   readonly #closing = new AbortController();
   readonly #rate: ReadRate;
@@ -62,7 +63,9 @@ abstract class ReconnectingClient extends RecordingClient {
   }
 
   /** The channel as a query: half of the clients use the environment's key, half its id. */
-  protected query({ projectId, environmentId, env }: TestChannel): Record<string, string> {
+  protected query(channel: TestChannel): Record<string, string> {
+    if (isFeed(channel)) return { feed: 'approvals' };
+    const { projectId, environmentId, env } = channel;
     return { project_id: projectId, ...(this.options.index % 2 === 1 ? { env_id: environmentId } : { env }) };
   }
 
@@ -151,19 +154,44 @@ export class ReconnectingPlainClient extends ReconnectingClient {
   }
 }
 
-/**
- * A client of server-sent events, which resumes with Last-Event-ID. It drops events that were received before the last
- * reconnect, as the protocol requires.
- */
-export class ReconnectingStreamClient extends ReconnectingClient {
-  #cursor: string | null = null;
+/** A client that resumes. It drops events that were received before the last reconnect, as the protocol requires. */
+abstract class ResumingClient extends ReconnectingClient {
+  protected cursor: string | null = null;
   /** The open segment, which continues over reconnects. */
   #segment: Segment | null = null;
 
+  /** Returns whether the connection continues. `receivedIds`: of this connection. */
+  protected receive(message: ServerMessage, channel: TestChannel, receivedIds: Set<string>): boolean {
+    if (!('source' in message)) return this.#receiveControl(message, channel);
+    const { id } = message;
+    if (receivedIds.has(id)) this.violations.push(`it received event ${id} twice on one connection`);
+    receivedIds.add(id);
+    if (this.#segment !== null && !this.#segment.keys.has(id)) receive(this.#segment, id, message);
+    return true;
+  }
+
+  #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
+    if (message.type === 'caught_up') this.#segment ??= this.openSegment(channel, 'id');
+    else if (message.type === 'close') {
+      this.rejected(message.code, message.reason);
+      return false;
+    } else if (message.type === 'resync') {
+      this.note(`resync: ${message.reason}`);
+      if (this.#segment !== null) this.#segment.untilMs = Date.now();
+      this.#segment = null;
+      this.cursor = null;
+      return false;
+    }
+    return true;
+  }
+}
+
+/** A client of server-sent events, which resumes with Last-Event-ID. */
+export class ReconnectingStreamClient extends ResumingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
     const headers = {
       Authorization: `Bearer ${token}`,
-      ...(this.#cursor === null ? {} : { 'Last-Event-ID': this.#cursor }),
+      ...(this.cursor === null ? {} : { 'Last-Event-ID': this.cursor }),
     };
     const receivedIds = new Set<string>();
     let isOver = false;
@@ -175,11 +203,12 @@ export class ReconnectingStreamClient extends ReconnectingClient {
       this.query(channel),
       headers,
       { signal: limit.signal },
-      (block) => {
+      ({ id: cursor, message }) => {
         this.received();
         if (isOver) return;
-        isOver = !this.#receive(block, channel, receivedIds);
+        isOver = !this.receive(message, channel, receivedIds);
         if (isOver) stream.response.destroy();
+        else this.cursor = cursor ?? this.cursor;
       },
     ).finally(() => clearTimeout(timer));
     const { response } = stream;
@@ -193,31 +222,47 @@ export class ReconnectingStreamClient extends ReconnectingClient {
       ping: () => undefined,
     };
   }
+}
 
-  /** Returns whether the stream continues. `receivedIds`: of this connection. */
-  #receive({ id: cursor, message }: Block, channel: TestChannel, receivedIds: Set<string>): boolean {
-    if ('source' in message) {
-      const { id } = message;
-      if (receivedIds.has(id)) this.violations.push(`it received event ${id} twice on one connection`);
-      receivedIds.add(id);
-      if (this.#segment !== null && !this.#segment.keys.has(id)) receive(this.#segment, id);
-    } else if (!this.#receiveControl(message, channel)) return false;
-    this.#cursor = cursor ?? this.#cursor;
-    return true;
-  }
-
-  #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
-    if (message.type === 'caught_up') this.#segment ??= this.openSegment(channel, 'id');
-    else if (message.type === 'close') {
-      this.rejected(message.code, message.reason);
-      return false;
-    } else if (message.type === 'resync') {
-      this.note(`resync: ${message.reason}`);
-      if (this.#segment !== null) this.#segment.untilMs = Date.now();
-      this.#segment = null;
-      this.#cursor = null;
-      return false;
-    }
-    return true;
+/** A client of the approvals feed in flagcast.v1. */
+export class ReconnectingFeedClient extends ResumingClient {
+  protected async connect(channel: TestChannel, token: string): Promise<Connection> {
+    const receivedIds = new Set<string>();
+    let isOver = false;
+    let isCaughtUp = false;
+    const client = await V1Client.connect(`${this.options.baseUrl.replace('http', 'ws')}/api/ws`, {
+      token,
+      socketOptions: { handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false },
+      onMessage: (message) => {
+        this.received();
+        if (isOver) return;
+        if (message.type === 'error') this.note(`error: ${'code' in message ? message.code : ''}`);
+        isOver = message.type === 'error' || !this.receive(message, channel, receivedIds);
+        if (isOver) {
+          client.socket.terminate();
+          return;
+        }
+        if (message.type === 'caught_up') isCaughtUp = true;
+        // Before `caught_up` only the cursors of the feed's own events are valid.
+        if ('cursor' in message && (isCaughtUp || 'source' in message)) {
+          this.cursor = message.cursor ?? this.cursor;
+        }
+      },
+    });
+    client.send({
+      type: 'subscribe',
+      feed: 'approvals',
+      ...(this.cursor === null ? {} : { cursor: this.cursor }),
+    });
+    return {
+      ended: client.closed.then(({ code, reason }) => {
+        if (code === 1006) this.note('lost the connection');
+        else this.rejected(code, reason);
+      }),
+      pause: () => client.socket.pause(),
+      resume: () => client.socket.resume(),
+      terminate: () => client.socket.terminate(),
+      ping: () => client.send({ type: 'ping' }),
+    };
   }
 }

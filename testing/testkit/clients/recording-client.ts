@@ -1,4 +1,4 @@
-import type { TestChannel } from '../channel.ts';
+import type { TestChannel, TestFeed } from '../channel.ts';
 import type { ChannelContents } from '../history.ts';
 import { openSegment, type Segment } from '../segment.ts';
 
@@ -47,6 +47,9 @@ export abstract class RecordingClient implements Disposable {
 
   /** The client's state of a channel; null before the first snapshot, undefined if the client keeps none. */
   contents?(channel: TestChannel): ChannelContents | null;
+
+  /** The contents of the requests by id in the client's state of a feed; null and undefined as above. */
+  requests?(feed: TestFeed): ReadonlyMap<string, string> | null;
 
   /** Ends slow reading. */
   readAtFullSpeed?(): void;
