@@ -1,5 +1,6 @@
 import { runCommand, UsageError } from '../testkit/command.ts';
 import type { Benchmark } from './benchmark.ts';
+import { approvals } from './benchmarks/approvals.ts';
 import { fairness } from './benchmarks/fairness.ts';
 import { fanout } from './benchmarks/fanout.ts';
 import { burst } from './benchmarks/burst.ts';
@@ -19,6 +20,7 @@ import { optionsHelp } from './options.ts';
 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   latency,
+  approvals,
   'host-cost': hostCost,
   import: importRows,
   search,

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
 import { nowMs } from '../../testkit/child.ts';
 import { atMost } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
+import { countCalls } from '../load/statements.ts';
 import { none } from '../report.ts';
 import { percentile, spreads } from '../rounds.ts';
 import { prepareFlagcast } from '../targets/flagcast.ts';
@@ -73,13 +73,3 @@ export const storm = benchmark({
     };
   },
 });
-
-/** Returns the number of executions since the reset of each statement, by its id. */
-async function countCalls(client: pg.Client): Promise<ReadonlyMap<string, number>> {
-  const { rows } = await client.query<{ id: string; calls: number }>(
-    `SELECT queryid::text AS id, sum(calls)::integer AS calls FROM pg_stat_statements
-     WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-       AND query NOT LIKE '%pg_stat_statements%' GROUP BY queryid`,
-  );
-  return new Map(rows.map(({ id, calls }) => [id, calls]));
-}
