@@ -83,6 +83,24 @@ describe('a decision is bound to what the user has seen', () => {
     expect((await decide(rest, 'alice', changeId, 'approve')).status).toBe(200);
   });
 
+  it.each(['approve', 'reject', 'cancel'])('to %s is refused in an archived project', async (step) => {
+    const { changeId, featureId } = await requestChange(rest, 'erin', { default_value: 'a' });
+    const seen = await seenBy(rest, 'alice', changeId);
+    const archive = 'UPDATE projects SET archived_at = $2 WHERE id = $1';
+    await rest.pool.query(archive, [rest.shop.projectId, new Date()]);
+    const body = { ...seen, ...(step === 'reject' && { reason: 'No' }) };
+    const path = `/api/pending-changes/${changeId}/${step}`;
+    for (const who of ['alice', 'erin', 'root'] as const) {
+      const answer = await rest.ask(who, 'POST', path, step === 'cancel' ? undefined : body);
+      expect(answer).toMatchObject({ status: 404, body: { code: 'unknown_change' } });
+    }
+    const write = { env: 'dev', version: await rest.version(featureId, 'dev'), enabled: true };
+    const answer = await rest.ask('alice', 'PATCH', `/api/features/${featureId}`, write);
+    expect(answer).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+    await rest.pool.query(archive, [rest.shop.projectId, null]);
+    expect((await detail(changeId))['status']).toBe('pending');
+  });
+
   it('shows three values of each field: when it was requested, now, and after', async () => {
     const { changeId, featureId } = await requestChange(rest, 'erin', { default_value: 'after' });
     await rest.pool.query(

@@ -15,6 +15,9 @@ export interface Dialect {
   encode(events: EventGroup): Buffer;
 }
 
+/** How many times the events are kept in parts that only some connections receive: each part has bytes of its own. */
+const maxKeptParts = 8;
+
 /** Events that many connections receive. Each dialect encodes them once. */
 export class SharedEvents implements EventGroup {
   readonly events: readonly FlagEvent[];
@@ -22,6 +25,8 @@ export class SharedEvents implements EventGroup {
   readonly #encodings = new Map<Dialect, Buffer>();
   /** By which events they contain. */
   readonly #subsets = new Map<string, SharedEvents>();
+  /** How many events `#subsets` have. */
+  #subsetEvents = 0;
 
   constructor(events: readonly FlagEvent[], seenAtMs: number) {
     this.events = events;
@@ -32,7 +37,7 @@ export class SharedEvents implements EventGroup {
     return null;
   }
 
-  /** Those of the events that `includes` accepts: one object for all who see the same ones. */
+  /** Those of the events that `includes` accepts: one object for all who see the same ones, unless these are too many. */
   only(includes: (event: FlagEvent) => boolean): SharedEvents {
     const included = this.events.map(includes);
     if (!included.includes(false)) return this;
@@ -43,7 +48,12 @@ export class SharedEvents implements EventGroup {
         this.events.filter((_, index) => included[index]),
         this,
       );
-      this.#subsets.set(key, subset);
+      // A batch stays in the replay buffer, and thousands of users can have as many scopes.
+      const kept = this.#subsetEvents + subset.events.length;
+      if (kept <= maxKeptParts * this.events.length) {
+        this.#subsets.set(key, subset);
+        this.#subsetEvents = kept;
+      }
     }
     return subset;
   }

@@ -68,7 +68,7 @@ function entryOf(table: Readonly<Record<string, readonly string[]>>, id: string)
 }
 
 /**
- * The rights of a user, in one project or in all. Throws HttpProblem where the user does not
+ * The rights of a user, in one project or in all that are not archived. Throws HttpProblem where the user does not
  * exist (any more) or is not active: between the token's check and this one time has passed.
  */
 export async function readRights(
@@ -88,6 +88,7 @@ export async function readRights(
         SELECT json_object_agg(project_id, permissions) FROM (
           SELECT m.project_id, json_agg(p.key ORDER BY p.key) AS permissions
           FROM public.memberships m
+          JOIN public.projects project ON project.id = m.project_id AND project.archived_at IS NULL
           JOIN public.role_permissions r ON r.role_id = m.role_id
           JOIN public.permissions p ON p.id = r.permission_id
           WHERE m.user_id = u.id AND ($2::uuid IS NULL OR m.project_id = $2::uuid)

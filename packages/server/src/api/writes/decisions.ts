@@ -110,7 +110,8 @@ async function decide(
 ): Promise<Decision> {
   return await inWriteTransaction(sessions, async (client) => {
     const { rows: found } = await client.query<{ project_id: string }>(
-      'SELECT project_id FROM public.pending_changes WHERE id = $1',
+      `SELECT c.project_id FROM public.pending_changes c
+       JOIN public.projects p ON p.id = c.project_id AND p.archived_at IS NULL WHERE c.id = $1`,
       [changeId],
     );
     if (found[0] === undefined) throw unknownChange();
