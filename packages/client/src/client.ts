@@ -32,6 +32,11 @@ export interface ClientOptions extends NetworkOptions {
    * time-out, because the function may ask the user to sign in.
    */
   readonly getToken: () => string | Promise<string>;
+  /**
+   * How long the connection stays open after the last channel was closed, so that a change of the route does not
+   * reconnect. Default 5,000 ms. `client.close()` closes it at once.
+   */
+  readonly lingerMs?: number;
   /** How many events `activity` of a channel contains. Default 200. */
   readonly activityLimit?: number;
   /**
@@ -82,7 +87,7 @@ export interface Client extends ConnectionView {
  */
 export function createClient(options: ClientOptions): Client {
   // oxlint-disable-next-line no-console -- the developer of a page sees it there
-  const { activityLimit = 200, debug, onError = console.error, shareTabs } = options;
+  const { activityLimit = 200, lingerMs = 5_000, debug, onError = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
   const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
   const controllers = new Set<SubscriptionController>();
@@ -100,7 +105,10 @@ export function createClient(options: ClientOptions): Client {
         onSnapshot: emitMessage,
         onClosed() {
           controllers.delete(controller);
-          if (!controllers.size) connection.dispatch('stop');
+          if (connection.phase().state === 'closed') return;
+          setTimeout(() => {
+            if (!controllers.size) connection.dispatch('stop');
+          }, lingerMs);
         },
       });
     controllers.add(controller);

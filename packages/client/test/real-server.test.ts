@@ -14,7 +14,7 @@ import { addMember, createUser, startTestServer, type TestServer } from '../../s
 import { approvals } from '../src/approvals/index.js';
 import { type Channel, createClient, type Client, type WebSocketClass } from '../src/index.js';
 import { type Tab, TestBrowser } from './unit/test-browser.js';
-import { until, untilStatus } from './unit/client-fixture.js';
+import { until, untilConnection, untilStatus } from './unit/client-fixture.js';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -75,6 +75,7 @@ it.each(['WebSocket', 'server-sent events'])(
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     client = createClient({
       url: server.httpUrl,
+      lingerMs: 0,
       getToken: () => token,
       WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
       onError: () => undefined,
@@ -116,7 +117,7 @@ it.each(['WebSocket', 'server-sent events'])(
       const ended = await untilStatus(channel, 'closed');
       expect(ended.status.state === 'closed' && ended.status.error?.code).toBe('project_archived');
     }
-    expect(client.getStatus()).toMatchObject({ state: 'idle' });
+    await untilConnection(client, 'idle');
   },
 );
 
@@ -132,6 +133,7 @@ it.each(['WebSocket', 'server-sent events'])(
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     client = createClient({
       url: server.httpUrl,
+      lingerMs: 0,
       getToken: () => token,
       WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
     });
@@ -169,6 +171,7 @@ it.each(['WebSocket', 'server-sent events'])(
     let requests = 0;
     client = createClient({
       url: server.httpUrl,
+      lingerMs: 0,
       getToken: () => ann.token,
       WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
       fetch: (async (address: string, init) => {

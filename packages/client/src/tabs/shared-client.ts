@@ -87,6 +87,8 @@ class TabSession {
     this.client = options.connect({
       ...options.client,
       shareTabs: undefined,
+      // A tab without channels leaves the group, and so its connection, at once.
+      lingerMs: 0,
       getToken: this.#network.getToken,
       fetch: this.#network.fetch as typeof fetch,
       WebSocket: this.#network.WebSocket,

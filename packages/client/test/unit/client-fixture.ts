@@ -36,6 +36,7 @@ export async function startFixture(): Promise<ClientFixture> {
       const client = createClient({
         url: server.url,
         getToken: () => 'token',
+        lingerMs: 0,
         WebSocket,
         onError: (error) => errors.push(error),
         ...options,

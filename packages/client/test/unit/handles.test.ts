@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { EventMessage } from '../../src/index.js';
-import { channelName, event, respondJson } from './scripted-server.js';
+import { caughtUp, channelName, event, respondJson, stageName } from './scripted-server.js';
 import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
 
 describe('ready()', () => {
@@ -29,6 +29,27 @@ describe('ready()', () => {
     const closed = other.ready();
     other.close();
     await expect(closed).rejects.toMatchObject({ code: 'closed' });
+  });
+});
+
+describe('the last channel', () => {
+  it('can be closed and another one opened, as in a change of the route, on the same connection', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect({ lingerMs: 60_000 });
+    const prod = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(prod, 'live');
+    prod.close();
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe' });
+    connection.send({ type: 'unsubscribed', ...channelName });
+    await untilStatus(prod, 'closed');
+    expect(client.getStatus().state).toBe('live');
+    const stage = client.channel({ projectId: 'p1', env: 'stage' });
+    expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
+    connection.send(caughtUp('c1', stageName));
+    await untilStatus(stage, 'live');
+    expect(server.upgrades.all).toHaveLength(1);
   });
 });
 

@@ -166,7 +166,7 @@ it('a stream ends when its channel is closed', async () => {
   await untilStatus(channel, 'live');
   channel.close();
   await ended;
-  expect(client.getStatus()).toMatchObject({ state: 'idle' });
+  await untilConnection(client, 'idle');
 });
 
 it('one silent stream among several leads to a reconnect', async () => {
