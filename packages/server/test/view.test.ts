@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { stepsStatement } from '../src/api/pending-change-reads.js';
 import { missedStatement, pageRows, readStatement, plannerSettings } from '../src/reader/log-statements.js';
 import {
   createTestDatabase,
@@ -293,6 +294,12 @@ describe('the statements that read the log', () => {
         types: '(bigint[], bigint[], text, text)',
         values: `('{100}', '{9223372036854775807}', NULL, NULL)`,
         index: 'event_log_pending_xid_seq_idx',
+      },
+      {
+        text: stepsStatement,
+        types: '(text)',
+        values: `('${randomUUID()}')`,
+        index: 'event_log_pending_change_id_idx',
       },
     ];
     await withClient(database.url, async (client) => {

@@ -151,6 +151,19 @@ export async function readPendingChanges(
   return { changes, next: next !== null && parsePageKey(next) === null ? null : next };
 }
 
+/** The steps of the request $1 in the event log, and those that retention has deleted from it. */
+export const stepsStatement = `
+SELECT step.action, ${isoUtc('min(step.created_at)')} AS at, min(step.actor) AS by
+FROM (
+  SELECT l.xid, l.action, l.created_at, l.actor FROM flagcast.event_log l
+  WHERE l.source = 'pending' AND l.pending_change_id = $1
+  UNION ALL
+  SELECT s.xid, s.action, s.created_at, s.actor FROM flagcast.request_steps s WHERE s.pending_change_id = $1
+) step
+WHERE step.action IS NOT NULL
+GROUP BY step.xid, step.action
+ORDER BY min(step.created_at), step.xid`;
+
 /** The steps of a request, oldest first: from the event log, and what the request itself records. */
 export async function readSteps(
   pool: Queries,
@@ -167,19 +180,7 @@ export async function readSteps(
   >,
 ): Promise<RequestStep[]> {
   const { rows: logged } = await pool
-    .query<Omit<RequestStep, 'reason'>>(
-      `SELECT step.action, ${isoUtc('min(step.created_at)')} AS at, min(step.actor) AS by
-       FROM (
-         SELECT l.xid, l.action, l.created_at, l.actor FROM flagcast.event_log l
-         WHERE l.source = 'pending' AND l.pending_change_id = $1
-         UNION ALL
-         SELECT s.xid, s.action, s.created_at, s.actor FROM flagcast.request_steps s WHERE s.pending_change_id = $1
-       ) step
-       WHERE step.action IS NOT NULL
-       GROUP BY step.xid, step.action
-       ORDER BY min(step.created_at), step.xid`,
-      [change.id],
-    )
+    .query<Omit<RequestStep, 'reason'>>(stepsStatement, [change.id])
     .catch((error: unknown) => {
       // Nothing is installed, or the role may not read the log.
       if (isMissing(error)) return { rows: [] };
