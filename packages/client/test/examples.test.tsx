@@ -7,10 +7,12 @@ import { WebSocket } from 'ws';
 import {
   createTestDatabase,
   insertAudit,
+  insertRequest,
   seedProject,
   type TestDatabase,
 } from '../../server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
+import { watchApprovals } from '../examples/approvals.js';
 import { logEvents } from '../examples/node.js';
 import { App } from '../examples/react.js';
 import { connect } from '../examples/tabs.js';
@@ -104,6 +106,19 @@ it('the Node example logs the event of a new feature', async () => {
   await expect.poll(() => client.getStatus().state, { timeout: 10_000 }).toBe('live');
   await addFeature('node');
   await expect.poll(() => lines.join('\n'), { timeout: 10_000 }).toContain('feature_created of node');
+  client.close();
+});
+
+it('the approvals example counts a new request', async () => {
+  const client = connect(server.httpUrl, () => token, 'root');
+  let text = '';
+  const close = watchApprovals(client, (shown) => (text = shown));
+  await expect.poll(() => text, { timeout: 10_000 }).toContain('0 open');
+  await insertRequest(database.pool, { projectId, environmentId: String(environmentId) });
+  await expect
+    .poll(() => text, { timeout: 10_000 })
+    .toBe('1 open, 1 in projects where you decide, 0 decided');
+  close();
   client.close();
 });
 

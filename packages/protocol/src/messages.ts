@@ -26,64 +26,64 @@ export interface PlainMessage {
 
 /** A feature with its parameters in one environment: an element of a snapshot, or the state after an event. */
 export interface FeatureState {
-  id: string;
-  key: string;
-  name: string;
-  description: string | null;
+  readonly id: string;
+  readonly key: string;
+  readonly name: string;
+  readonly description: string | null;
   /** `simple` or `multivariant`. */
-  kind: string;
-  rollout_key: string | null;
-  enabled: boolean;
-  default_value: string;
+  readonly kind: string;
+  readonly rollout_key: string | null;
+  readonly enabled: boolean;
+  readonly default_value: string;
   /** RFC 3339, UTC. */
-  created_at: string;
+  readonly created_at: string;
   /** RFC 3339, UTC: the later of the feature's and its parameters' update. */
-  updated_at: string;
+  readonly updated_at: string;
   /** Changes with every write to the feature or its parameters in this environment. A write must send it back. */
-  version: string;
+  readonly version: string;
 }
 
 /** A request to change features: open, or decided. */
 export interface PendingChange {
-  id: string;
-  project_id: string;
-  environment_id: string;
+  readonly id: string;
+  readonly project_id: string;
+  readonly environment_id: string;
   /** The environment's key; null if it does not exist any more. */
-  environment: string | null;
+  readonly environment: string | null;
   /** `pending`, `approved`, `rejected` or `cancelled`. */
-  status: string;
+  readonly status: string;
   /** The name of the user who requested it. */
-  requested_by: string;
+  readonly requested_by: string;
   /** The user's id; null if the host does not record it. */
-  requested_by_id: string | null;
+  readonly requested_by_id: string | null;
   /** RFC 3339, UTC. */
-  created_at: string;
+  readonly created_at: string;
   /** Why it was requested. */
-  reason: string | null;
+  readonly reason: string | null;
   /** Changes with every write to the request. A decision must send it back. */
-  version: string;
-  entities: PendingChangeEntity[];
-  decided_by: string | null;
+  readonly version: string;
+  readonly entities: readonly PendingChangeEntity[];
+  readonly decided_by: string | null;
   /** RFC 3339, UTC; null while it is open, and for cancellations, whose time the host does not record. */
-  decided_at: string | null;
+  readonly decided_at: string | null;
   /** Why it was rejected. */
-  decision_reason: string | null;
+  readonly decision_reason: string | null;
 }
 
 /** A part of a request: what it changes on one entity. */
 export interface PendingChangeEntity {
   /** `feature`, `rule`, `feature_schedule`, ... */
-  entity: string;
-  entity_id: string;
+  readonly entity: string;
+  readonly entity_id: string;
   /** `insert`, `update`, `delete`; null if the request does not say. */
-  action: string | null;
-  feature_id: string | null;
+  readonly action: string | null;
+  readonly feature_id: string | null;
   /** The feature's current key, name and version; null if it does not exist. */
-  feature_key: string | null;
-  feature_name: string | null;
-  feature_version: string | null;
+  readonly feature_key: string | null;
+  readonly feature_name: string | null;
+  readonly feature_version: string | null;
   /** The values are JSON texts, because JSON.parse rounds numbers that a double cannot represent. */
-  diff: { field: string; old: string; new: string }[];
+  readonly diff: readonly { readonly field: string; readonly old: string; readonly new: string }[];
 }
 
 /** The response of `GET /api/snapshot`: the state of one channel at one moment. */

@@ -23,6 +23,18 @@ async function settled(store: ChannelStore): Promise<ReturnType<ChannelStore['vi
   return await until(store.view, (state) => state.lastEvent === last);
 }
 
+it('the features and requests of a state are read-only, also for the compiler', async () => {
+  const { features, pendingChanges } = await settled(filled());
+  const [feature1, request] = [features.get('f1'), pendingChanges.get('f1')?.[0]];
+  const change = (): void => {
+    // @ts-expect-error -- an event brings the change
+    if (feature1) feature1.enabled = true;
+    // @ts-expect-error -- an event brings the change
+    if (request) request.status = 'approved';
+  };
+  expect(change).toBeTypeOf('function');
+});
+
 describe('an event', () => {
   it('feature_updated changes that feature and keeps all other objects', async () => {
     const store = filled();
