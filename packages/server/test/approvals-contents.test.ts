@@ -54,9 +54,12 @@ async function snapshot(user: TestUser): Promise<ApprovalsSnapshot> {
 }
 
 describe('the approvals feed', () => {
-  /** An open request in the first project for the default value of this number of features of `project`. */
-  async function requestOf(entities: number, project = first): Promise<string> {
-    const { rows } = await database.pool.query<{ id: string }>(
+  /** An open request to rename this number of features of a project. */
+  async function requestOf(
+    entities: number,
+    { pool = database.pool, project = first, featuresOf = first } = {},
+  ): Promise<string> {
+    const { rows } = await pool.query<{ id: string }>(
       `WITH f AS (
          INSERT INTO features (project_id, key, name, kind)
          SELECT $1, 'large-' || gen_random_uuid(), 'secret', 'simple' FROM generate_series(1, $2::int) RETURNING id
@@ -70,18 +73,12 @@ describe('the approvals feed', () => {
          INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) SELECT c.id, 'feature', f.id FROM c, f
        )
        SELECT id FROM c`,
-      [project.projectId, entities, first.projectId, first.environments.prod],
+      [featuresOf.projectId, entities, project.projectId, project.environments.prod],
     );
     return rows[0]?.id ?? '';
   }
 
-  it('brings large requests: their states are read once for all entities of a step, unless they are too large to be sent', async () => {
-    const client = await connect(ann);
-    await subscribe(client);
-    const small = await requestOf(20);
-    // Writing its state for each entity would take minutes.
-    const large = await requestOf(400);
-    await client.settled(database.pool);
+  function expectSteps(client: V1Client, small: string, large: string): void {
     const of = (id: string): EventMessage[] =>
       client.events.filter((event) => event.pending_change_id === id);
     expect(of(small)).toHaveLength(20);
@@ -94,14 +91,44 @@ describe('the approvals feed', () => {
       expect(event).toMatchObject({ pending_change_unreadable: true });
       expect(event.pending_change).toBeUndefined();
     }
+  }
+
+  it('brings large requests: their states are read once for all entities of a step, unless they are too large to be sent', async () => {
+    const client = await connect(ann);
+    await subscribe(client);
+    const small = await requestOf(20);
+    // Writing its state for each entity would take minutes.
+    const large = await requestOf(400);
+    await client.settled(database.pool);
+    expectSteps(client, small, large);
     await database.pool.query('DELETE FROM pending_changes WHERE id = $1', [large]);
     await client.close();
+  });
+
+  it('brings large requests of a database without an event log, too', async () => {
+    const other = await createTestDatabase({ schema: 'tables' });
+    const project = await seedProject(other.pool);
+    await other.pool.query('DROP SCHEMA flagcast CASCADE');
+    const user = await createUser(other.pool, 'root', { superuser: true });
+    const reading = await startTestServer(other.url, { database: { pollIntervalMs: 50 } });
+    const client = await V1Client.connect(reading.wsUrl, { token: user.token });
+    await subscribe(client);
+    const of = { pool: other.pool, project, featuresOf: project };
+    const small = await requestOf(20, of);
+    const large = await requestOf(400, of);
+    await client.message(
+      () => client.events.filter((event) => event.pending_change_id === large).length === 400,
+    );
+    expectSteps(client, small, large);
+    await client.close();
+    await reading.close();
+    await other.drop();
   });
 
   it('does not show features of another project', async () => {
     const client = await connect(ann);
     await subscribe(client);
-    const id = await requestOf(1, second);
+    const id = await requestOf(1, { featuresOf: second });
     const event = (await client.message(
       (message) => 'source' in message && message.pending_change_id === id,
     )) as EventMessage;

@@ -53,6 +53,36 @@ const tooLarge = '!';
 /** The state of a request that an earlier row of the same result has. */
 const sameRequest = '=';
 
+const limited = (state: string): string => `(
+    SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
+    FROM (SELECT ${state} AS state OFFSET 0) s
+  )`;
+
+/**
+ * SQL for the request of a row that is a step, for `RequestStates`. A step has a row for each entity of its request: the
+ * first one in this order has the state.
+ */
+export const requestOfStep = (row: string, order: string): string => {
+  const id = asUuid(`${row}.pending_change_id`);
+  return `CASE WHEN ${row}.source = 'pending' THEN CASE
+    WHEN row_number() OVER (PARTITION BY ${row}.source, ${row}.pending_change_id ORDER BY ${order}) > 1 THEN '${sameRequest}'
+    WHEN ${isLargeRequest(id, maxStateBytes)} THEN '${tooLarge}'
+    ELSE ${limited(pendingChangeState(id))}
+  END END`;
+};
+
+/** The states of the requests in the rows of one result, as `requestOfStep` returns them. */
+export class RequestStates {
+  readonly #states = new Map<string | null, string | null>();
+
+  /** The state of a row that is a step; `isUnreadable`: it is too large. */
+  of(requestId: string | null, column: string | null): { json: string | null; isUnreadable: boolean } {
+    if (column !== sameRequest) this.#states.set(requestId, column);
+    const json = this.#states.get(requestId) ?? null;
+    return { json, isUnreadable: json === tooLarge };
+  }
+}
+
 /** `safe`: reads no states, and escapes bytes that cannot be decoded. */
 export type ReadMode = 'full' | 'safe';
 
@@ -75,20 +105,9 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
     ), l.environment_id)`
     : 'coalesce(l.environment_key, l.environment_id)';
   const hasStates = hasState && mode === 'full';
-  const limited = (state: string): string => `(
-        SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
-        FROM (SELECT ${state} AS state OFFSET 0) s
-      )`;
   const feature = limited(
     featureState(asUuid('l.project_id'), asUuid('l.feature_id'), asBigint('l.environment_id')),
   );
-  const requestId = asUuid('l.pending_change_id');
-  // A step has a row for each entity of its request.
-  const request = `CASE
-        WHEN row_number() OVER (PARTITION BY l.source, l.pending_change_id ORDER BY l.seq) > 1 THEN '${sameRequest}'
-        WHEN ${isLargeRequest(requestId, maxStateBytes)} THEN '${tooLarge}'
-        ELSE ${limited(pendingChangeState(requestId))}
-      END`;
   return `
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
@@ -98,7 +117,7 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
   ${hasStates ? `CASE WHEN l.source <> 'control' THEN ${feature} END` : 'NULL'},
-  ${hasStates ? `CASE WHEN l.source = 'pending' THEN ${request} END` : 'NULL'}`;
+  ${hasStates ? requestOfStep('l', 'l.seq') : 'NULL'}`;
 }
 
 /**
@@ -192,18 +211,13 @@ export function toLogRows(
   features: LogFeatures,
   mode: ReadMode = 'full',
 ): LogRow[] {
-  const requests = new Map<string | null, string | null>();
+  const requests = new RequestStates();
   return rows.flatMap((row) => toLogRow(row, { hasState: features.hasState, mode, requests }) ?? []);
 }
 
-/** `requests`: the states of requests in earlier rows, by their ids. */
 function toLogRow(
   row: readonly (string | null)[],
-  {
-    hasState,
-    mode,
-    requests,
-  }: { hasState: boolean; mode: ReadMode; requests: Map<string | null, string | null> },
+  { hasState, mode, requests }: { hasState: boolean; mode: ReadMode; requests: RequestStates },
 ): LogRow | null {
   const column = (index: number): string | null => row[eventOffset + index] ?? null;
   const text = (index: number): string => column(index) ?? '';
@@ -211,11 +225,10 @@ function toLogRow(
   if (seq === null) return null;
   const xid = BigInt(text(1));
   const isStep = text(2) === 'pending';
-  const isUnreadable = (state: string | null): boolean => hasState && (mode === 'safe' || state === tooLarge);
-  const feature = column(15);
-  const requestId = column(12);
-  if (isStep && column(16) !== sameRequest) requests.set(requestId, column(16));
-  const pendingChange = requests.get(requestId) ?? null;
+  const [feature, requestId] = [column(15), column(12)];
+  const isUnreadable = hasState && (mode === 'safe' || feature === tooLarge);
+  const request = isStep ? requests.of(requestId, column(16)) : null;
+  const isRequestUnreadable = hasState && (mode === 'safe' || request?.isUnreadable === true);
   const event: FlagEvent = {
     id: seq,
     xid,
@@ -232,10 +245,10 @@ function toLogRow(
     pendingChangeId: requestId,
     actor: column(13),
     committedAt: column(14),
-    featureJson: hasState && !isUnreadable(feature) ? feature : undefined,
-    featureUnreadable: isUnreadable(feature),
-    pendingChangeJson: isStep && hasState && !isUnreadable(pendingChange) ? pendingChange : undefined,
-    pendingChangeUnreadable: isStep && isUnreadable(pendingChange),
+    featureJson: hasState && !isUnreadable ? feature : undefined,
+    featureUnreadable: isUnreadable,
+    pendingChangeJson: hasState && !isRequestUnreadable ? request?.json : undefined,
+    pendingChangeUnreadable: isStep && isRequestUnreadable,
   };
   const isControl = event.source === 'control';
   return {

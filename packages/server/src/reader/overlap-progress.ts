@@ -1,3 +1,4 @@
+import { RequestStates } from './log-statements.js';
 import { randomUUID } from 'node:crypto';
 import { type FlagEvent, hashedId, type ReadState } from '../events/event.js';
 import type { Coverage } from '../events/position.js';
@@ -60,7 +61,8 @@ export class OverlapProgress {
 
   /** Records a read and returns its new events; the first read has none. The next read looks back to `since`. */
   absorb(rows: readonly (string | null)[][], since: string, hasState: boolean): FlagEvent[] {
-    const found = rows.map((row) => toFoundEvent(row, this.#batches, hasState));
+    const requests = new RequestStates();
+    const found = rows.map((row) => toFoundEvent(row, this.#batches, { hasState, requests }));
     const openBefore = this.#open;
     const open = found.filter(({ isOpenRequest }) => isOpenRequest).map(({ event }) => event);
     this.#open = new Map(open.map((event) => [event.id, event]));
@@ -89,10 +91,16 @@ export class OverlapProgress {
   }
 }
 
-function toFoundEvent(row: readonly (string | null)[], batch: bigint, hasState: boolean): FoundEvent {
+function toFoundEvent(
+  row: readonly (string | null)[],
+  batch: bigint,
+  { hasState, requests }: { hasState: boolean; requests: RequestStates },
+): FoundEvent {
   const text = (index: number): string => row[index] ?? '';
   const names = [0, 1, 2, 3, 5, 6, 7, 8].map(text);
   const isOpenRequest = text(12) === 'true';
+  const requestId = row[10] ?? null;
+  const request = hasState && text(0) === 'pending' ? requests.of(requestId, row[14] ?? null) : null;
   return {
     isOpenRequest,
     event: {
@@ -108,13 +116,13 @@ function toFoundEvent(row: readonly (string | null)[], batch: bigint, hasState: 
       action: text(7),
       createdAt: text(8),
       featureId: row[9] ?? null,
-      pendingChangeId: row[10] ?? null,
+      pendingChangeId: requestId,
       actor: row[11] ?? null,
       committedAt: null,
       featureJson: hasState ? (row[13] ?? null) : undefined,
       featureUnreadable: false,
-      pendingChangeJson: hasState && text(0) === 'pending' ? (row[14] ?? null) : undefined,
-      pendingChangeUnreadable: false,
+      pendingChangeJson: request?.isUnreadable === true ? undefined : request?.json,
+      pendingChangeUnreadable: request?.isUnreadable === true,
     },
   };
 }

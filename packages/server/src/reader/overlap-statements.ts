@@ -1,6 +1,7 @@
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
-import { pendingChangeState, requestEntities } from '../host/pending-change.js';
+import { requestEntities } from '../host/pending-change.js';
 import { isoUtc, isoUtcInRange } from '../host/sql-expressions.js';
+import { requestOfStep } from './log-statements.js';
 
 /**
  * The events of the host's tables that are younger than $1, for FROM: the audit log; all open requests, which
@@ -49,15 +50,17 @@ SELECT ${isoUtcInRange(`least(
   CASE WHEN pg_is_in_recovery() THEN least(clock_timestamp(), pg_last_xact_replay_timestamp()) ELSE clock_timestamp() END
 ) - $1::float8 * interval '1 millisecond'`)}`;
 
+const order = `v.created_at, (v.source = 'pending' AND v.action <> 'pending'), length(v.row_id), v.row_id, v.action,
+  v.entity, v.entity_id`;
+
 /** The events of a source without transaction ids: $1 since when, $2 the requests that were open at the last read. */
 export function overlapStatement(relation: string, hasState: boolean): string {
   return `
 SELECT v.source, v.row_id, v.project_id, v.environment_id, v.environment_key, v.entity, v.entity_id, v.action,
   ${isoUtc('v.created_at')}, v.feature_id, v.pending_change_id, v.actor, v.is_open_request::text,
   ${hasState ? featureState(asUuid('v.project_id'), asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'},
-  ${hasState ? `CASE WHEN v.source = 'pending' THEN ${pendingChangeState(asUuid('v.pending_change_id'))} END` : 'NULL'}
+  ${hasState ? requestOfStep('v', order) : 'NULL'}
 FROM ${relation} v
 WHERE v.created_at <= 'infinity'::timestamptz
-ORDER BY v.created_at, (v.source = 'pending' AND v.action <> 'pending'), length(v.row_id), v.row_id, v.action,
-  v.entity, v.entity_id`;
+ORDER BY ${order}`;
 }
