@@ -157,4 +157,18 @@ describe('the approvals feed', () => {
     expect(client.events.slice(length)).toStrictEqual([]);
     await client.close();
   });
+
+  it('resyncs when a role of the user is given the right to decide', async () => {
+    const client = await connect(ann);
+    await subscribe(client);
+    expect((await snapshot(ann)).may_decide).toStrictEqual([]);
+    const resync = client.control('resync');
+    await database.pool.query(
+      `INSERT INTO role_permissions (role_id, permission_id)
+       SELECT r.id, p.id FROM roles r, permissions p WHERE r.key = 'project_viewer' AND p.key = 'feature.manage'`,
+    );
+    expect((await resync).reason).toBe('scope_changed');
+    expect((await snapshot(ann)).may_decide).toStrictEqual([first.projectId]);
+    await client.close();
+  });
 });

@@ -9,14 +9,14 @@ export type ChannelIds = Pick<Channel, 'projectId' | 'environmentId'>;
  */
 export type Viewable =
   | { readonly archived: readonly string[] }
-  /** Each project with the ids of the user's roles in it. */
+  /** Each project with the user's roles in it and their permissions, which decide who may approve. */
   | { readonly projects: Readonly<Record<string, readonly string[]>> }
   | { readonly channels: readonly ChannelIds[] };
 
 /** Which channels a user's approvals feed contains. */
 export class ApprovalsScope {
   readonly viewable: Viewable;
-  /** Equal for equal scopes. A user with other roles in a project has another scope. */
+  /** Equal for equal scopes. A user with other roles or permissions in a project has another scope. */
   readonly key: string;
   readonly #ids: ReadonlySet<string>;
 

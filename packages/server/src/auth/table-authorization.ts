@@ -92,13 +92,16 @@ SELECT viewer.id::text AS "userId",
   coalesce(json_object_agg(granted.project_id, granted.roles) FILTER (WHERE granted.project_id IS NOT NULL), '{}') AS projects
 FROM public.users viewer
 LEFT JOIN (
-  SELECT membership.user_id, membership.project_id, json_agg(DISTINCT membership.role_id::text) AS roles
+  SELECT membership.user_id, membership.project_id,
+    json_agg(DISTINCT membership.role_id::text || ' ' || permission.key) AS roles
   FROM public.memberships membership
   JOIN public.role_permissions given ON given.role_id = membership.role_id
-  JOIN public.permissions permission ON permission.id = given.permission_id AND permission.key = 'project.view'
+  JOIN public.permissions permission ON permission.id = given.permission_id
+    AND permission.key IN ('project.view', 'project.manage', 'feature.manage')
   JOIN public.projects project ON project.id = membership.project_id AND project.archived_at IS NULL
   WHERE membership.user_id = ANY ($1::bigint[])
   GROUP BY membership.user_id, membership.project_id
+  HAVING bool_or(permission.key = 'project.view')
 ) granted ON granted.user_id = viewer.id
 WHERE viewer.is_active AND viewer.id = ANY ($1::bigint[])
 GROUP BY viewer.id`;
