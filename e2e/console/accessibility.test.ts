@@ -126,6 +126,7 @@ it('a flag is switched and a request approved by touch on a phone', async () => 
   await page.getByRole('navigation').getByRole('link', { name: en.shell.approvals }).tap();
   const card = cardOf(page, 'bob', flag);
   await button(card, en.approvals.approve).tap();
+  await button(page.getByRole('dialog'), en.approvals.approve).tap();
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
   await page.getByRole('navigation').getByRole('link', { name: en.shell.activity }).tap();
   await page.getByRole('heading', { name: en.shell.activity, level: 1 }).waitFor();

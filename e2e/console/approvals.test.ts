@@ -1,7 +1,17 @@
 import { it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { whileLocked } from '../../packages/server/test/rest-fixture.js';
-import { button, cardOf, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
+import {
+  approve,
+  button,
+  cardOf,
+  flip,
+  submitReason,
+  waitUntilLive,
+  rowOf,
+  showCard,
+  switchOf,
+} from './screen.js';
 import { at, type Flag, listOf, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -30,8 +40,9 @@ it('a request and its approval show in all windows, and the approval applies the
   await switchOf(root.page, flag, false).waitFor();
 
   const card = cardOf(alice.page, 'bob', flag);
+  await showCard(card);
   await card.getByText('The launch is today').waitFor();
-  await button(card, en.approvals.approve).click();
+  await approve(card);
 
   await switchOf(bob.page, flag, true).waitFor();
   await rowOf(bob.page, flag).getByText(en.features.pendingBy('bob')).waitFor({ state: 'hidden' });
@@ -60,7 +71,7 @@ it('one of two concurrent approvals wins, and the other user sees who approved',
     async () =>
       await Promise.all(
         [alice, root].map(async ({ page }) => {
-          await button(cardOf(page, 'bob', flag), en.approvals.approve).click();
+          await approve(cardOf(page, 'bob', flag));
         }),
       ),
   );
@@ -87,7 +98,7 @@ it('an approved deletion removes the flag in all windows', async () => {
   await dialog.getByRole('textbox').first().fill(flag.key);
   await submitReason(alice.page, 'Not used any more');
   const root = await fixture.open('root', at(webShop, 'prod', 'approvals'));
-  await button(cardOf(root.page, 'alice', flag), en.approvals.approve).click();
+  await approve(cardOf(root.page, 'alice', flag));
   await rowOf(bob.page, flag).waitFor({ state: 'hidden' });
   await alice.page.getByText(en.feature.deletedBy('root')).waitFor();
 });

@@ -58,6 +58,8 @@ it('sign-in, search, switch and approval work without a pointer', async () => {
   const card = cardOf(page, 'bob', flag);
   await tabTo(page, button(card, en.approvals.approve));
   await page.keyboard.press('Enter');
+  await getsFocus(button(page.getByRole('dialog'), en.approvals.approve));
+  await page.keyboard.press('Enter');
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
 

@@ -48,3 +48,17 @@ export async function submitReason(page: Page, reason: string, submit = en.appro
   await button(dialog, submit).click();
   await dialog.waitFor({ state: 'hidden' });
 }
+
+/** Approves the request of the card, and confirms it: the environment is guarded. */
+export async function approve(card: Locator): Promise<void> {
+  await button(card, en.approvals.approve).click();
+  await button(card.page().getByRole('dialog'), en.approvals.approve).click();
+}
+
+/** Shows the card, also if it is new on a list that is not empty. */
+export async function showCard(card: Locator): Promise<void> {
+  const show = card.page().getByRole('button', { name: / new · Show$/ });
+  await show.or(card).first().waitFor();
+  if (await show.isVisible()) await show.click();
+  await card.waitFor();
+}

@@ -1,6 +1,6 @@
 import { Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
-import { useState } from 'react';
-import { isNotAvailable } from '../api/api.js';
+import { useSearchParams } from 'react-router';
+import { useLiveOnly } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FailureAlert } from '../shell/failure-alert.js';
@@ -9,29 +9,35 @@ import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
+import { DecidedRequests } from './decided-requests.js';
 import { useOpenChanges } from './open-changes.js';
+import { useShownRequests } from './use-shown-requests.js';
 
-type Filter = 'all' | 'needsReview' | 'mine';
-
-const filters: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
+const filters = {
   all: () => true,
-  needsReview: (change) => change.may_decide,
-  mine: (change) => change.own,
+  needsReview: (change: OpenChange) => change.may_decide,
+  mine: (change: OpenChange) => change.own,
 };
 
-/** The pending requests of all projects and environments. Requests decided meanwhile stay, with their decision. */
+type Filter = keyof typeof filters;
+const isFilter = (name: string): name is Filter => Object.hasOwn(filters, name);
+
+/** The requests of all projects and environments: the pending ones, live, or the decided ones. */
 export default function ApprovalsPage() {
   const { t } = useI18n();
-  const { all, open, error, retry, loading } = useOpenChanges();
-  const [filter, setFilter] = useState<Filter>('all');
-  const shown = all.filter(filters[filter]);
+  const { open, loading, error } = useOpenChanges();
+  const liveOnly = useLiveOnly();
+  const [params, setParams] = useSearchParams();
+  const name = params.get('show') ?? 'all';
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.approvals} />
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.approvals}</Title>
-          <div className="fc-subtitle">{!loading && error === null && t.approvals.count(open.length)}</div>
+          <div className="fc-subtitle">
+            {!loading && !liveOnly && error === null && t.approvals.count(open.length)}
+          </div>
         </div>
         <SegmentedControl
           size="xs"
@@ -40,36 +46,55 @@ export default function ApprovalsPage() {
             { value: 'all', label: t.approvals.all },
             { value: 'needsReview', label: t.approvals.needsReview },
             { value: 'mine', label: t.approvals.mine },
+            { value: 'decided', label: t.approvals.decidedFilter },
           ]}
-          value={filter}
-          onChange={setFilter}
+          value={name}
+          onChange={(show) => setParams(show === 'all' ? {} : { show }, { replace: true })}
         />
       </div>
-      {isNotAvailable(error) && <LiveOnly />}
-      {error !== null && !isNotAvailable(error) && <FailureAlert error={error} onRetry={retry} />}
+      {liveOnly ? (
+        <LiveOnly />
+      ) : name === 'decided' ? (
+        <DecidedRequests />
+      ) : (
+        <PendingRequests key={name} filter={isFilter(name) ? name : 'all'} />
+      )}
+    </Stack>
+  );
+}
+
+function PendingRequests({ filter }: { readonly filter: Filter }) {
+  const { t } = useI18n();
+  const { open, error, retry, loading } = useOpenChanges();
+  const { shown, waiting, show } = useShownRequests(open.filter(filters[filter]));
+  return (
+    <>
+      {error !== null && <FailureAlert error={error} onRetry={retry} />}
       {loading && (
         <Stack gap="md" role="status" aria-label={t.shell.loading}>
           <Skeleton height={190} radius="md" />
           <Skeleton height={190} radius="md" />
         </Stack>
       )}
-      {!loading && all.length === 0 && error === null && (
+      {!loading && shown.length === 0 && error === null && (
         <EmptyState
           icon={<ApprovalIcon size={36} />}
-          title={t.approvals.empty}
-          text={t.approvals.emptyHint}
+          title={open.length === 0 ? t.approvals.empty : t.approvals.noMatch}
+          text={open.length === 0 ? t.approvals.emptyHint : t.approvals.noMatchHint}
         />
       )}
-      {all.length > 0 && shown.length === 0 && (
-        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noMatch} text="">
-          <Button variant="light" mt="sm" onClick={() => setFilter('all')}>
-            {t.approvals.all}
-          </Button>
-        </EmptyState>
+      {shown.length > 0 && (
+        <div className="fc-new-requests" role="status">
+          {waiting > 0 && (
+            <Button size="compact-sm" radius="xl" onClick={show}>
+              {t.approvals.showNew(waiting)}
+            </Button>
+          )}
+        </div>
       )}
       {shown.map((change) => (
         <ChangeCard key={change.id} change={change} withScope />
       ))}
-    </Stack>
+    </>
   );
 }

@@ -1,13 +1,14 @@
 import { Avatar, Badge, Group, Paper, Stack, Text, Title } from '@mantine/core';
+import { memo, type SyntheticEvent, useRef } from 'react';
 import { Link } from 'react-router';
 import type { ChangedEntity, OpenChange } from '../api/types.js';
 import { DiffList } from '../feature/diff-list.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { scopePath } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { DecisionButtons } from './decision-buttons.js';
-import { useOpenChanges } from './open-changes.js';
-import { decisionText } from './use-decide.js';
+import { DecisionRow } from './decision-row.js';
+import { changedFields, stampOf } from './requests.js';
+import { useShownChange } from './use-shown-change.js';
 import { nameOf, visible } from '../i18n/visible.js';
 
 interface ChangeCardProps {
@@ -16,97 +17,116 @@ interface ChangeCardProps {
   readonly withScope?: boolean;
 }
 
-const decisionColors: ReadonlyMap<string, string> = new Map([
-  ['approved', 'teal'],
-  ['rejected', 'red'],
-]);
-
 /** A request for a change, with its reason, its diff and the buttons to decide. */
-export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
+export const ChangeCard = memo(function ChangeCard({ change, withScope = false }: ChangeCardProps) {
   const { t } = useI18n();
-  const { decisions } = useOpenChanges();
-  const decision = decisions.get(change.id);
-  const feature = change.entities.find(({ feature_id: id }) => id !== null);
+  const view = useShownChange(change);
+  const { shown, before } = view;
+  const guard = usePointerGuard(`${stampOf(shown)} ${view.isOutdated}`);
+  const feature = shown.entities.find(({ feature_id: id }) => id !== null);
   return (
     <Paper
       withBorder
       p="lg"
       component="article"
       className="fc-change"
-      data-decided={decision?.status}
-      aria-label={t.approvals.cardLabel(change.requested_by, feature?.feature_name ?? null)}
+      data-decided={shown.status === 'pending' ? undefined : shown.status}
+      aria-label={t.approvals.cardLabel(shown.requested_by, feature?.feature_name ?? null)}
+      {...guard}
     >
       <Stack gap="sm">
-        <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
-          <Group gap="sm" wrap="nowrap">
-            <Avatar name={visible(change.requested_by)} color="initials" size={36} aria-hidden="true" />
-            <div>
-              <Title order={2} className="fc-wrap">
-                {withScope && feature !== undefined ? (
-                  <Link
-                    to={`${scopePath(change.project_id, change.environment, 'features')}/${feature.feature_id}`}
-                  >
-                    {visible(feature.feature_name ?? t.approvals.deletedFeature)}
-                  </Link>
-                ) : (
-                  t.approvals.pendingRequest
-                )}
-              </Title>
-              <Text size="sm" c="dimmed" component="div">
-                {t.approvals.requestedBy(change.requested_by)} · <RelativeTime at={change.created_at} />
-              </Text>
-              {!change.requester_active && (
-                <Badge color="orange" variant="light" tt="none" size="md">
-                  {t.approvals.requesterInactive}
-                </Badge>
-              )}
-            </div>
-          </Group>
-          <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
-            {withScope ? `${visible(change.project)} / ` : ''}
-            {visible(change.environment)}
-          </Badge>
-        </Group>
-        {change.reason !== null && <blockquote className="fc-reason">{visible(change.reason)}</blockquote>}
-        {change.entities.map((entity) => (
-          <EntityDiff
-            key={`${entity.entity} ${entity.entity_id}`}
-            entity={entity}
-            withFeature={new Set(change.entities.map(({ feature_id: id }) => id)).size > 1}
-          />
-        ))}
-        {decision !== undefined && (
-          <Badge
-            color={decisionColors.get(decision.status) ?? 'gray'}
-            variant="light"
-            tt="none"
-            size="lg"
-            role="status"
-          >
-            {decisionText(t, decision.status, decision.by)}
-          </Badge>
-        )}
-        <DecisionButtons change={change} decision={decision} />
+        <CardHead shown={shown} withScope={withScope} />
+        {shown.reason !== null && <blockquote className="fc-reason">{visible(shown.reason)}</blockquote>}
+        <EntityDiffs shown={shown} before={before} />
+        <DecisionRow {...view} />
       </Stack>
     </Paper>
   );
+});
+
+/**
+ * Cancels clicks whose pointer went down before the card had this state: they were meant for what was there then.
+ * Clicks of the keyboard have no pointer.
+ */
+function usePointerGuard(state: string) {
+  const pressed = useRef<string | null>(null);
+  return {
+    onPointerDownCapture: () => {
+      pressed.current = state;
+    },
+    onClickCapture: (event: SyntheticEvent) => {
+      const isPointer = (event.nativeEvent as UIEvent).detail > 0;
+      if (isPointer && pressed.current !== state) {
+        event.preventDefault();
+        event.stopPropagation();
+      }
+    },
+  };
 }
 
-interface EntityDiffProps {
-  readonly entity: ChangedEntity;
-  /** Whether to show the name of the flag. */
-  readonly withFeature: boolean;
-}
-
-function EntityDiff({ entity, withFeature }: EntityDiffProps) {
+function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly withScope: boolean }) {
   const { t } = useI18n();
+  const feature = shown.entities.find(({ feature_id: id }) => id !== null);
   return (
-    <div>
+    <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
+      <Group gap="sm" wrap="nowrap">
+        <Avatar name={visible(shown.requested_by)} color="initials" size={36} aria-hidden="true" />
+        <div>
+          <Title order={2} className="fc-wrap">
+            {withScope && feature !== undefined ? (
+              <Link
+                to={`${scopePath(shown.project_id, shown.environment, 'features')}/${feature.feature_id}`}
+              >
+                {visible(feature.feature_name ?? t.approvals.deletedFeature)}
+              </Link>
+            ) : (
+              t.approvals.pendingRequest
+            )}
+          </Title>
+          <Text size="sm" c="dimmed" component="div">
+            {t.approvals.requestedBy(shown.requested_by)} ·{' '}
+            <Link to={`/approvals/${shown.id}`} className="fc-permalink">
+              <RelativeTime at={shown.created_at} />
+            </Link>
+          </Text>
+          {!shown.requester_active && (
+            <Badge color="orange" variant="light" tt="none" size="md">
+              {t.approvals.requesterInactive}
+            </Badge>
+          )}
+        </div>
+      </Group>
+      <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
+        {withScope ? `${visible(shown.project)} / ` : ''}
+        {visible(shown.environment)}
+      </Badge>
+    </Group>
+  );
+}
+
+interface EntityDiffsProps {
+  readonly shown: OpenChange;
+  /** Fields that differ from it are marked. Null: none. */
+  readonly before?: OpenChange | null;
+}
+
+/** What a request changes in each entity. */
+export function EntityDiffs({ shown, before = null }: EntityDiffsProps) {
+  const { t } = useI18n();
+  const hasSeveralFlags = new Set(shown.entities.map(({ feature_id: id }) => id)).size > 1;
+  return shown.entities.map((entity) => (
+    <div key={`${entity.entity} ${entity.entity_id}`}>
       <Text size="sm" fw={600}>
         {nameOf(t.approvals.verbs, entity.action ?? 'update')} · {nameOf(t.entities, entity.entity)}
-        {withFeature && ` · ${visible(entity.feature_name ?? t.approvals.deletedFeature)}`}
+        {hasSeveralFlags && ` · ${visible(entity.feature_name ?? t.approvals.deletedFeature)}`}
       </Text>
-      <DiffList diff={entity.diff} />
+      <DiffList diff={diffOf(entity, shown)} changed={changedFields(entity, before)} />
     </div>
-  );
+  ));
+}
+
+/** The current value says nothing about a request that is decided. */
+function diffOf({ diff }: ChangedEntity, { status }: OpenChange): ChangedEntity['diff'] {
+  if (status === 'pending') return diff;
+  return diff.map(({ field, old, new: after }) => ({ field, old, new: after }));
 }

@@ -1,4 +1,3 @@
-import { useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { ApiError } from '../api/api.js';
 import type { OpenChange } from '../api/types.js';
@@ -8,15 +7,18 @@ import { useApi } from '../sign-in/app-services.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
-import { openChangesKey } from './open-changes.js';
+import { type Conflict, seenOf, withConflicts } from './requests.js';
 
-type Step = 'approve' | 'reject' | 'cancel';
+export type Step = 'approve' | 'reject' | 'cancel';
+
+/** `refused`: the user has to look again; `retry`: the same dialog may send it again. */
+type Outcome = 'done' | 'refused' | 'retry';
 
 interface Decide {
   /** The step in progress. */
   readonly busy: Step | null;
-  /** Sends the decision and notifies the user of the outcome. Resolves with false if the password was wrong. */
-  readonly decide: (step: Step, body?: object) => Promise<boolean>;
+  /** Sends the decision and notifies the user of the outcome. */
+  readonly decide: (step: Step, body?: object) => Promise<Outcome>;
 }
 
 /** E.g. `Approved by alice`. */
@@ -25,30 +27,25 @@ export function decisionText({ approvals }: Messages, status: string, by: string
   return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
 }
 
-/** What the user has seen: the server refuses a decision on anything else. */
-function seenOf({ version, entities }: OpenChange): object {
-  const versions = entities.flatMap(({ feature_id: id, feature_version: seen }) =>
-    id === null || seen === null ? [] : [[id, seen] as const],
-  );
-  return { version, feature_versions: Object.fromEntries(versions) };
-}
-
-/** Decides on a request as it is shown. */
-export function useDecide(change: OpenChange): Decide {
+/** Decides on a request as it is shown. `onMoved` is called with its state now, if it is another one. */
+export function useDecide(change: OpenChange, onMoved: (now: OpenChange) => void): Decide {
   const { t } = useI18n();
   const api = useApi();
-  const queries = useQueryClient();
   const { notify, notifyError } = useNotifications();
   const fieldName = useFieldName();
   const [busy, setBusy] = useState<Step | null>(null);
 
-  const notifyRefusal = (error: unknown): void => {
-    if (error instanceof ApiError && error.code === 'already_decided') {
+  const notifyRefusal = (error: ApiError): void => {
+    if (error.code === 'already_decided') {
       const { status, by } = error.body as { status: string; by: string | null };
       notify('error', t.approvals.alreadyDecided(decisionText(t, status, by)));
-    } else if (error instanceof ApiError && error.code === 'conflict') {
-      const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
+    } else if (error.code === 'conflict') {
+      const { conflicts = [] } = error.body as { conflicts?: readonly Conflict[] };
       notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
+      onMoved(withConflicts(change, conflicts));
+    } else if (error.code === 'stale_request') {
+      notify('error', t.approvals.stale);
+      onMoved(error.body['pending_change'] as OpenChange);
     } else notifyError(error);
   };
   const decide: Decide['decide'] = async (step, body = {}) => {
@@ -57,11 +54,11 @@ export function useDecide(change: OpenChange): Decide {
       const sent = step === 'cancel' ? body : { ...seenOf(change), ...body };
       await api.send('POST', `/api/pending-changes/${change.id}/${step}`, sent);
       notify('success', t.approvals.done[step]);
-      return true;
+      return 'done';
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       notifyRefusal(error);
-      void queries.invalidateQueries({ queryKey: openChangesKey });
-      return !(error instanceof ApiError && error.code === 'password_wrong');
+      return error.status === 409 ? 'refused' : 'retry';
     } finally {
       setBusy(null);
     }

@@ -1,6 +1,7 @@
 import { Text } from '@mantine/core';
 import type { FieldDiff } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
+import { hasMoved } from '../approvals/requests.js';
 import { FieldValue } from './field-value.js';
 import { nameOf } from '../i18n/visible.js';
 
@@ -14,43 +15,75 @@ export function useFieldName(): (field: string) => string {
 const hiddenFields = new Set(['id', 'feature_id', 'project_id', 'environment_id']);
 
 interface DiffListProps {
-  readonly diff: readonly FieldDiff[];
+  /** With `current`: the value now, shown if it is not the old one any more. */
+  readonly diff: readonly (FieldDiff & { readonly current?: unknown })[];
+  /** The fields to mark as changed. Default none. */
+  readonly changed?: ReadonlySet<string>;
 }
 
-/** The old and new value of each changed field. Fields that are empty in both are hidden. */
-export function DiffList({ diff }: DiffListProps) {
+/** The old and new value of each changed field, and the current one if it has moved. Fields that are empty in all are hidden. */
+export function DiffList({ diff, changed }: DiffListProps) {
   const { t } = useI18n();
   const fieldName = useFieldName();
   const shown = diff.filter(
-    (each) => !hiddenFields.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== ''),
+    (each) =>
+      !hiddenFields.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== '' || hasMoved(each)),
   );
   if (shown.length === 0) return null;
   return (
     <dl className="fc-diff">
-      {shown.map(({ field, old, new: now }) => (
-        <div key={field}>
-          <dt>{fieldName(field)}</dt>
-          <dd>
-            {(old ?? null) !== null && (
-              <del>
-                <span className="fc-hidden">{t.feature.was} </span>
-                <FieldValue field={field} value={old} />
-              </del>
-            )}
-            {(old ?? null) !== null && (now ?? null) !== null && (
-              <Text component="span" c="dimmed" aria-hidden="true">
-                →
-              </Text>
-            )}
-            {(now ?? null) !== null && (
-              <ins>
-                <span className="fc-hidden">{t.feature.is} </span>
-                <FieldValue field={field} value={now} />
-              </ins>
-            )}
-          </dd>
+      {shown.map((each) => (
+        <div key={each.field}>
+          <dt>
+            {fieldName(each.field)}
+            {changed?.has(each.field) === true && <mark className="fc-changed">{t.approvals.changed}</mark>}
+          </dt>
+          <dd>{hasMoved(each) ? <ThreeValues {...each} /> : <TwoValues {...each} />}</dd>
         </div>
       ))}
     </dl>
+  );
+}
+
+function TwoValues({ field, old, new: now }: FieldDiff) {
+  const { t } = useI18n();
+  return (
+    <>
+      {(old ?? null) !== null && (
+        <del>
+          <span className="fc-hidden">{t.feature.was} </span>
+          <FieldValue field={field} value={old} />
+        </del>
+      )}
+      {(old ?? null) !== null && (now ?? null) !== null && (
+        <Text component="span" c="dimmed" aria-hidden="true">
+          →
+        </Text>
+      )}
+      {(now ?? null) !== null && (
+        <ins>
+          <span className="fc-hidden">{t.feature.is} </span>
+          <FieldValue field={field} value={now} />
+        </ins>
+      )}
+    </>
+  );
+}
+
+/** When it was requested, now, and after an approval. */
+function ThreeValues({ field, old, new: after, current }: FieldDiff & { readonly current?: unknown }) {
+  const { approvals } = useI18n().t;
+  return (
+    <>
+      <span>
+        {approvals.whenRequested} <FieldValue field={field} value={old} />
+      </span>
+      <del>
+        {approvals.now} <FieldValue field={field} value={current} />
+      </del>
+      <ins>
+        {approvals.after} <FieldValue field={field} value={after} />
+      </ins>
+    </>
   );
 }

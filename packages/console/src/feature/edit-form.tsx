@@ -1,7 +1,7 @@
 import type { FeatureState } from '@flagcast/client';
 import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
 import type { ChangeEvent, SubmitEvent } from 'react';
-import { ReasonDialog } from '../features/reason-dialog.js';
+import { RequestDialog } from '../features/request-dialog.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ConcurrentChanges } from './concurrent-changes.js';
@@ -59,15 +59,14 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         )}
       </Stack>
       {save.asksReason && (
-        <ReasonDialog
+        <RequestDialog
+          featureId={feature.id}
           title={t.approvals.requestTitle(feature.name)}
-          explanation={
-            guarding.guarded ? t.approvals.reasonForEnvironment(guarding.name) : t.approvals.reasonForFlag
-          }
-          submitLabel={t.approvals.request}
+          guarding={guarding}
+          blocked={gone ? t.feature.deletedHint : edit.blocked ? t.feature.conflictHint : null}
           busy={save.busy}
           onClose={save.closeReason}
-          onSubmit={({ reason }) => save.submitReason(reason)}
+          onSubmit={save.submitReason}
         />
       )}
     </Paper>

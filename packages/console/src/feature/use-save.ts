@@ -22,7 +22,8 @@ interface Save {
   readonly asksReason: boolean;
   /** Sends the changes, or asks for the reason first. */
   readonly submit: () => void;
-  readonly submitReason: (reason: string) => void;
+  /** Resolves with whether the server has accepted the changes. */
+  readonly submitReason: (reason: string) => Promise<boolean>;
   readonly closeReason: () => void;
 }
 
@@ -39,11 +40,12 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const hasPending = isPending(feature.id, edit.changed, guarding.guarded, open);
   const ready = Object.keys(edit.changed).length > 0 && !edit.blocked && !hasPending;
 
-  const save = async (reason?: string): Promise<void> => {
+  const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };
     const path = `/api/features/${feature.id}`;
     const outcome = await send<{ feature: FeatureState }>('PATCH', path, body, ['stale_version']);
-    setAsksReason(outcome.state === 'reason_needed');
+    // After an error the dialog stays, with the reason.
+    setAsksReason((before) => outcome.state === 'reason_needed' || (before && outcome.state === 'failed'));
     setFieldErrors(outcome.state === 'failed' ? describeFields(outcome.error, t) : {});
     if (outcome.state === 'done') {
       edit.saved(outcome.body.feature);
@@ -53,6 +55,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
       const { current, changed_by: by } = outcome.error.body as unknown as StaleVersion;
       edit.refresh(current, by?.username ?? null);
     }
+    return outcome.state === 'done' || outcome.state === 'requested';
   };
   return {
     busy,
@@ -66,7 +69,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
       if (guarding.guarded) setAsksReason(true);
       else void save();
     },
-    submitReason: (reason) => void save(reason),
+    submitReason: save,
     closeReason: () => setAsksReason(false),
   };
 }

@@ -4,7 +4,7 @@ import { useState } from 'react';
 import { useOutOfDate } from '../freshness/use-out-of-date.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { ReasonDialog } from './reason-dialog.js';
+import { RequestDialog } from './request-dialog.js';
 import { useWrite } from './use-write.js';
 
 interface FeatureSwitchProps {
@@ -22,17 +22,16 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
   const { toggle } = useRights();
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();
-  const [reasonOpened, setReasonOpened] = useState(false);
   const { id, name, enabled, version } = feature;
-  const save = async (reason?: string): Promise<void> => {
-    const body = {
-      env: environment.key,
-      version,
-      enabled: !enabled,
-      ...(reason === undefined ? {} : { reason }),
-    };
+  /** The state to request; null while no reason is asked for. Others can change the flag meanwhile. */
+  const [wanted, setWanted] = useState<boolean | null>(null);
+  const save = async (target: boolean, reason?: string): Promise<boolean> => {
+    const body = { env: environment.key, version, enabled: target, ...(reason !== undefined && { reason }) };
     const { state } = await send('PATCH', `/api/features/${id}`, body);
-    setReasonOpened(state === 'reason_needed');
+    if (state === 'reason_needed') setWanted(target);
+    // A failed request keeps the dialog with its reason.
+    else if (state !== 'failed') setWanted(null);
+    return state === 'done' || state === 'requested';
   };
   if (!toggle) {
     return (
@@ -47,25 +46,22 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
         checked={enabled}
         disabled={disabled || busy || outOfDate}
         onChange={() => {
-          if (environment.guarded) setReasonOpened(true);
-          else void save();
+          if (environment.guarded) setWanted(!enabled);
+          else void save(!enabled);
         }}
         aria-label={t.features.switchLabel(name)}
         color="teal.8"
         size="md"
       />
-      {reasonOpened && (
-        <ReasonDialog
-          title={enabled ? t.features.turnOff(name) : t.features.turnOn(name)}
-          explanation={
-            environment.guarded
-              ? t.approvals.reasonForEnvironment(environment.name)
-              : t.approvals.reasonForFlag
-          }
-          submitLabel={t.approvals.request}
+      {wanted !== null && (
+        <RequestDialog
+          featureId={id}
+          title={wanted ? t.features.turnOn(name) : t.features.turnOff(name)}
+          guarding={environment}
+          blocked={wanted === enabled ? t.approvals.alreadyThere : null}
           busy={busy}
-          onClose={() => setReasonOpened(false)}
-          onSubmit={({ reason }) => void save(reason)}
+          onClose={() => setWanted(null)}
+          onSubmit={async (reason) => await save(wanted, reason)}
         />
       )}
     </>

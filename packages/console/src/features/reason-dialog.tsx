@@ -1,10 +1,12 @@
-import { Button, Group, PasswordInput, Stack, Text, Textarea } from '@mantine/core';
-import { type SubmitEvent, useState } from 'react';
+import { Alert, Button, Group, PasswordInput, Stack, Text, Textarea } from '@mantine/core';
+import { type ReactNode, type SubmitEvent, useState } from 'react';
 import { Dialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
+import { useDraft } from './use-draft.js';
+import { useLimit } from './use-limit.js';
 
 /** The input of the user; empty if not requested. */
-interface ReasonInput {
+export interface ReasonInput {
   readonly reason: string;
   readonly password: string;
 }
@@ -19,36 +21,62 @@ interface ReasonDialogProps {
   readonly withReason?: boolean;
   /** Whether to require the user's password. Default false. */
   readonly withPassword?: boolean;
+  /** The name of the draft of the reason. */
+  readonly draft: string;
+  /** Why it cannot be sent any more; null if it can. */
+  readonly blocked: string | null;
   readonly busy: boolean;
   readonly onClose: () => void;
-  readonly onSubmit: (given: ReasonInput) => void;
+  /** Resolves with whether it was accepted: the draft is no longer needed. */
+  readonly onSubmit: (given: ReasonInput) => Promise<boolean>;
+  /** Shown above the inputs. */
+  readonly children?: ReactNode;
 }
 
-const maxReasonLength = 500;
+export const maxReasonLength = 500;
 
 /** Requires a reason, the password, or both, before a request is sent. */
 export function ReasonDialog(props: ReasonDialogProps) {
-  const { title, explanation, submitLabel, submitColor = 'indigo', busy, onClose, onSubmit } = props;
+  const { title, explanation, submitLabel, submitColor = 'indigo', blocked, busy, onClose } = props;
   const { withReason = true, withPassword = false } = props;
   const { t } = useI18n();
-  const [reason, setReason] = useState('');
+  const draft = useDraft<string>(props.draft);
+  const [reason, setReason] = useState(() => draft.read() ?? '');
   const [password, setPassword] = useState('');
-  const ready = (!withReason || reason.trim() !== '') && (!withPassword || password !== '');
-  const submit = (event: SubmitEvent): void => {
-    event.preventDefault();
-    if (ready) onSubmit({ reason: reason.trim(), password });
+  const { note, tooLong } = useLimit()(reason, maxReasonLength);
+  const ready =
+    blocked === null &&
+    (!withReason || (reason.trim() !== '' && tooLong === null)) &&
+    (!withPassword || password !== '');
+  const submit = async (): Promise<void> => {
+    if (await props.onSubmit({ reason: reason.trim(), password })) draft.write(null);
   };
   return (
     <Dialog title={title} onClose={onClose}>
-      <form onSubmit={submit}>
+      <form
+        onSubmit={(event: SubmitEvent) => {
+          event.preventDefault();
+          if (ready) void submit();
+        }}
+      >
         <Stack>
+          {blocked !== null && (
+            <Alert color="orange" role="alert">
+              {blocked}
+            </Alert>
+          )}
           <Text size="sm">{explanation}</Text>
+          {props.children}
           {withReason && (
             <Textarea
               label={t.approvals.reason}
+              description={note}
+              error={tooLong}
               value={reason}
-              onChange={(event) => setReason(event.currentTarget.value)}
-              maxLength={maxReasonLength}
+              onChange={({ currentTarget: { value } }) => {
+                setReason(value);
+                draft.write(value === '' ? null : value);
+              }}
               autosize
               minRows={3}
               required
@@ -58,6 +86,7 @@ export function ReasonDialog(props: ReasonDialogProps) {
           {withPassword && (
             <PasswordInput
               label={t.signIn.password}
+              description={t.approvals.passwordHint}
               value={password}
               onChange={(event) => setPassword(event.currentTarget.value)}
               autoComplete="current-password"
@@ -71,7 +100,13 @@ export function ReasonDialog(props: ReasonDialogProps) {
             <Button variant="default" onClick={onClose}>
               {t.shell.cancel}
             </Button>
-            <Button type="submit" loading={busy} disabled={!ready} color={submitColor}>
+            <Button
+              type="submit"
+              loading={busy}
+              disabled={!ready}
+              color={submitColor}
+              {...(withReason || withPassword ? {} : { 'data-autofocus': true })}
+            >
               {submitLabel}
             </Button>
           </Group>

@@ -1,3 +1,4 @@
+import { enApprovals } from './approval-messages.js';
 import { enErrors, enFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
 
@@ -56,6 +57,8 @@ export const en = {
     cancel: 'Cancel',
     close: 'Close',
     loading: 'Loading',
+    length: (count: number, most: number) => `${plural.number(count)} / ${plural.number(most)}`,
+    tooLong: (count: number) => `Too long by ${plural(count, { one: 'character', other: 'characters' })}`,
     tryAgain: 'Try again',
     errorTitle: 'Something went wrong',
     errorHint: 'Reload the page. If it persists, contact your administrator.',
@@ -311,50 +314,7 @@ export const en = {
     cancelled: 'cancelled',
     request_updated: 'edited the request',
   },
-  approvals: {
-    pendingRequest: 'Pending request',
-    requestedBy: (by: string) => `Requested by ${by}`,
-    cardLabel: (by: string, name: string | null) =>
-      `${by} requested a change${name === null ? '' : ` to ${name}`}`,
-    count: (count: number) =>
-      count === 0 ? 'All caught up' : `${plural.number(count)} pending across all environments`,
-    countLabel: (count: number) => `${plural.number(count)} pending`,
-    empty: 'No pending requests',
-    emptyHint: 'Requests to change guarded environments appear here immediately.',
-    deletedFeature: 'Deleted flag',
-    verbs: { insert: 'Create', update: 'Change', delete: 'Delete' },
-    approve: 'Approve',
-    reject: 'Reject',
-    rejectTitle: 'Reject request',
-    rejectHint: (by: string) => `${by} will see the reason.`,
-    cancel: 'Cancel request',
-    ownRequest: 'You can’t approve your own request',
-    managersOnly: 'Only managers can approve',
-    elsewhere: 'Your password can’t be checked here. Decide in Togglr.',
-    approveTitle: 'Approve request',
-    passwordHint: 'Enter your password: the change is made in your name.',
-    requesterInactive: 'Inactive user',
-    decided: {
-      approved: (by: string | null) => (by === null ? 'Approved' : `Approved by ${by}`),
-      rejected: (by: string | null) => (by === null ? 'Rejected' : `Rejected by ${by}`),
-      cancelled: (by: string | null) => (by === null ? 'Cancelled' : `Cancelled by ${by}`),
-    },
-    alreadyDecided: (decision: string) => `Too late. ${decision} just now.`,
-    done: { approve: 'Approved', reject: 'Rejected', cancel: 'Request cancelled' },
-    reason: 'Reason',
-    request: 'Request approval',
-    requestTitle: (name: string) => `Request change to ${name}`,
-    reasonForEnvironment: (env: string) =>
-      `${env} is guarded, so someone else has to approve. Why is this change needed?`,
-    reasonForFlag: 'This flag is guarded, so someone else has to approve. Why is this change needed?',
-    filter: 'Filter requests',
-    all: 'All',
-    mine: 'Mine',
-    needsReview: 'Needs my review',
-    noMatch: 'No matching requests',
-    conflictWith: (fields: string) =>
-      `Changed since the request: ${fields}. Reject it, or ask its author to cancel it and request again.`,
-  },
+  approvals: enApprovals,
   guards: {
     hint: 'Changes in a guarded environment need approval from a second person.',
     guardedBy: (by: string | null) => `Guarded by ${by ?? unknownUser}`,

@@ -1,4 +1,5 @@
 import type { Messages } from './en.js';
+import { ruApprovals } from './approval-messages.js';
 import { ruErrors, ruFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
 
@@ -56,6 +57,8 @@ export const ru: Messages = {
     cancel: 'Отмена',
     close: 'Закрыть',
     loading: 'Загрузка',
+    length: (count, most) => `Символов: ${plural.number(count)} из ${plural.number(most)}`,
+    tooLong: (count) => `Лишних символов: ${plural.number(count)}`,
     tryAgain: 'Повторить',
     errorTitle: 'Что-то пошло не так',
     errorHint: 'Обновите страницу. Если не поможет, обратитесь к администратору.',
@@ -312,49 +315,7 @@ export const ru: Messages = {
     cancelled: 'отмена запроса',
     request_updated: 'правка запроса',
   },
-  approvals: {
-    pendingRequest: 'Запрос ждёт решения',
-    requestedBy: (by) => `Автор: ${by}`,
-    cardLabel: (by, name) => `Запрос изменения${name === null ? '' : ` «${name}»`}: ${by}`,
-    count: (count) =>
-      count === 0 ? 'Всё разобрано' : `Ждут решения: ${plural.number(count)} во всех окружениях`,
-    countLabel: (count) => `Ждут решения: ${plural.number(count)}`,
-    empty: 'Запросов нет',
-    emptyHint: 'Запросы на изменение защищённых окружений появятся здесь сразу.',
-    deletedFeature: 'Удалённый флаг',
-    verbs: { insert: 'Создать', update: 'Изменить', delete: 'Удалить' },
-    approve: 'Одобрить',
-    reject: 'Отклонить',
-    rejectTitle: 'Отклонить запрос',
-    rejectHint: (by) => `Причину увидит ${by}.`,
-    cancel: 'Отменить запрос',
-    ownRequest: 'Свой запрос одобрить нельзя',
-    managersOnly: 'Одобрять могут только менеджеры',
-    elsewhere: 'Проверить ваш пароль здесь нельзя. Примите решение в Togglr.',
-    approveTitle: 'Одобрить запрос',
-    passwordHint: 'Введите пароль: изменение будет сделано от вашего имени.',
-    requesterInactive: 'Пользователь отключён',
-    decided: {
-      approved: (by) => (by === null ? 'Одобрено' : `Одобрено: ${by}`),
-      rejected: (by) => (by === null ? 'Отклонено' : `Отклонено: ${by}`),
-      cancelled: (by) => (by === null ? 'Отменено' : `Отменено: ${by}`),
-    },
-    alreadyDecided: (decision) => `Решение уже принято. ${decision}.`,
-    done: { approve: 'Одобрено', reject: 'Отклонено', cancel: 'Запрос отменён' },
-    reason: 'Причина',
-    request: 'Отправить запрос',
-    requestTitle: (name) => `Запрос на изменение «${name}»`,
-    reasonForEnvironment: (env) =>
-      `Окружение ${env} под защитой: изменение должен одобрить другой человек. Зачем оно нужно?`,
-    reasonForFlag: 'Флаг под защитой: изменение должен одобрить другой человек. Зачем оно нужно?',
-    filter: 'Фильтр запросов',
-    all: 'Все',
-    mine: 'Мои',
-    needsReview: 'Ждут меня',
-    noMatch: 'Ничего не найдено',
-    conflictWith: (fields) =>
-      `С момента запроса изменилось: ${fields}. Отклоните запрос или попросите автора создать новый.`,
-  },
+  approvals: ruApprovals,
   guards: {
     hint: 'Изменения в защищённом окружении должен одобрить второй человек.',
     guardedBy: (by) => `Под защитой · ${by ?? unknownUser}`,

@@ -79,7 +79,7 @@ function usePages() {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const { pathname } = useLocation();
-  const { open } = useOpenChanges();
+  const needsReview = useOpenChanges().open.filter(({ may_decide: mayDecide }) => mayDecide).length;
   const { guard } = useRights();
   const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
     const to = scopePath(project.id, environment.key, name);
@@ -87,7 +87,7 @@ function usePages() {
   };
   return [
     page('features', t.shell.features, <FlagIcon />),
-    page('approvals', t.shell.approvals, <ApprovalIcon />, open.length),
+    page('approvals', t.shell.approvals, <ApprovalIcon />, needsReview),
     page('activity', t.shell.activity, <ActivityIcon />),
     ...(guard ? [page('guards', t.shell.guards, <LockIcon />)] : []),
   ];

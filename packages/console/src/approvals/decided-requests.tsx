@@ -1,0 +1,49 @@
+import { Button, Loader } from '@mantine/core';
+import { useInfiniteQuery } from '@tanstack/react-query';
+import type { OpenChange } from '../api/types.js';
+import { useApi } from '../sign-in/app-services.js';
+import { EmptyState } from '../shell/empty-state.js';
+import { FailureAlert } from '../shell/failure-alert.js';
+import { ApprovalIcon } from '../shell/icons.js';
+import { useI18n } from '../i18n/i18n.js';
+import { ChangeCard } from './change-card.js';
+
+interface Page {
+  readonly pending_changes: readonly OpenChange[];
+  readonly next: string | null;
+}
+
+const pageSize = 20;
+
+/** The decided requests, newest first, a page at a time. */
+export function DecidedRequests() {
+  const { t } = useI18n();
+  const api = useApi();
+  const { data, error, refetch, hasNextPage, fetchNextPage, isFetching } = useInfiniteQuery({
+    queryKey: ['decided-requests'],
+    queryFn: async ({ pageParam: before }) => {
+      const query = new URLSearchParams({ state: 'decided', limit: String(pageSize), ...before });
+      return await api.get<Page>(`/api/pending-changes?${query.toString()}`);
+    },
+    initialPageParam: {},
+    getNextPageParam: ({ next }) => (next === null ? null : { before: next }),
+  });
+  const changes = data?.pages.flatMap((page) => page.pending_changes) ?? [];
+  return (
+    <>
+      {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
+      {data !== undefined && changes.length === 0 && (
+        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />
+      )}
+      {changes.map((change) => (
+        <ChangeCard key={change.id} change={change} withScope />
+      ))}
+      {isFetching && <Loader mx="auto" role="status" aria-label={t.shell.loading} />}
+      {hasNextPage && !isFetching && (
+        <Button variant="subtle" mx="auto" onClick={() => void fetchNextPage()}>
+          {t.approvals.older}
+        </Button>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,195 @@
+import { Badge, Button, Group, Text } from '@mantine/core';
+import { useState } from 'react';
+import type { OpenChange } from '../api/types.js';
+import { ReasonDialog, type ReasonInput } from '../features/reason-dialog.js';
+import { CheckIcon, CloseIcon } from '../shell/icons.js';
+import { useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
+import { EntityDiffs } from './change-card.js';
+import { isProduction } from './requests.js';
+import { decisionText, type Step, useDecide } from './use-decide.js';
+
+interface DecisionRowProps {
+  readonly shown: OpenChange;
+  readonly isOutdated: boolean;
+  readonly showNow: () => void;
+  readonly moved: (now: OpenChange) => void;
+}
+
+/**
+ * The last row of a card: the buttons that the user may use, the decision, or that the request was edited. Its height
+ * stays, so that the next card does not move.
+ */
+export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowProps) {
+  const { t } = useI18n();
+  const { me, projects } = useScope();
+  const { busy, decide } = useDecide(shown, moved);
+  const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
+  const isOpen = shown.status === 'pending';
+  const needsPassword = me.decisions === 'password';
+  const send = async (step: Step, body?: object): Promise<boolean> => {
+    const outcome = await decide(step, body);
+    if (outcome !== 'retry') setDialog(null);
+    return outcome === 'done';
+  };
+  return (
+    <div className="fc-decision">
+      {!isOpen && <Decided change={shown} />}
+      {isOutdated && (
+        <Group gap="xs" role="status">
+          <Text size="sm">{t.approvals.outdated}</Text>
+          <Button variant="light" size="compact-sm" onClick={showNow}>
+            {t.approvals.showNow}
+          </Button>
+        </Group>
+      )}
+      {isOpen && !isOutdated && me.writes && (
+        <Buttons
+          change={shown}
+          busy={busy}
+          onApprove={() => {
+            if (needsPassword || isProduction(shown, projects)) setDialog('approve');
+            else void send('approve');
+          }}
+          onReject={() => setDialog('reject')}
+          onCancel={() => void send('cancel')}
+        />
+      )}
+      {isOpen && dialog !== null && (
+        <DecisionDialog
+          step={dialog}
+          change={shown}
+          isOutdated={isOutdated}
+          busy={busy === dialog}
+          onClose={() => setDialog(null)}
+          onSubmit={async (body) => await send(dialog, body)}
+        />
+      )}
+    </div>
+  );
+}
+
+interface ButtonsProps {
+  readonly change: OpenChange;
+  readonly busy: Step | null;
+  readonly onApprove: () => void;
+  readonly onReject: () => void;
+  readonly onCancel: () => void;
+}
+
+function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) {
+  const { t } = useI18n();
+  const { me } = useScope();
+  const mayDecide = change.may_decide && me.decisions !== 'elsewhere';
+  return (
+    <Group gap="xs">
+      {mayDecide && (
+        <>
+          <Button
+            color="teal.9"
+            leftSection={<CheckIcon size={16} />}
+            disabled={busy !== null && busy !== 'approve'}
+            loading={busy === 'approve'}
+            onClick={onApprove}
+          >
+            {t.approvals.approve}
+          </Button>
+          <Button
+            variant="default"
+            leftSection={<CloseIcon size={16} />}
+            disabled={busy !== null}
+            onClick={onReject}
+          >
+            {t.approvals.reject}
+          </Button>
+        </>
+      )}
+      {change.may_cancel && (
+        <Button variant="default" disabled={busy !== null} onClick={onCancel}>
+          {t.approvals.cancel}
+        </Button>
+      )}
+      {!mayDecide && (
+        <Text size="sm" c="dimmed">
+          {change.own
+            ? t.approvals.ownRequest
+            : change.may_decide
+              ? t.approvals.elsewhere
+              : t.approvals.managersOnly}
+        </Text>
+      )}
+    </Group>
+  );
+}
+
+const decisionColors: ReadonlyMap<string, string> = new Map([
+  ['approved', 'teal'],
+  ['rejected', 'red'],
+]);
+
+/** The decision, with the reason of a rejection. */
+export function Decided({ change }: { readonly change: OpenChange }) {
+  const { t } = useI18n();
+  const { status, decided_by: by, decision_reason: reason } = change;
+  return (
+    <Group gap="xs" wrap="nowrap" role="status">
+      <Badge
+        color={decisionColors.get(status) ?? 'gray'}
+        variant="light"
+        tt="none"
+        size="lg"
+        className="fc-shrink"
+      >
+        {decisionText(t, status, by)}
+      </Badge>
+      {reason !== null && (
+        <Text size="sm" truncate title={visible(reason)}>
+          {visible(reason)}
+        </Text>
+      )}
+    </Group>
+  );
+}
+
+interface DecisionDialogProps {
+  readonly step: 'approve' | 'reject';
+  readonly change: OpenChange;
+  /** The change is in another state meanwhile: it has to be looked at before a decision. */
+  readonly isOutdated: boolean;
+  readonly busy: boolean;
+  readonly onClose: () => void;
+  readonly onSubmit: (body: object) => Promise<boolean>;
+}
+
+/** Names what is approved and asks for the user's password, or asks for the reason of a rejection. */
+function DecisionDialog({ step, change, isOutdated, onSubmit, ...rest }: DecisionDialogProps) {
+  const { approvals } = useI18n().t;
+  const withPassword = useScope().me.decisions === 'password';
+  const name = change.entities.find(({ feature_id: id }) => id !== null)?.feature_name ?? null;
+  const bodyOf = ({ reason, password }: ReasonInput): object => ({
+    ...(step === 'reject' && { reason }),
+    ...(withPassword && { password }),
+  });
+  const isApproval = step === 'approve';
+  return (
+    <ReasonDialog
+      {...rest}
+      title={isApproval ? approvals.approveTitle : approvals.rejectTitle}
+      explanation={
+        isApproval
+          ? approvals.confirm(name ?? approvals.deletedFeature, change.project, change.environment_name)
+          : approvals.rejectHint(change.requested_by)
+      }
+      submitLabel={isApproval ? approvals.approve : approvals.reject}
+      submitColor={isApproval ? 'teal.9' : 'red'}
+      withReason={!isApproval}
+      withPassword={withPassword}
+      draft={`reject ${change.id}`}
+      blocked={isOutdated ? approvals.outdated : null}
+      onSubmit={async (input) => await onSubmit(bodyOf(input))}
+    >
+      {isApproval && <EntityDiffs shown={change} />}
+    </ReasonDialog>
+  );
+}

@@ -1,0 +1,113 @@
+import type { PendingChange } from '@flagcast/client';
+import { parseJson, writeJson } from '../api/exact-json.js';
+import type { ChangedEntity, Environment, FieldDiff, Me, OpenChange, Project } from '../api/types.js';
+
+/** What the rights of a user on a request depend on. */
+export interface Viewer {
+  readonly me: Me;
+  readonly projects: readonly Project[];
+  /** The projects on whose requests the user may decide, except on own requests. */
+  readonly mayDecide: ReadonlySet<string>;
+}
+
+/** The environment of a request; undefined if it does not exist any more. */
+function environmentOf(change: OpenChange | PendingChange, projects: readonly Project[]) {
+  const project = projects.find(({ id }) => id === change.project_id);
+  return { project, environment: project?.environments.find(({ id }) => id === change.environment_id) };
+}
+
+/** A request of the approvals feed as the REST API would send it to the user, without the current values. */
+export function toOpenChange(change: PendingChange, { me, projects, mayDecide }: Viewer): OpenChange {
+  const { project, environment } = environmentOf(change, projects);
+  const { user } = me;
+  const isOpen = change.status === 'pending';
+  const own =
+    change.requested_by_id === null
+      ? change.requested_by === user.username
+      : change.requested_by_id === user.id;
+  const key = environment?.key ?? change.environment ?? change.environment_id;
+  return {
+    ...change,
+    project: project?.name ?? '',
+    environment: key,
+    environment_name: environment?.name ?? key,
+    // Only the details of a request say so.
+    requester_active: true,
+    entities: change.entities.map((entity) => ({
+      ...entity,
+      diff: entity.diff.map((field) => ({
+        field: field.field,
+        old: parseJson(field.old),
+        new: parseJson(field.new),
+      })),
+    })),
+    own,
+    may_decide: isOpen && !own && mayDecide.has(change.project_id),
+    may_cancel: isOpen && (own || user.is_superuser),
+  };
+}
+
+/** What a decision sends back: the server refuses it if anything of it has changed. */
+export function seenOf({ version, entities }: OpenChange): object {
+  const versions = entities.flatMap(({ feature_id: id, feature_version: seen }) =>
+    id === null || seen === null ? [] : [[id, seen] as const],
+  );
+  return { version, feature_versions: Object.fromEntries(versions) };
+}
+
+/** Equal for two states of a request between which nothing has changed. */
+export function stampOf(change: OpenChange): string {
+  return JSON.stringify([change.status, seenOf(change)]);
+}
+
+const production = /^prod(uction)?$/i;
+
+/** Whether an approval needs a confirmation: it changes a guarded environment, or one for production. */
+export function isProduction(change: OpenChange, projects: readonly Project[]): boolean {
+  const environment: Environment | undefined = environmentOf(change, projects).environment;
+  return environment?.guarded === true || production.test(change.environment);
+}
+
+/** Whether two values are shown alike. */
+function isSame(one: unknown, other: unknown): boolean {
+  return writeJson(one ?? '') === writeJson(other ?? '');
+}
+
+/** Whether the field has another value now than when the change was requested. */
+export function hasMoved(field: FieldDiff & { readonly current?: unknown }): boolean {
+  return field.current !== undefined && !isSame(field.current, field.old);
+}
+
+/** The names of the fields of `entity` that differ from those of the state of the request before. */
+export function changedFields(entity: ChangedEntity, before: OpenChange | null): ReadonlySet<string> {
+  if (before === null) return new Set();
+  const known = before.entities.find(({ entity_id: id }) => id === entity.entity_id)?.diff ?? [];
+  const isKnown = (field: ChangedEntity['diff'][number]): boolean =>
+    known.some(
+      (other) =>
+        other.field === field.field &&
+        isSame(other.new, field.new) &&
+        isSame(other.current ?? other.old, field.current ?? field.old),
+    );
+  return new Set(entity.diff.filter((field) => !isKnown(field)).map(({ field }) => field));
+}
+
+export interface Conflict {
+  readonly entity_id: string;
+  readonly field: string;
+  readonly current: unknown;
+}
+
+/** The request with the current values of the fields that have changed since. */
+export function withConflicts(change: OpenChange, conflicts: readonly Conflict[]): OpenChange {
+  const currentOf = (entity: ChangedEntity, field: string) =>
+    conflicts.filter((each) => each.entity_id === entity.entity_id && each.field === field).slice(0, 1);
+  const entities = change.entities.map((entity) => ({
+    ...entity,
+    diff: entity.diff.map((each) => ({
+      ...each,
+      ...Object.fromEntries(currentOf(entity, each.field).map(({ current }) => ['current', current])),
+    })),
+  }));
+  return { ...change, entities };
+}

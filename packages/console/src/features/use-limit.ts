@@ -1,0 +1,14 @@
+import { useI18n } from '../i18n/i18n.js';
+
+/** Counts a text while it is typed, as the server does: in code points. It is never cut. */
+export function useLimit() {
+  const { t } = useI18n();
+  return (text: string, most: number): { readonly note: string | null; readonly tooLong: string | null } => {
+    const count = Array.from(text).length;
+    return {
+      // Only near the limit.
+      note: count > most * 0.8 ? t.shell.length(count, most) : null,
+      tooLong: count > most ? t.shell.tooLong(count - most) : null,
+    };
+  };
+}

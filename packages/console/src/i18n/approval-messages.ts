@@ -1,0 +1,128 @@
+import { createPlural } from './plural.js';
+
+const plural = createPlural('en');
+const pluralRu = createPlural('ru');
+
+/** The messages about requests in English. */
+export const enApprovals = {
+  pendingRequest: 'Pending request',
+  requestedBy: (by: string) => `Requested by ${by}`,
+  cardLabel: (by: string, name: string | null) =>
+    `${by} requested a change${name === null ? '' : ` to ${name}`}`,
+  count: (count: number) =>
+    count === 0 ? 'All caught up' : `${plural.number(count)} pending across all environments`,
+  countLabel: (count: number) => `${plural.number(count)} need your review`,
+  empty: 'No pending requests',
+  emptyHint: 'Requests to change guarded environments appear here immediately.',
+  deletedFeature: 'Deleted flag',
+  verbs: { insert: 'Create', update: 'Change', delete: 'Delete' },
+  approve: 'Approve',
+  reject: 'Reject',
+  rejectTitle: 'Reject request',
+  rejectHint: (by: string) => `${by} will see the reason.`,
+  cancel: 'Cancel request',
+  ownRequest: 'You can’t approve your own request',
+  managersOnly: 'Only managers can approve',
+  elsewhere: 'Your password can’t be checked here. Decide in Togglr.',
+  approveTitle: 'Approve request',
+  passwordHint: 'Enter your password: the change is made in your name.',
+  requesterInactive: 'Inactive user',
+  decided: {
+    approved: (by: string | null) => (by === null ? 'Approved' : `Approved by ${by}`),
+    rejected: (by: string | null) => (by === null ? 'Rejected' : `Rejected by ${by}`),
+    cancelled: (by: string | null) => (by === null ? 'Cancelled' : `Cancelled by ${by}`),
+  },
+  alreadyDecided: (decision: string) => `Too late. ${decision} just now.`,
+  done: { approve: 'Approved', reject: 'Rejected', cancel: 'Request cancelled' },
+  reason: 'Reason',
+  request: 'Request approval',
+  requestTitle: (name: string) => `Request change to ${name}`,
+  reasonForEnvironment: (env: string) =>
+    `${env} is guarded, so someone else has to approve. Why is this change needed?`,
+  reasonForFlag: 'This flag is guarded, so someone else has to approve. Why is this change needed?',
+  filter: 'Filter requests',
+  all: 'All',
+  mine: 'Mine',
+  needsReview: 'Needs my review',
+  noMatch: 'No matching requests',
+  noMatchHint: 'Try another filter.',
+  decidedFilter: 'Decided',
+  noDecided: 'No decided requests',
+  older: 'Show older requests',
+  showNew: (count: number) => `${plural.number(count)} new · Show`,
+  changed: 'changed',
+  whenRequested: 'When requested:',
+  now: 'Now:',
+  after: 'After:',
+  stale: 'This has changed since you looked. Review it again.',
+  outdated: 'Changed since you looked',
+  showNow: 'Show changes',
+  confirm: (name: string, project: string, env: string) =>
+    `${name} changes in ${env} (${project}) as soon as you approve.`,
+  justRequested: (by: string) =>
+    `${by} just requested a change to this flag. Yours can follow once it’s decided.`,
+  alreadyThere: 'Someone else just made this change.',
+  conflictWith: (fields: string) =>
+    `Changed since the request: ${fields}. Reject it, or ask its author to cancel it and request again.`,
+};
+
+/** The messages about requests in Russian. */
+export const ruApprovals: typeof enApprovals = {
+  pendingRequest: 'Запрос ждёт решения',
+  requestedBy: (by) => `Автор: ${by}`,
+  cardLabel: (by, name) => `Запрос изменения${name === null ? '' : ` «${name}»`}: ${by}`,
+  count: (count) =>
+    count === 0 ? 'Всё разобрано' : `Ждут решения: ${pluralRu.number(count)} во всех окружениях`,
+  countLabel: (count) => `Ждут вас: ${pluralRu.number(count)}`,
+  empty: 'Запросов нет',
+  emptyHint: 'Запросы на изменение защищённых окружений появятся здесь сразу.',
+  deletedFeature: 'Удалённый флаг',
+  verbs: { insert: 'Создать', update: 'Изменить', delete: 'Удалить' },
+  approve: 'Одобрить',
+  reject: 'Отклонить',
+  rejectTitle: 'Отклонить запрос',
+  rejectHint: (by) => `Причину увидит ${by}.`,
+  cancel: 'Отменить запрос',
+  ownRequest: 'Свой запрос одобрить нельзя',
+  managersOnly: 'Одобрять могут только менеджеры',
+  elsewhere: 'Проверить ваш пароль здесь нельзя. Примите решение в Togglr.',
+  approveTitle: 'Одобрить запрос',
+  passwordHint: 'Введите пароль: изменение будет сделано от вашего имени.',
+  requesterInactive: 'Пользователь отключён',
+  decided: {
+    approved: (by) => (by === null ? 'Одобрено' : `Одобрено: ${by}`),
+    rejected: (by) => (by === null ? 'Отклонено' : `Отклонено: ${by}`),
+    cancelled: (by) => (by === null ? 'Отменено' : `Отменено: ${by}`),
+  },
+  alreadyDecided: (decision) => `Решение уже принято. ${decision}.`,
+  done: { approve: 'Одобрено', reject: 'Отклонено', cancel: 'Запрос отменён' },
+  reason: 'Причина',
+  request: 'Отправить запрос',
+  requestTitle: (name) => `Запрос на изменение «${name}»`,
+  reasonForEnvironment: (env) =>
+    `Окружение ${env} под защитой: изменение должен одобрить другой человек. Зачем оно нужно?`,
+  reasonForFlag: 'Флаг под защитой: изменение должен одобрить другой человек. Зачем оно нужно?',
+  filter: 'Фильтр запросов',
+  all: 'Все',
+  mine: 'Мои',
+  needsReview: 'Ждут меня',
+  noMatch: 'Ничего не найдено',
+  noMatchHint: 'Выберите другой фильтр.',
+  decidedFilter: 'Решённые',
+  noDecided: 'Решённых запросов нет',
+  older: 'Показать более ранние',
+  showNew: (count) => `Новых: ${pluralRu.number(count)} · Показать`,
+  changed: 'изменено',
+  whenRequested: 'На момент запроса:',
+  now: 'Сейчас:',
+  after: 'Станет:',
+  stale: 'Пока вы смотрели, всё изменилось. Проверьте запрос ещё раз.',
+  outdated: 'Изменилось, пока вы смотрели',
+  showNow: 'Показать изменения',
+  confirm: (name, project, env) => `После одобрения «${name}» сразу изменится в ${env} (${project}).`,
+  justRequested: (by) =>
+    `${by} только что запросил изменение этого флага. Ваш запрос можно отправить после решения.`,
+  alreadyThere: 'Это изменение уже сделал кто-то другой.',
+  conflictWith: (fields) =>
+    `С момента запроса изменилось: ${fields}. Отклоните запрос или попросите автора создать новый.`,
+};
