@@ -44,6 +44,7 @@ describe('the console', () => {
     ['/', './'],
     ['/?q=1', './'],
     ['/approvals', './'],
+    ['/approvals/1', '../'],
     ['/p/x/prod', '../../'],
     ['/p/x/prod/', '../../../'],
     ['/p/x/prod/features/1?state=on', '../../../../'],

@@ -3,7 +3,7 @@ import type { OpenChange } from '../../../server/src/api/request-schemas.js';
 import type { AuditPage, Project } from '../../../server/src/api/schemas.js';
 
 /** Bodies of the REST API, as the server's OpenAPI document describes them. */
-export type { OpenChange } from '../../../server/src/api/request-schemas.js';
+export type { OpenChange, RequestStep } from '../../../server/src/api/request-schemas.js';
 export type { AuditPage, Me, Mode, Project, SignedIn } from '../../../server/src/api/schemas.js';
 
 export type Environment = Project['environments'][number];

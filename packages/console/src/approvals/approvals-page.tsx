@@ -1,4 +1,5 @@
 import { Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
+import { useEffect } from 'react';
 import { useSearchParams } from 'react-router';
 import { useLiveOnly } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
@@ -11,6 +12,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
 import { DecidedRequests } from './decided-requests.js';
 import { useOpenChanges } from './open-changes.js';
+import { useConcerns } from './use-concerns.js';
 import { useShownRequests } from './use-shown-requests.js';
 
 const filters = {
@@ -67,6 +69,10 @@ function PendingRequests({ filter }: { readonly filter: Filter }) {
   const { t } = useI18n();
   const { open, error, retry, loading } = useOpenChanges();
   const { shown, waiting, show } = useShownRequests(open.filter(filters[filter]));
+  const { markSeen } = useConcerns();
+  useEffect(() => {
+    if (document.visibilityState === 'visible') markSeen(shown);
+  });
   return (
     <>
       {error !== null && <FailureAlert error={error} onRetry={retry} />}

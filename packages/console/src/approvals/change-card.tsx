@@ -4,7 +4,7 @@ import { Link } from 'react-router';
 import type { ChangedEntity, OpenChange } from '../api/types.js';
 import { DiffList } from '../feature/diff-list.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { scopePath } from '../shell/scope.js';
+import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { DecisionRow } from './decision-row.js';
 import { changedFields, stampOf } from './requests.js';
@@ -66,6 +66,7 @@ function usePointerGuard(state: string) {
 
 function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly withScope: boolean }) {
   const { t } = useI18n();
+  const { project, environment } = useScope();
   const feature = shown.entities.find(({ feature_id: id }) => id !== null);
   return (
     <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
@@ -85,7 +86,10 @@ function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly w
           </Title>
           <Text size="sm" c="dimmed" component="div">
             {t.approvals.requestedBy(shown.requested_by)} ·{' '}
-            <Link to={`/approvals/${shown.id}`} className="fc-permalink">
+            <Link
+              to={scopePath(project.id, environment.key, `approvals/${shown.id}`)}
+              className="fc-permalink"
+            >
               <RelativeTime at={shown.created_at} />
             </Link>
           </Text>

@@ -2,6 +2,7 @@
 export const lazyRoutes = {
   featurePage: async () => await import('../feature/feature-page.js'),
   approvalsPage: async () => await import('../approvals/approvals-page.js'),
+  requestPage: async () => await import('../approvals/request-page.js'),
   guardsPage: async () => await import('../guards/guards-page.js'),
   activityPage: async () => await import('../activity/activity-page.js'),
   activityChart: async () => await import('../activity/activity-chart.js'),

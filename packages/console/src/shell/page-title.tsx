@@ -1,8 +1,13 @@
+import { useConcerns } from '../approvals/use-concerns.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
-/** The title of the browser tab, e.g. `Flags · prod · Web shop · Flagcast`. */
+/** The title of the browser tab, e.g. `(2) Flags · prod · Web shop · Flagcast`: two unseen requests or decisions. */
 export function PageTitle({ text }: { readonly text: string }) {
   const { project, environment } = useScope();
-  return <title>{`${text} · ${visible(environment.key)} · ${visible(project.name)} · Flagcast`}</title>;
+  const { unseen } = useConcerns();
+  const count = unseen.length === 0 ? '' : `(${unseen.length}) `;
+  return (
+    <title>{`${count}${text} · ${visible(environment.key)} · ${visible(project.name)} · Flagcast`}</title>
+  );
 }

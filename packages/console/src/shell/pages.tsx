@@ -20,6 +20,7 @@ import { useCurrentEnvironment } from './use-current-environment.js';
 
 const FeaturePage = lazy(lazyRoutes.featurePage);
 const ApprovalsPage = lazy(lazyRoutes.approvalsPage);
+const RequestPage = lazy(lazyRoutes.requestPage);
 const ActivityPage = lazy(lazyRoutes.activityPage);
 const GuardsPage = lazy(lazyRoutes.guardsPage);
 
@@ -31,11 +32,13 @@ export function Pages() {
         <Route path="features" element={<FeaturesPage />} />
         <Route path="features/:featureId" element={<FeaturePage />} />
         <Route path="approvals" element={<ApprovalsPage />} />
+        <Route path="approvals/:requestId" element={<RequestPage />} />
         <Route path="activity" element={<ActivityPage />} />
         <Route path="guards" element={<GuardsPage />} />
         <Route path="*" element={<NotFound />} />
       </Route>
       <Route path="/approvals" element={<RedirectToFirstScope page="approvals" />} />
+      <Route path="/approvals/:requestId" element={<RedirectToRequest />} />
       <Route path="*" element={<RedirectToFirstScope page="features" />} />
     </Routes>
   );
@@ -44,6 +47,7 @@ export function Pages() {
 /** Redirects to the first environment that the user may view. */
 function RedirectToFirstScope({ page }: { readonly page: string }) {
   const { t } = useI18n();
+  const { search } = useLocation();
   const { data, error } = useProjects();
   if (error !== null) return <ErrorPage text={describeError(error, t)} />;
   if (data === undefined) return <PageLoader />;
@@ -51,7 +55,12 @@ function RedirectToFirstScope({ page }: { readonly page: string }) {
   const env = project?.environments[0];
   if (project === undefined || env === undefined)
     return <ErrorPage title={t.shell.noProjects} text={t.shell.noProjectsHint} />;
-  return <Navigate to={scopePath(project.id, env.key, page)} replace />;
+  return <Navigate to={scopePath(project.id, env.key, page) + search} replace />;
+}
+
+function RedirectToRequest() {
+  const { requestId = '' } = useParams();
+  return <RedirectToFirstScope page={`approvals/${encodeURIComponent(requestId)}`} />;
 }
 
 function ScopeLayout() {

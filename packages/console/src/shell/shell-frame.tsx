@@ -1,6 +1,7 @@
 import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
 import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
+import { Bell } from '../approvals/bell.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
@@ -46,6 +47,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
             </Badge>
           )}
           <FreshnessChip />
+          <Bell />
           <UserMenu />
         </Group>
       </AppShell.Header>

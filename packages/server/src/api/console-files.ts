@@ -60,7 +60,7 @@ const securityHeaders: Readonly<Record<string, string>> = {
 };
 
 /** The routes of the console. All have the same page. */
-const pagePaths = ['/', '/approvals', '/p/*'];
+const pagePaths = ['/', '/approvals', '/approvals/:id', '/p/*'];
 
 const compress = promisify<Buffer, Buffer<ArrayBuffer>>(gzip);
 

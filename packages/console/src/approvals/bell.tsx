@@ -1,0 +1,114 @@
+import { ActionIcon, Indicator, Popover, Stack, Switch, Text } from '@mantine/core';
+import { useState } from 'react';
+import { Link } from 'react-router';
+import type { OpenChange } from '../api/types.js';
+import { BellIcon } from '../shell/icons.js';
+import { RelativeTime } from '../shell/relative-time.js';
+import { scopePath, useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
+import { concernText } from './concern-text.js';
+import { useBrowserNotifications } from './use-browser-notifications.js';
+import { stateKey, useConcerns } from './use-concerns.js';
+
+const maxListed = 30;
+
+/** What concerns the user: decisions on own requests with their reasons, and requests that need a review. */
+export function Bell() {
+  const { t } = useI18n();
+  const { concerns, unseen, markSeen } = useConcerns();
+  const { isPossible, enabled, setEnabled } = useBrowserNotifications(concerns);
+  /** What was new when the list was opened; null while it is closed. */
+  const [fresh, setFresh] = useState<ReadonlySet<string> | null>(null);
+  const isOpened = fresh !== null;
+  const setOpened = (opened: boolean): void => {
+    setFresh(opened ? new Set(unseen.map(stateKey)) : null);
+    // Also what has arrived while the list was open.
+    markSeen(concerns);
+  };
+  const label = t.approvals.bell(unseen.length);
+  return (
+    <Popover
+      position="bottom-end"
+      width={340}
+      opened={isOpened}
+      onChange={setOpened}
+      trapFocus
+      returnFocus
+      shadow="md"
+    >
+      <Popover.Target>
+        <Indicator label={unseen.length} disabled={unseen.length === 0} size={16} color="red.8" offset={4}>
+          <ActionIcon
+            variant="subtle"
+            color="gray"
+            size={34}
+            radius="xl"
+            aria-label={label}
+            onClick={() => setOpened(!isOpened)}
+          >
+            <BellIcon size={20} />
+          </ActionIcon>
+        </Indicator>
+      </Popover.Target>
+      <Popover.Dropdown p="sm" aria-label={t.approvals.concerns}>
+        <Stack gap="xs">
+          <Text fw={600} size="sm">
+            {t.approvals.concerns}
+          </Text>
+          {concerns.length === 0 && (
+            <Text size="sm" c="dimmed">
+              {t.approvals.noConcerns}
+            </Text>
+          )}
+          <ul className="fc-concerns">
+            {concerns.slice(0, maxListed).map((change) => (
+              <Concern
+                key={change.id}
+                change={change}
+                isNew={fresh?.has(stateKey(change)) === true}
+                onOpen={() => setOpened(false)}
+              />
+            ))}
+          </ul>
+          {isPossible && (
+            <Switch
+              size="xs"
+              label={t.approvals.notifyMe}
+              checked={enabled}
+              onChange={(event) => setEnabled(event.currentTarget.checked)}
+            />
+          )}
+        </Stack>
+      </Popover.Dropdown>
+    </Popover>
+  );
+}
+
+interface ConcernProps {
+  readonly change: OpenChange;
+  readonly isNew: boolean;
+  readonly onOpen: () => void;
+}
+
+function Concern({ change, isNew, onOpen }: ConcernProps) {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  const reason = change.status === 'pending' ? change.reason : change.decision_reason;
+  return (
+    <li data-new={isNew || undefined}>
+      <Link to={scopePath(project.id, environment.key, `approvals/${change.id}`)} onClick={onOpen}>
+        {concernText(change, t)}
+      </Link>
+      <Text size="xs" c="dimmed" component="div">
+        {visible(change.project)} / {visible(change.environment)} ·{' '}
+        <RelativeTime at={change.decided_at ?? change.created_at} />
+      </Text>
+      {reason !== null && (
+        <Text size="xs" lineClamp={3} className="fc-wrap">
+          {visible(reason)}
+        </Text>
+      )}
+    </li>
+  );
+}

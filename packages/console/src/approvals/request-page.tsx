@@ -1,0 +1,139 @@
+import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
+import { type MouseEvent, useEffect } from 'react';
+import { Link, useParams } from 'react-router';
+import { ApiError } from '../api/api.js';
+import type { OpenChange, RequestStep } from '../api/types.js';
+import { useApi, useAppServices } from '../sign-in/app-services.js';
+import { EmptyState } from '../shell/empty-state.js';
+import { FailureAlert } from '../shell/failure-alert.js';
+import { ApprovalIcon, BackIcon, LinkIcon } from '../shell/icons.js';
+import { useNotifications } from '../shell/notifications.js';
+import { PageTitle } from '../shell/page-title.js';
+import { RelativeTime } from '../shell/relative-time.js';
+import { scopePath, useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { nameOf, visible } from '../i18n/visible.js';
+import { ChangeCard } from './change-card.js';
+import { useOpenChanges } from './open-changes.js';
+
+type RequestDetail = OpenChange & { readonly steps: readonly RequestStep[] };
+
+/** The details of a request. They are loaded again when the feed has another state of it. */
+function useRequest(id: string) {
+  const api = useApi();
+  const live = useOpenChanges().find(id);
+  const { data, error, refetch } = useQuery({
+    queryKey: ['request', id],
+    queryFn: async () => await api.get<RequestDetail>(`/api/pending-changes/${encodeURIComponent(id)}`),
+  });
+  const version = live?.version;
+  const isBehind = data !== undefined && version !== undefined && version !== data.version;
+  useEffect(() => {
+    if (isBehind) void refetch();
+  }, [isBehind, version, refetch]);
+  const latest = isBehind && live !== undefined ? live : data;
+  return { latest, steps: data?.steps ?? [], error, refetch };
+}
+
+/** One request, open or decided: what it changes, its whole life, and the buttons to decide. */
+export default function RequestPage() {
+  const { t } = useI18n();
+  const { requestId = '' } = useParams();
+  const { project, environment } = useScope();
+  const { latest, steps, error, refetch } = useRequest(requestId);
+  const isUnknown = error instanceof ApiError && error.status === 404;
+  return (
+    <Stack gap="md">
+      <PageTitle text={t.approvals.requestPage} />
+      <div className="fc-title-row">
+        <Button
+          component={Link}
+          to={scopePath(project.id, environment.key, 'approvals')}
+          variant="subtle"
+          size="compact-sm"
+          leftSection={<BackIcon size={16} />}
+          className="fc-back"
+        >
+          {t.approvals.back}
+        </Button>
+        {latest !== undefined && <CopyLink id={latest.id} />}
+      </div>
+      <Title order={1} className="fc-hidden">
+        {t.approvals.requestPage}
+      </Title>
+      {isUnknown ? (
+        <EmptyState
+          icon={<ApprovalIcon size={36} />}
+          title={t.approvals.notFound}
+          text={t.approvals.notFoundHint}
+        />
+      ) : (
+        error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />
+      )}
+      {latest === undefined && error === null && <Loader role="status" aria-label={t.shell.loading} />}
+      {latest !== undefined && (
+        <>
+          <ChangeCard key={latest.id} change={latest} withScope />
+          <Timeline steps={steps} />
+        </>
+      )}
+    </Stack>
+  );
+}
+
+/** Copies the address of the request. Where the browser has no clipboard, it is a link to that address. */
+function CopyLink({ id }: { readonly id: string }) {
+  const { t } = useI18n();
+  const { basePath } = useAppServices();
+  const { notify } = useNotifications();
+  const address = `${location.origin}${basePath}/approvals/${id}`;
+  const copy = async (): Promise<void> => {
+    await navigator.clipboard.writeText(address);
+    notify('success', t.approvals.copied);
+  };
+  return (
+    <Button
+      component="a"
+      href={address}
+      variant="default"
+      size="xs"
+      leftSection={<LinkIcon size={16} />}
+      onClick={(event: MouseEvent) => {
+        if (!isSecureContext) return;
+        event.preventDefault();
+        void copy();
+      }}
+    >
+      {t.approvals.copyLink}
+    </Button>
+  );
+}
+
+/** The steps of a request, oldest first. */
+function Timeline({ steps }: { readonly steps: readonly RequestStep[] }) {
+  const { t } = useI18n();
+  return (
+    <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
+      <Title order={2}>{t.feature.history}</Title>
+      <ol className="fc-steps">
+        {steps.map(({ action, at, by, reason }, index) => (
+          <li key={`${index} ${action}`}>
+            <Group gap={6}>
+              <Text size="sm" fw={600} component="span">
+                {by === null ? t.activity.unknownUser : visible(by)}
+              </Text>
+              <Text size="sm" component="span">
+                {nameOf(t.actions, action === 'updated' ? 'request_updated' : action)}
+              </Text>
+              <Text size="sm" c="dimmed" component="span">
+                {at === null ? t.activity.timeUnknown : <RelativeTime at={at} />}
+              </Text>
+            </Group>
+            {reason !== null && <blockquote className="fc-reason">{visible(reason)}</blockquote>}
+          </li>
+        ))}
+      </ol>
+    </Paper>
+  );
+}

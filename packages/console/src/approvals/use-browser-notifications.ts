@@ -1,0 +1,58 @@
+import { useLocalStorage } from '@mantine/hooks';
+import { useEffect, useRef } from 'react';
+import { useNavigate } from 'react-router';
+import type { OpenChange } from '../api/types.js';
+import { useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { concernText } from './concern-text.js';
+import { useOpenChanges } from './open-changes.js';
+import { stateKey } from './use-concerns.js';
+
+interface BrowserNotifications {
+  /** Whether this browser can show notifications, and the user has not blocked them. */
+  readonly isPossible: boolean;
+  readonly enabled: boolean;
+  /** Asks the user for the permission if necessary. */
+  readonly setEnabled: (enabled: boolean) => void;
+}
+
+const isSupported = (): boolean => 'Notification' in globalThis;
+
+/** Shows a notification of the browser for each new concern while the user looks at something else. Opt-in. */
+export function useBrowserNotifications(concerns: readonly OpenChange[]): BrowserNotifications {
+  const { t } = useI18n();
+  const { me } = useScope();
+  const { loading } = useOpenChanges();
+  const navigate = useNavigate();
+  const [enabled, setEnabled] = useLocalStorage({
+    key: `flagcast.notify ${me.user.id}`,
+    defaultValue: false,
+    getInitialValueInEffect: false,
+  });
+  const known = useRef<ReadonlySet<string> | null>(null);
+  useEffect(() => {
+    if (loading) return;
+    const before = known.current;
+    known.current = new Set(concerns.map(stateKey));
+    if (before === null || !enabled || !isSupported() || document.hasFocus()) return;
+    for (const change of concerns.filter((each) => !before.has(stateKey(each)))) {
+      // Several tabs show one.
+      const notification = new Notification(concernText(change, t), {
+        body: change.decision_reason ?? change.reason ?? '',
+        tag: stateKey(change),
+      });
+      notification.addEventListener('click', () => {
+        window.focus();
+        void navigate(`/approvals/${change.id}`);
+      });
+    }
+  }, [concerns, enabled, loading, navigate, t]);
+  return {
+    isPossible: isSupported() && Notification.permission !== 'denied',
+    enabled: enabled && isSupported() && Notification.permission === 'granted',
+    setEnabled: (wanted) => {
+      if (!wanted) setEnabled(false);
+      else void Notification.requestPermission().then((permission) => setEnabled(permission === 'granted'));
+    },
+  };
+}

@@ -1,0 +1,49 @@
+import { useLocalStorage } from '@mantine/hooks';
+import { useMemo } from 'react';
+import type { OpenChange } from '../api/types.js';
+import { useScope } from '../shell/scope.js';
+import { useOpenChanges } from './open-changes.js';
+
+interface Concerns {
+  /** The requests that need the user's review, and the decisions of others on the user's own. Newest first. */
+  readonly concerns: readonly OpenChange[];
+  readonly unseen: readonly OpenChange[];
+  /** Kept in this browser, per user. */
+  readonly markSeen: (changes: readonly OpenChange[]) => void;
+}
+
+/** Identifies a state of a request: one that is edited or decided is new to the user again. */
+export function stateKey({ id, version }: OpenChange): string {
+  return `${id} ${version}`;
+}
+
+const timeOf = ({ decided_at: decidedAt, created_at: createdAt }: OpenChange): string =>
+  decidedAt ?? createdAt;
+
+/** What concerns the user. Complete after days away, because the feed begins with the user's decided requests. */
+export function useConcerns(): Concerns {
+  const { me } = useScope();
+  const { open, decided } = useOpenChanges();
+  const [seen, setSeen] = useLocalStorage<readonly string[]>({
+    key: `flagcast.seen ${me.user.id}`,
+    defaultValue: [],
+    getInitialValueInEffect: false,
+  });
+  return useMemo(() => {
+    const concerns = [
+      ...open.filter((change) => change.may_decide),
+      ...decided.filter(({ own, status }) => own && status !== 'cancelled'),
+    ].sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1));
+    const unseen = concerns.filter((change) => !seen.includes(stateKey(change)));
+    return {
+      concerns,
+      unseen,
+      markSeen: (changes) => {
+        const marked = new Set(changes.map(stateKey));
+        if (!unseen.some((change) => marked.has(stateKey(change)))) return;
+        // Only what still concerns the user, so that it does not grow.
+        setSeen(concerns.map(stateKey).filter((key) => seen.includes(key) || marked.has(key)));
+      },
+    };
+  }, [open, decided, seen, setSeen]);
+}
