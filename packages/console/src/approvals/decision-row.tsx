@@ -6,7 +6,7 @@ import { CheckIcon, CloseIcon } from '../shell/icons.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
-import { EntityDiffs } from './change-card.js';
+import { EntityDiffs } from './entity-diffs.js';
 import { isProduction } from './requests.js';
 import { decisionText, type Step, useDecide } from './use-decide.js';
 
@@ -129,7 +129,7 @@ const decisionColors: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** The decision, with the reason of a rejection. */
-export function Decided({ change }: { readonly change: OpenChange }) {
+function Decided({ change }: { readonly change: OpenChange }) {
   const { t } = useI18n();
   const { status, decided_by: by, decision_reason: reason } = change;
   return (

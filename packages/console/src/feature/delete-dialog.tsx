@@ -1,6 +1,9 @@
 import type { FeatureState } from '@flagcast/client';
 import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
+import { maxReasonLength } from '../features/reason-dialog.js';
+import { useDraft } from '../features/use-draft.js';
+import { useLimit } from '../features/use-limit.js';
 import { useWrite } from '../features/use-write.js';
 import { useScope } from '../shell/scope.js';
 import { Dialog } from '../shell/dialog.js';
@@ -19,10 +22,12 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
   const { project, environment } = useScope();
   const { busy, send } = useWrite();
   const [typed, setTyped] = useState('');
-  const [reason, setReason] = useState('');
+  const draft = useDraft<string>(`delete ${feature.id}`);
+  const [reason, setReason] = useState(() => draft.read() ?? '');
+  const { note, tooLong } = useLimit()(reason, maxReasonLength);
   const [reasonNeeded, setReasonNeeded] = useState(false);
   const guarded = reasonNeeded || project.environments.some((each) => each.guarded);
-  const ready = typed === feature.key && (!guarded || reason.trim() !== '');
+  const ready = typed === feature.key && (!guarded || (reason.trim() !== '' && tooLong === null));
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     if (ready) void remove();
@@ -33,6 +38,7 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
       version: feature.version,
       ...(guarded ? { reason: reason.trim() } : {}),
     });
+    if (state === 'done' || state === 'requested') draft.write(null);
     if (state === 'done') onDeleted();
     else if (state === 'requested') onClose();
     else if (state === 'reason_needed') setReasonNeeded(true);
@@ -58,8 +64,12 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
             <Textarea
               label={t.approvals.reason}
               value={reason}
-              onChange={(event) => setReason(event.currentTarget.value)}
-              maxLength={500}
+              description={note}
+              error={tooLong}
+              onChange={({ currentTarget: { value } }) => {
+                setReason(value);
+                draft.write(value === '' ? null : value);
+              }}
               required
             />
           )}
