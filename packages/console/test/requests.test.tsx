@@ -22,7 +22,7 @@ const rejected = openChange('r9', {
   may_decide: false,
   status: 'rejected',
   decided_by: 'root',
-  decided_at: '2026-11-29T10:30:00.000000Z',
+  decided_at: new Date().toISOString(),
   decision_reason: 'Not before Monday',
 });
 

@@ -1,4 +1,4 @@
-import { ActionIcon, Indicator, Popover, Stack, Switch, Text } from '@mantine/core';
+import { Badge, Popover, Stack, Switch, Text, UnstyledButton } from '@mantine/core';
 import { useState } from 'react';
 import { Link } from 'react-router';
 import type { OpenChange } from '../api/types.js';
@@ -38,18 +38,16 @@ export function Bell() {
       shadow="md"
     >
       <Popover.Target>
-        <Indicator label={unseen.length} disabled={unseen.length === 0} size={16} color="red.8" offset={4}>
-          <ActionIcon
-            variant="subtle"
-            color="gray"
-            size={34}
-            radius="xl"
-            aria-label={label}
-            onClick={() => setOpened(!isOpened)}
-          >
+        <UnstyledButton className="fc-bell" aria-label={label} onClick={() => setOpened(!isOpened)}>
+          <span className="fc-bottom-icon">
             <BellIcon size={20} />
-          </ActionIcon>
-        </Indicator>
+            {unseen.length > 0 && (
+              <Badge size="xs" color="red.8" circle={unseen.length < 10}>
+                {unseen.length}
+              </Badge>
+            )}
+          </span>
+        </UnstyledButton>
       </Popover.Target>
       <Popover.Dropdown p="sm" aria-label={t.approvals.concerns}>
         <Stack gap="xs">

@@ -17,6 +17,8 @@ export function stateKey({ id, version }: OpenChange): string {
   return `${id} ${version}`;
 }
 
+const newsMs = 7 * 86_400_000;
+
 const timeOf = ({ decided_at: decidedAt, created_at: createdAt }: OpenChange): string =>
   decidedAt ?? createdAt;
 
@@ -24,9 +26,9 @@ const timeOf = ({ decided_at: decidedAt, created_at: createdAt }: OpenChange): s
 export function useConcerns(): Concerns {
   const { me } = useScope();
   const { open, decided } = useOpenChanges();
-  const [seen, setSeen] = useLocalStorage<readonly string[]>({
+  const [seen, setSeen] = useLocalStorage<readonly string[] | null>({
     key: `flagcast.seen ${me.user.id}`,
-    defaultValue: [],
+    defaultValue: null,
     getInitialValueInEffect: false,
   });
   return useMemo(() => {
@@ -34,7 +36,12 @@ export function useConcerns(): Concerns {
       ...open.filter((change) => change.may_decide),
       ...decided.filter(({ own, status }) => own && status !== 'cancelled'),
     ].sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1));
-    const unseen = concerns.filter((change) => !seen.includes(stateKey(change)));
+    // In a new browser, old decisions are no news.
+    const isSeen = (change: OpenChange): boolean =>
+      seen === null
+        ? change.own && Date.parse(timeOf(change)) < Date.now() - newsMs
+        : seen.includes(stateKey(change));
+    const unseen = concerns.filter((change) => !isSeen(change));
     return {
       concerns,
       unseen,
@@ -42,7 +49,7 @@ export function useConcerns(): Concerns {
         const marked = new Set(changes.map(stateKey));
         if (!unseen.some((change) => marked.has(stateKey(change)))) return;
         // Only what still concerns the user, so that it does not grow.
-        setSeen(concerns.map(stateKey).filter((key) => seen.includes(key) || marked.has(key)));
+        setSeen(concerns.filter((change) => isSeen(change) || marked.has(stateKey(change))).map(stateKey));
       },
     };
   }, [open, decided, seen, setSeen]);

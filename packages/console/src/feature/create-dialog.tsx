@@ -2,6 +2,8 @@ import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { describeFields, useNotifications } from '../shell/notifications.js';
+import { useDraft } from '../features/use-draft.js';
+import { useLimit } from '../features/use-limit.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { ApiError } from '../api/api.js';
 import { useApi } from '../sign-in/app-services.js';
@@ -48,14 +50,27 @@ function useCreate(onCreated: () => void) {
 /** Creates a flag, off in all environments, and opens its page. */
 export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
   const { t } = useI18n();
-  const { busy, fieldErrors, create } = useCreate(onClose);
-  const [name, setName] = useState('');
-  const [key, setKey] = useState<string | null>(null);
-  const [description, setDescription] = useState('');
-  const shownKey = key ?? suggestKey(name);
+  const draft = useDraft<Partial<NewFlag>>(`create ${useScope().project.id}`);
+  const { busy, fieldErrors, create } = useCreate(() => {
+    draft.write(null);
+    onClose();
+  });
+  const [typed, setTyped] = useState(() => draft.read() ?? {});
+  const limit = useLimit();
+  const { name = '', key = suggestKey(name), description = '' } = typed;
+  const type = (change: Partial<NewFlag>): void => {
+    setTyped({ ...typed, ...change });
+    draft.write({ ...typed, ...change });
+  };
+  const limits = {
+    name: limit(name, 50),
+    key: limit(key, maxKeyLength),
+    description: limit(description, 300),
+  };
+  const ready = Object.values(limits).every(({ tooLong }) => tooLong === null);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
-    void create({ name, key: shownKey, description });
+    if (ready) void create({ name, key, description });
   };
   return (
     <Dialog title={t.features.create} onClose={onClose}>
@@ -64,28 +79,27 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
           <TextInput
             label={t.fields.name}
             value={name}
-            onChange={(event) => setName(event.currentTarget.value)}
-            error={fieldErrors['name']}
-            maxLength={50}
+            onChange={(event) => type({ name: event.currentTarget.value })}
+            description={limits.name.note}
+            error={limits.name.tooLong ?? fieldErrors['name']}
             required
             data-autofocus
           />
           <TextInput
             label={t.fields.key}
-            description={t.feature.keyHint}
-            value={shownKey}
-            onChange={(event) => setKey(event.currentTarget.value)}
-            error={fieldErrors['key']}
-            maxLength={maxKeyLength}
+            description={limits.key.note ?? t.feature.keyHint}
+            value={key}
+            onChange={(event) => type({ key: event.currentTarget.value })}
+            error={limits.key.tooLong ?? fieldErrors['key']}
             spellCheck={false}
             required
           />
           <Textarea
             label={t.fields.description}
             value={description}
-            onChange={(event) => setDescription(event.currentTarget.value)}
-            error={fieldErrors['description']}
-            maxLength={300}
+            onChange={(event) => type({ description: event.currentTarget.value })}
+            description={limits.description.note}
+            error={limits.description.tooLong ?? fieldErrors['description']}
             autosize
             minRows={2}
           />
@@ -96,7 +110,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             <Button variant="default" onClick={onClose}>
               {t.shell.cancel}
             </Button>
-            <Button type="submit" loading={busy}>
+            <Button type="submit" loading={busy} disabled={!ready}>
               {t.features.submitCreate}
             </Button>
           </Group>

@@ -2,9 +2,12 @@ import type { FeatureState } from '@flagcast/client';
 import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
 import type { ChangeEvent, SubmitEvent } from 'react';
 import { RequestDialog } from '../features/request-dialog.js';
+import { useLimit } from '../features/use-limit.js';
+import { useLeaveGuard } from '../shell/leave-guard.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ConcurrentChanges } from './concurrent-changes.js';
+import { maxLengths, type TextField } from './edit-state.js';
 import { type Edit, useEdit } from './use-edit.js';
 import { useSave } from './use-save.js';
 import { visible } from '../i18n/visible.js';
@@ -25,6 +28,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const save = useSave(feature, edit);
   const { guarding } = save;
   const dirty = Object.keys(edit.changed).length > 0;
+  useLeaveGuard(dirty && !gone);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     save.submit();
@@ -73,11 +77,6 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   );
 }
 
-/** The server's limits, in characters. */
-const maxLengths = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
-
-type TextField = keyof typeof maxLengths;
-
 interface FieldsProps {
   readonly edit: Edit;
   readonly gone: boolean;
@@ -91,12 +90,12 @@ function Fields({ edit, gone, saving, errors }: FieldsProps) {
   const { environment } = useScope();
   const { toggle, manage } = useRights();
   const { mine } = edit;
+  const limit = useLimit();
   const textOf = (field: TextField) => ({
     value: mine[field] ?? '',
-    description: hiddenIn(mine[field]),
+    description: hiddenIn(mine[field]) ?? limit(mine[field] ?? '', maxLengths[field]).note,
     readOnly: gone || !manage || saving,
-    maxLength: maxLengths[field],
-    error: errors[field] ?? null,
+    error: limit(mine[field] ?? '', maxLengths[field]).tooLong ?? errors[field] ?? null,
     onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => {
       const { value } = event.currentTarget;
       const isNullable = field === 'description' || field === 'rollout_key';

@@ -1,9 +1,22 @@
 import type { FeatureState } from '@flagcast/client';
+import { countCharacters } from '../features/use-limit.js';
 import type { FeatureFields } from '../api/types.js';
 
 export type FieldName = keyof FeatureFields;
 
 const fieldNames: readonly FieldName[] = ['name', 'description', 'enabled', 'default_value', 'rollout_key'];
+
+/** The server's limits, in characters. */
+export const maxLengths = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
+
+export type TextField = keyof typeof maxLengths;
+
+/** Whether no text is too long for the server. */
+export function fitsLimits(fields: FeatureFields): boolean {
+  return (Object.keys(maxLengths) as TextField[]).every(
+    (field) => countCharacters(fields[field] ?? '') <= maxLengths[field],
+  );
+}
 
 /** A field that another user has changed since the edit began. */
 export interface ConcurrentChange {
@@ -42,6 +55,11 @@ export function startEdit(feature: FeatureState, isAhead = false): EditState {
     concurrent: [],
     concurrentBy: null,
   };
+}
+
+/** The edit that was kept in another visit of the page. The events of that visit are over. */
+export function restoreEdit(kept: EditState | null): EditState | null {
+  return kept === null ? null : { ...kept, isAhead: false };
 }
 
 /** Only the editable fields. */

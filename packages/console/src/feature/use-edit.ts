@@ -1,6 +1,8 @@
 import type { FeatureState } from '@flagcast/client';
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import type { FeatureFields } from '../api/types.js';
+import { useDraft } from '../features/use-draft.js';
+import { useScope } from '../shell/scope.js';
 import {
   changedFields,
   type ConcurrentChange,
@@ -9,6 +11,7 @@ import {
   followLive,
   followResponse,
   keepMine,
+  restoreEdit,
   setField,
   startAfterSave,
   startEdit,
@@ -32,13 +35,19 @@ export interface Edit extends Pick<EditState, 'mine' | 'version' | 'concurrentBy
   readonly refresh: (feature: FeatureState, by: string | null) => void;
 }
 
-/** An edit of a flag that others can change meanwhile. `by` is the author of the last change. */
+/** An edit of a flag that others can change meanwhile. It is kept in this tab until it is saved or discarded. `by` is the author of the last change. */
 export function useEdit(live: FeatureState, by: string | null): Edit {
-  const [edit, setEdit] = useState<EditState>(() => startEdit(live));
+  const { environment } = useScope();
+  const draft = useDraft<EditState>(`edit ${live.id} ${environment.id}`);
+  // The draft follows what has changed since.
+  const [edit, setEdit] = useState<EditState>(() => restoreEdit(draft.read()) ?? startEdit(live));
   // During rendering, not in an effect: the screen never shows an outdated form.
   const current = followLive(edit, live, by);
   if (current !== edit) setEdit(current);
   const { mine, version, concurrent, concurrentBy } = current;
+  useEffect(() => {
+    draft.write(Object.keys(changedFields(current)).length === 0 ? null : current);
+  }, [draft, current]);
   return {
     mine,
     version,

@@ -6,11 +6,12 @@ import { useWrite } from '../features/use-write.js';
 import { describeFields, useNotifications } from '../shell/notifications.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { fitsLimits } from './edit-state.js';
 import type { Edit } from './use-edit.js';
 
 interface Save {
   readonly busy: boolean;
-  /** The changes can be sent: there are some, no conflict is open, and no request is pending. */
+  /** The changes can be sent: there are some, no conflict is open, no text is too long, and no request is pending. */
   readonly ready: boolean;
   /** The environment whose guard decides about the changes. */
   readonly guarding: Environment;
@@ -38,7 +39,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const guarding = guardingEnvironment(edit.changed, project, environment);
   const hasPending = isPending(feature.id, edit.changed, guarding.guarded, open);
-  const ready = Object.keys(edit.changed).length > 0 && !edit.blocked && !hasPending;
+  const ready = Object.keys(edit.changed).length > 0 && !edit.blocked && !hasPending && fitsLimits(edit.mine);
 
   const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };

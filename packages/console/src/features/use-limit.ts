@@ -1,10 +1,15 @@
 import { useI18n } from '../i18n/i18n.js';
 
-/** Counts a text while it is typed, as the server does: in code points. It is never cut. */
+/** As the server counts: in code points. */
+export function countCharacters(text: string): number {
+  return Array.from(text).length;
+}
+
+/** Counts a text while it is typed. It is never cut. */
 export function useLimit() {
   const { t } = useI18n();
   return (text: string, most: number): { readonly note: string | null; readonly tooLong: string | null } => {
-    const count = Array.from(text).length;
+    const count = countCharacters(text);
     return {
       // Only near the limit.
       note: count > most * 0.8 ? t.shell.length(count, most) : null,

@@ -9,6 +9,7 @@ import { ExpiredDialog } from '../sign-in/expired-dialog.js';
 import { type AppServices, AppServicesContext, useSession } from '../sign-in/app-services.js';
 import { SignInPage } from '../sign-in/sign-in-page.js';
 import { I18nProvider } from '../i18n/i18n.js';
+import { LeaveGuardProvider } from './leave-guard.js';
 import { NotificationsProvider } from './notifications.js';
 import { Pages } from './pages.js';
 import { theme } from './theme.js';
@@ -42,7 +43,9 @@ export function App(services: AppServices) {
           <QueryClientProvider client={queries}>
             <BrowserRouter basename={services.basePath}>
               <NotificationsProvider>
-                <Root queries={queries} />
+                <LeaveGuardProvider>
+                  <Root queries={queries} />
+                </LeaveGuardProvider>
               </NotificationsProvider>
             </BrowserRouter>
           </QueryClientProvider>
