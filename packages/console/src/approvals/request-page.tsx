@@ -46,22 +46,20 @@ export default function RequestPage() {
   return (
     <Stack gap="md">
       <PageTitle text={t.approvals.requestPage} />
+      <Button
+        component={Link}
+        to={scopePath(project.id, environment.key, 'approvals')}
+        variant="subtle"
+        size="compact-sm"
+        leftSection={<BackIcon size={16} />}
+        className="fc-back"
+      >
+        {t.approvals.back}
+      </Button>
       <div className="fc-title-row">
-        <Button
-          component={Link}
-          to={scopePath(project.id, environment.key, 'approvals')}
-          variant="subtle"
-          size="compact-sm"
-          leftSection={<BackIcon size={16} />}
-          className="fc-back"
-        >
-          {t.approvals.back}
-        </Button>
+        <Title order={1}>{t.approvals.requestPage}</Title>
         {latest !== undefined && <CopyLink id={latest.id} />}
       </div>
-      <Title order={1} className="fc-hidden">
-        {t.approvals.requestPage}
-      </Title>
       {isUnknown ? (
         <EmptyState
           icon={<ApprovalIcon size={36} />}
