@@ -7,7 +7,7 @@ import { RelativeTime } from '../shell/relative-time.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
-import { concernText } from './concern-text.js';
+import { concernText } from './request-text.js';
 import { useBrowserNotifications } from './use-browser-notifications.js';
 import { stateKey, useConcerns } from './use-concerns.js';
 

@@ -8,7 +8,8 @@ import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { EntityDiffs } from './entity-diffs.js';
 import { isProduction } from './requests.js';
-import { decisionText, type Step, useDecide } from './use-decide.js';
+import { decisionText } from './request-text.js';
+import { type Step, useDecide } from './use-decide.js';
 
 interface DecisionRowProps {
   readonly shown: OpenChange;

@@ -4,9 +4,8 @@ import type { OpenChange } from '../api/types.js';
 import { useFieldName } from '../feature/diff-list.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useApi } from '../sign-in/app-services.js';
-import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
-import { visible } from '../i18n/visible.js';
+import { decisionText } from './request-text.js';
 import { type Conflict, seenOf, withConflicts } from './requests.js';
 
 export type Step = 'approve' | 'reject' | 'cancel';
@@ -19,12 +18,6 @@ interface Decide {
   readonly busy: Step | null;
   /** Sends the decision and notifies the user of the outcome. */
   readonly decide: (step: Step, body?: object) => Promise<Outcome>;
-}
-
-/** E.g. `Approved by alice`. */
-export function decisionText({ approvals }: Messages, status: string, by: string | null): string {
-  const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
-  return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
 }
 
 /** Decides on a request as it is shown. `onMoved` is called with its state now, if it is another one. */

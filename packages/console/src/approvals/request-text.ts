@@ -1,7 +1,12 @@
 import type { OpenChange } from '../api/types.js';
 import type { Messages } from '../i18n/en.js';
 import { visible } from '../i18n/visible.js';
-import { decisionText } from './use-decide.js';
+
+/** E.g. `Approved by alice`. */
+export function decisionText({ approvals }: Messages, status: string, by: string | null): string {
+  const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
+  return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
+}
 
 /** What has happened, in one line: `bob requested a change to X`, or `X: approved by alice`. */
 export function concernText(
