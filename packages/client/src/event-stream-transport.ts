@@ -91,7 +91,9 @@ export function createEventStreamTransport(
     send(message) {
       const { type, cursor = '', ...params } = message as StreamMessage;
       const subject =
-        'feed' in params ? params : { project_id: params.project_id, environment_id: params.env_id };
+        'feed' in params
+          ? { feed: params.feed }
+          : { project_id: params.project_id, environment_id: params.env_id };
       if (type === 'subscribe') void runStream(subject, params, cursor);
       else if (type === 'unsubscribe') endStream(subject, { type: 'unsubscribed' });
       // `auth` is ignored: a stream cannot renew its token. The server closes it on expiry, and the client reconnects.

@@ -75,6 +75,7 @@ export interface SubscriptionDependencies {
 interface Subject {
   readonly type?: string;
   readonly feed?: string;
+  readonly scope?: string;
   readonly project_id?: string;
   readonly environment?: string | null;
   readonly environment_id?: string;
@@ -95,6 +96,11 @@ export function isComplete(event: EventMessage): boolean | undefined {
 /** Whether the message is about one channel or feed: not about the connection. */
 export function hasSubject(message: object): boolean {
   return 'environment_id' in message || 'feed' in message;
+}
+
+/** What a feed sends back to resume: the server refuses another one. */
+function scopeOf({ scope }: Subject = {}): { scope?: string } {
+  return scope ? { scope } : {};
 }
 
 const tokenRefused: typeof CloseCode.badToken = 4501;
@@ -220,7 +226,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
           if (!isEqual(shared[0], view.toSnapshot())) store.replace(shared[0]);
           [snapshot, isCaughtUp] = shared;
           ({ cursor } = snapshot);
-        } else connection.send({ type: 'subscribe', ...params, cursor });
+        } else connection.send({ type: 'subscribe', ...params, ...scopeOf(snapshot), cursor });
         isSubscribed = true;
       }
     }

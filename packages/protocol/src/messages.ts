@@ -102,6 +102,8 @@ export interface Snapshot {
 /** The response of `GET /api/snapshot?feed=approvals`: the requests in all channels that the user may view. */
 export interface ApprovalsSnapshot {
   feed: 'approvals';
+  /** Identifies what the user may view. Send it back with the cursor. */
+  scope: string;
   /** The position at which the requests are true. Subscribe from here. */
   cursor: string;
   /** Whether the server can read requests. If false, the list is empty. */
@@ -182,6 +184,8 @@ export interface HelloMessage {
 export type CaughtUpMessage = SubscriptionName & {
   type: 'caught_up';
   cursor: string;
+  /** Only of the feed: as in its snapshot. */
+  scope?: string;
 };
 
 /** Why the server cannot send all missed events. */
@@ -338,6 +342,8 @@ export interface PingMessage {
 export interface SubscribeFeedMessage {
   type: 'subscribe';
   feed: 'approvals';
+  /** Of the snapshot or of `caught_up`. With a cursor and another scope, the server sends a resync. */
+  scope?: string;
   cursor?: string;
 }
 

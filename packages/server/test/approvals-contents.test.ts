@@ -40,10 +40,13 @@ async function connect(user: TestUser): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
 }
 
-async function subscribe(client: V1Client, cursor?: string): Promise<void> {
-  const resume = cursor === undefined ? {} : { cursor };
+async function subscribe(
+  client: V1Client,
+  start: Pick<ApprovalsSnapshot, 'cursor' | 'scope'> | null = null,
+): Promise<void> {
+  const resume = start === null ? {} : { cursor: start.cursor, scope: start.scope };
   const answer = await client.ask({ type: 'subscribe', feed, ...resume }, 'caught_up', 'resync', 'error');
-  expect(answer.type).toBe('caught_up');
+  if (answer.type !== 'caught_up') throw new Error(JSON.stringify(answer));
 }
 
 async function snapshot(user: TestUser): Promise<ApprovalsSnapshot> {
@@ -151,7 +154,7 @@ describe('the approvals feed', () => {
     await database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [project.projectId]);
     await resync;
     const { length } = client.events;
-    await subscribe(client, (await snapshot(root)).cursor);
+    await subscribe(client, await snapshot(root));
     await decideRequest(database.pool, id, 'rejected');
     await client.settled(database.pool);
     expect(client.events.slice(length)).toStrictEqual([]);

@@ -76,11 +76,14 @@ async function connect(user = ann): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
 }
 
-async function subscribe(client: V1Client, cursor?: string): Promise<string> {
-  const resume = cursor === undefined ? {} : { cursor };
-  const answer = await client.ask({ type: 'subscribe', feed, ...resume }, 'caught_up', 'resync', 'error');
+/** Where a client can resume: a snapshot or the answer to an earlier subscription. */
+type Resume = Pick<ApprovalsSnapshot, 'cursor' | 'scope'>;
+
+async function subscribe(client: V1Client, resume?: Resume): Promise<Resume> {
+  const start = resume === undefined ? {} : { cursor: resume.cursor, scope: resume.scope };
+  const answer = await client.ask({ type: 'subscribe', feed, ...start }, 'caught_up', 'resync', 'error');
   if (answer.type !== 'caught_up') throw new Error(JSON.stringify(answer));
-  return answer.cursor;
+  return { cursor: answer.cursor, scope: answer.scope ?? '' };
 }
 
 async function snapshot(user = ann): Promise<ApprovalsSnapshot> {
@@ -188,7 +191,7 @@ describe('the approvals feed', () => {
     // Nothing is missing between the snapshot and the subscription.
     await decide(open.id, 'approved');
     const client = await connect();
-    await subscribe(client, taken.cursor);
+    await subscribe(client, taken);
     expect((await step(client, open.id, 'approved')).pending_change?.status).toBe('approved');
     // A channel's snapshot has the same form.
     const channel = await fetch(`${server.httpUrl}/api/snapshot?project_id=${first.projectId}&env=prod`, {
@@ -202,7 +205,7 @@ describe('the approvals feed', () => {
 
   it('resumes from its cursor after the replay buffer has forgotten, on another server, without foreign steps', async () => {
     const client = await connect();
-    await subscribe(client);
+    const { scope } = await subscribe(client);
     const { id } = await request();
     await step(client, id, 'pending');
     const cursor = await client.settled(database.pool);
@@ -213,7 +216,7 @@ describe('the approvals feed', () => {
     const resumed = await V1Client.connect(other.wsUrl, { token: ann.token });
     const source = nextEvent(other.flagcast.lifecycle, 'channel:resumed');
     expect(
-      await resumed.ask({ type: 'subscribe', feed, cursor }, 'caught_up', 'resync', 'error'),
+      await resumed.ask({ type: 'subscribe', feed, scope, cursor }, 'caught_up', 'resync', 'error'),
     ).toMatchObject({
       type: 'caught_up',
       feed,
@@ -230,13 +233,13 @@ describe('the approvals feed', () => {
 
   it('replays the newest state of a request, not the one of its earlier step', async () => {
     const client = await connect();
-    const cursor = await subscribe(client);
+    const start = await subscribe(client);
     const { id } = await request();
     await decide(id, 'rejected');
     await step(client, id, 'rejected');
     await client.close();
     const again = await connect();
-    await subscribe(again, cursor);
+    await subscribe(again, start);
     const states = again.events
       .filter((event) => event.pending_change_id === id)
       .map(({ action, pending_change: change }) => [action, change?.status]);
@@ -263,14 +266,58 @@ describe('the approvals feed', () => {
     await database.pool.query(sql, [second.projectId, bob.id, 'project_viewer']);
     expect(await resync).toStrictEqual({ type: 'resync', feed, reason: 'scope_changed' });
     const { id } = await request({ project: second });
-    const { cursor, pending_changes: changes } = await snapshot(bob);
+    const taken = await snapshot(bob);
+    const { pending_changes: changes } = taken;
     expect(changes.some((each) => each.id === id)).toBe(change === 'given');
-    await subscribe(client, cursor);
+    await subscribe(client, taken);
     await decide(id, 'cancelled');
     await client.settled(database.pool);
     expect(client.events.map((event) => event.pending_change_id)).toStrictEqual(
       change === 'given' ? [id] : [],
     );
+    await client.close();
+  });
+
+  it.each([
+    ['a right is revoked', 'DELETE FROM memberships WHERE project_id = $1'],
+    [
+      'a role is changed',
+      `UPDATE memberships SET role_id = (SELECT id FROM roles WHERE key = 'project_owner') WHERE project_id = $1`,
+    ],
+    [
+      'an environment is renamed',
+      `UPDATE environments SET key = 'live' WHERE project_id = $1 AND key = 'prod'`,
+    ],
+    ['a project is archived', 'UPDATE projects SET archived_at = now() WHERE id = $1'],
+  ])('does not resume from a snapshot if %s meanwhile, and otherwise does', async (_, sql) => {
+    const project = await seedProject(database.pool);
+    const erin = await createUser(database.pool, `erin-${randomUUID()}`);
+    await addMember(database.pool, first.projectId, erin.id, 'project_viewer');
+    await addMember(database.pool, project.projectId, erin.id, 'project_viewer');
+    const { scope, cursor } = await snapshot(erin);
+    const client = await connect(erin);
+    await subscribe(client, { scope, cursor });
+    await client.ask({ type: 'unsubscribe', feed }, 'unsubscribed');
+    await database.pool.query(sql, [project.projectId]);
+    const answer = await client.ask({ type: 'subscribe', feed, scope, cursor }, 'caught_up', 'resync');
+    expect(answer).toStrictEqual({ type: 'resync', feed, reason: 'scope_changed' });
+    // Superusers see all projects.
+    const { scope: all } = await snapshot(root);
+    await database.pool.query(`UPDATE environments SET key = 'other' WHERE project_id = $1 AND key = 'dev'`, [
+      first.projectId,
+    ]);
+    expect((await snapshot(root)).scope).not.toBe(all);
+    await database.pool.query(`UPDATE environments SET key = 'dev' WHERE project_id = $1 AND key = 'other'`, [
+      first.projectId,
+    ]);
+    await client.close();
+  });
+
+  it('does not resume without the scope of its snapshot', async () => {
+    const client = await connect();
+    const { cursor } = await snapshot();
+    const answer = await client.ask({ type: 'subscribe', feed, cursor }, 'caught_up', 'resync');
+    expect(answer).toMatchObject({ type: 'resync', reason: 'scope_changed' });
     await client.close();
   });
 
@@ -304,8 +351,8 @@ describe('the approvals feed', () => {
 
   it('is served as server-sent events, too, which resume from Last-Event-ID', async () => {
     const headers = { Authorization: `Bearer ${ann.token}` };
-    const { cursor } = await snapshot();
-    const stream = await EventStreamClient.open(server.httpUrl, { feed, cursor }, headers);
+    const { scope, cursor } = await snapshot();
+    const stream = await EventStreamClient.open(server.httpUrl, { feed, scope, cursor }, headers);
     const { id } = await request();
     const event = (await stream.message(
       (message) => 'source' in message && message.pending_change_id === id,
@@ -316,7 +363,7 @@ describe('the approvals feed', () => {
     await decide(id, 'approved');
     const resumed = await EventStreamClient.open(
       server.httpUrl,
-      { feed },
+      { feed, scope },
       { ...headers, 'Last-Event-ID': lastId ?? '' },
     );
     // The request itself may be sent again, because a crash of the database could have undone it.

@@ -77,7 +77,7 @@ export const controlKeys = {
     overlap_ms: 'always',
     embedded_state: 'always',
   },
-  caught_up: { type: 'always', ...subscriptionKeys, cursor: 'always' },
+  caught_up: { type: 'always', ...subscriptionKeys, cursor: 'always', scope: 'optional' },
   resync: { type: 'always', ...subscriptionKeys, reason: 'always' },
   unsubscribed: { type: 'always', ...subscriptionKeys },
   heartbeat: { type: 'always', cursor: 'always', timestamp: 'always', as_of: 'always' },
@@ -106,7 +106,7 @@ const askedKeys = {
 } as const;
 
 export const clientKeys = {
-  subscribe: { ...askedKeys, cursor: 'optional' },
+  subscribe: { ...askedKeys, scope: 'optional', cursor: 'optional' },
   unsubscribe: askedKeys,
   auth: { type: 'always', token: 'always' } satisfies KeysOf<AuthMessage>,
   ping: { type: 'always' },
@@ -155,6 +155,7 @@ export const pendingChangeKeys = {
 
 export const approvalsSnapshotKeys = {
   feed: 'always',
+  scope: 'always',
   cursor: 'always',
   embedded_state: 'always',
   may_decide: 'always',

@@ -28,6 +28,8 @@ const handshakeTimeoutMs = 10_000;
 
 /** A client of one channel or feed, without the client library. */
 abstract class ReconnectingClient extends RecordingClient {
+  /** Of the feed: sent back to resume. */
+  protected scope: string | null = null;
   readonly #closing = new AbortController();
   readonly #rate: ReadRate;
   #connection: Connection | null = null;
@@ -64,7 +66,9 @@ abstract class ReconnectingClient extends RecordingClient {
 
   /** The channel as a query: half of the clients use the environment's key, half its id. */
   protected query(channel: TestChannel): Record<string, string> {
-    if (isFeed(channel)) return { feed: 'approvals' };
+    if (isFeed(channel)) {
+      return { feed: 'approvals', ...(this.scope === null ? {} : { scope: this.scope }) };
+    }
     const { projectId, environmentId, env } = channel;
     return { project_id: projectId, ...(this.options.index % 2 === 1 ? { env_id: environmentId } : { env }) };
   }
@@ -171,8 +175,10 @@ abstract class ResumingClient extends ReconnectingClient {
   }
 
   #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
-    if (message.type === 'caught_up') this.#segment ??= this.openSegment(channel, 'id');
-    else if (message.type === 'close') {
+    if (message.type === 'caught_up') {
+      this.#segment ??= this.openSegment(channel, 'id');
+      this.scope = message.scope ?? null;
+    } else if (message.type === 'close') {
       this.rejected(message.code, message.reason);
       return false;
     } else if (message.type === 'resync') {
@@ -252,7 +258,7 @@ export class ReconnectingFeedClient extends ResumingClient {
     client.send({
       type: 'subscribe',
       feed: 'approvals',
-      ...(this.cursor === null ? {} : { cursor: this.cursor }),
+      ...(this.cursor === null || this.scope === null ? {} : { cursor: this.cursor, scope: this.scope }),
     });
     return {
       ended: client.closed.then(({ code, reason }) => {

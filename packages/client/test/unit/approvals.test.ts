@@ -58,7 +58,7 @@ async function startFeed(): Promise<FeedFixture> {
   const opened = approvals(client);
   const connection = await fixture.server.connections.next();
   connection.hello();
-  expect(await connection.received.next()).toEqual({ type: 'subscribe', ...feed, cursor: 'c0' });
+  expect(await connection.received.next()).toEqual({ type: 'subscribe', ...feed, scope: 's1', cursor: 'c0' });
   connection.send(caughtUp('c1', feed));
   await untilLive(opened);
   return { ...fixture, client, opened, connection };
@@ -133,7 +133,7 @@ describe('the approvals feed of a client', () => {
     });
     const next = await server.connections.next();
     next.hello();
-    expect(await next.received.next()).toEqual({ type: 'subscribe', ...feed, cursor: 'c2' });
+    expect(await next.received.next()).toEqual({ type: 'subscribe', ...feed, scope: 's1', cursor: 'c2' });
     next.send(step('e3', 'r2', 'cancelled', 'f2'), caughtUp('c3', feed));
     expect([...(await untilLive(opened)).open.keys()]).toEqual(['r1', 'r3']);
     expect(server.snapshots.all).toHaveLength(1);
@@ -151,7 +151,12 @@ describe('the approvals feed of a client', () => {
         pending_changes: [pendingChange('r1', ['f1']), { ...pendingChange('r0', []), status: 'rejected' }],
       };
       connection.send({ type: 'resync', ...feed, reason });
-      expect(await connection.received.next()).toEqual({ type: 'subscribe', ...feed, cursor: 'c9' });
+      expect(await connection.received.next()).toEqual({
+        type: 'subscribe',
+        ...feed,
+        scope: 's1',
+        cursor: 'c9',
+      });
       connection.send(caughtUp('c9', feed));
       const after = await untilFeed(
         opened,
@@ -220,7 +225,7 @@ describe('the approvals feed of a client', () => {
       for (const message of messages) response.write(`data: ${JSON.stringify(message)}\n\n`);
     };
     const { request, response } = await server.streams.next();
-    expect(request.url).toBe('/api/events?feed=approvals');
+    expect(request.url).toBe('/api/events?feed=approvals&scope=s1');
     write(response, hello(), caughtUp('c1', feed), { ...step('e1', 'r2', 'pending', 'f2'), cursor: 'c2' });
     await untilFeed(opened, ({ open, status }) => status.state === 'live' && open.has('r2'));
     response.end();
@@ -246,7 +251,12 @@ describe('the approvals feed of several tabs', () => {
   it('is subscribed once by the leader, and each tab has its state and events', async () => {
     const { leader, follower, connection } = await fixture.startPair();
     const ofFollower = approvals(follower.client);
-    expect(await connection.received.next()).toEqual({ type: 'subscribe', ...feed, cursor: 'c0' });
+    expect(await connection.received.next()).toEqual({
+      type: 'subscribe',
+      ...feed,
+      scope: 's1',
+      cursor: 'c0',
+    });
     connection.send(caughtUp('c1', feed));
     await untilLive(ofFollower);
     const ofLeader = approvals(leader.client);
@@ -266,7 +276,7 @@ describe('the approvals feed of several tabs', () => {
     const next = await fixture.server.connections.next();
     next.hello();
     const subscribed = [await next.received.next(), await next.received.next()];
-    expect(subscribed).toContainEqual({ type: 'subscribe', ...feed, cursor: 'c2' });
+    expect(subscribed).toContainEqual({ type: 'subscribe', ...feed, scope: 's1', cursor: 'c2' });
     next.send(step('e2', 'r2', 'approved', 'f2'), caughtUp('c3', feed), caughtUp('c3'));
     const { decided } = await untilFeed(ofFollower, (state) => state.decided.has('r2'));
     expect(decided.size).toBe(1);
@@ -285,7 +295,12 @@ describe('the approvals feed of several tabs', () => {
       pending_changes: [],
     };
     connection.send({ type: 'resync', ...feed, reason: 'scope_changed' });
-    expect(await connection.received.next()).toEqual({ type: 'subscribe', ...feed, cursor: 'c9' });
+    expect(await connection.received.next()).toEqual({
+      type: 'subscribe',
+      ...feed,
+      scope: 's1',
+      cursor: 'c9',
+    });
     connection.send(caughtUp('c9', feed));
     for (const opened of feeds) {
       await untilFeed(opened, ({ open, status }) => open.size === 0 && status.state === 'live');

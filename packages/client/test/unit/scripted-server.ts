@@ -241,6 +241,7 @@ export class ScriptedServer {
   /** The response to snapshot requests of the approvals feed. */
   approvalsSnapshot: ApprovalsSnapshot = {
     feed: 'approvals',
+    scope: 's1',
     cursor: 'c0',
     embedded_state: true,
     may_decide: ['p1'],

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { Channel } from './authorization.js';
 
 /** The ids of a channel. */
@@ -8,33 +9,39 @@ export type ChannelIds = Pick<Channel, 'projectId' | 'environmentId'>;
  * environments.
  */
 export type Viewable =
-  | { readonly archived: readonly string[] }
-  /** Each project with the user's roles in it and their permissions, which decide who may approve. */
+  | { readonly archived: readonly string[]; readonly environments: string }
+  /** Each project with the user's roles in it, their permissions, which decide who may approve, and its environments. */
   | { readonly projects: Readonly<Record<string, readonly string[]>> }
-  | { readonly channels: readonly ChannelIds[] };
+  | { readonly channels: readonly Channel[] };
 
 /** Which channels a user's approvals feed contains. */
 export class ApprovalsScope {
   readonly viewable: Viewable;
-  /** Equal for equal scopes. A user with other roles or permissions in a project has another scope. */
-  readonly key: string;
+  /**
+   * Equal for equal scopes. A user with other roles or permissions in a project has another scope, and so has one whose
+   * environments have other keys. Clients get it with the snapshot, and send it back to resume.
+   */
+  readonly id: string;
   readonly #ids: ReadonlySet<string>;
 
   constructor(viewable: Viewable) {
     this.viewable = viewable;
     let ids: string[] = [];
+    let key: string;
     if ('archived' in viewable) {
       ids = [...viewable.archived];
-      this.key = `all but ${JSON.stringify(ids.toSorted())}`;
+      key = JSON.stringify([viewable.environments, ...ids.toSorted()]);
     } else if ('projects' in viewable) {
       ids = Object.keys(viewable.projects);
-      this.key = JSON.stringify(Object.entries(viewable.projects).toSorted(byFirst));
+      key = JSON.stringify(Object.entries(viewable.projects).toSorted(byFirst));
     } else {
       ids = viewable.channels.map(({ projectId, environmentId }) =>
         JSON.stringify([projectId, environmentId]),
       );
-      this.key = JSON.stringify(ids.toSorted());
+      const keys = viewable.channels.map((channel) => JSON.stringify([channel.environmentKey]));
+      key = JSON.stringify(ids.map((id, index) => `${id}${keys[index]}`).toSorted());
     }
+    this.id = hash('sha256', key, 'base64url').slice(0, 22);
     this.#ids = new Set(ids);
   }
 

@@ -13,8 +13,10 @@ export type ChannelRequest =
   | { readonly projectId: string; readonly environmentKey: string }
   | { readonly projectId: string; readonly environmentId: string };
 
-/** A channel, or the approvals feed. */
-export type SubscriptionRequest = ChannelRequest | { readonly feed: 'approvals' };
+/** A channel, or the approvals feed with the id of the scope that the client knows. */
+export type SubscriptionRequest =
+  | ChannelRequest
+  | { readonly feed: 'approvals'; readonly scope: string | null };
 
 export interface User {
   readonly id: string;

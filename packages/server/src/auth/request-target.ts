@@ -35,7 +35,7 @@ export function subscriptionFromQuery(query: URLSearchParams): SubscriptionReque
       'Give feed or a channel, not both: the feed contains all channels that you may see',
     );
   }
-  return { feed };
+  return { feed, scope: parameter(query, 'scope') };
 }
 
 /** The cursor to resume from, or null. Throws HttpProblem. */

@@ -85,20 +85,28 @@ WHERE ${mayView}`;
 
 /** Set by set, because a subquery for each of thousands of users would read their memberships one by one. */
 const scopesStatement = `
+WITH environments AS MATERIALIZED (
+  SELECT environment.project_id, string_agg(environment.id::text || ' ' || environment.key, ',' ORDER BY environment.id) AS keys
+  FROM public.environments environment GROUP BY environment.project_id
+)
 SELECT viewer.id::text AS "userId",
   CASE WHEN viewer.is_superuser THEN (
     SELECT coalesce(json_agg(project.id::text), '[]') FROM public.projects project WHERE project.archived_at IS NOT NULL
   ) END AS archived,
+  CASE WHEN viewer.is_superuser THEN (
+    SELECT md5(string_agg(environments.keys, ';' ORDER BY environments.project_id)) FROM environments
+  ) END AS environments,
   coalesce(json_object_agg(granted.project_id, granted.roles) FILTER (WHERE granted.project_id IS NOT NULL), '{}') AS projects
 FROM public.users viewer
 LEFT JOIN (
   SELECT membership.user_id, membership.project_id,
-    json_agg(DISTINCT membership.role_id::text || ' ' || permission.key) AS roles
+    array_to_json(array_agg(DISTINCT membership.role_id::text || ' ' || permission.key) || min(environments.keys)) AS roles
   FROM public.memberships membership
   JOIN public.role_permissions given ON given.role_id = membership.role_id
   JOIN public.permissions permission ON permission.id = given.permission_id
     AND permission.key IN ('project.view', 'project.manage', 'feature.manage')
   JOIN public.projects project ON project.id = membership.project_id AND project.archived_at IS NULL
+  LEFT JOIN environments ON environments.project_id = project.id
   WHERE membership.user_id = ANY ($1::bigint[])
   GROUP BY membership.user_id, membership.project_id
   HAVING bool_or(permission.key = 'project.view')
@@ -222,12 +230,13 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
     const { rows } = await this.#pool.query<{
       userId: string;
       archived: string[] | null;
+      environments: string | null;
       projects: Record<string, string[]>;
     }>(scopesStatement, [[...new Set(userIds)].filter((userId) => parseBigint(userId) !== null)]);
     return new Map(
-      rows.map(({ userId, archived, projects }) => [
+      rows.map(({ userId, archived, environments, projects }) => [
         userId,
-        new ApprovalsScope(archived === null ? { projects } : { archived }),
+        new ApprovalsScope(archived === null ? { projects } : { archived, environments: environments ?? '' }),
       ]),
     );
   }

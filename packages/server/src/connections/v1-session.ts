@@ -132,7 +132,7 @@ export class V1Session implements Session, SubscriptionOwner {
     const { authorizer } = this.#sources;
     const { principal } = this.connection;
     if ('feed' in request) {
-      await this.openFeed(await authorizer.openApprovals(principal), cursor);
+      await this.openFeed(await authorizer.openApprovals(principal), request, cursor);
       return;
     }
     if (this.#channels.length >= maxChannels) {
@@ -154,8 +154,12 @@ export class V1Session implements Session, SubscriptionOwner {
     );
   }
 
-  /** Subscribes to the approvals feed. */
-  async openFeed(scope: ApprovalsScope, cursor: string | null): Promise<void> {
+  /** Subscribes to the approvals feed. What was true in another scope cannot be continued. */
+  async openFeed(
+    scope: ApprovalsScope,
+    known: { readonly scope: string | null },
+    cursor: string | null,
+  ): Promise<void> {
     const { feedDialect } = this.#wire;
     await this.#open(
       () => this.#feed !== undefined,
@@ -165,6 +169,7 @@ export class V1Session implements Session, SubscriptionOwner {
           dialect: feedDialect,
         }),
       cursor,
+      known.scope === scope.id,
     );
   }
 
@@ -172,7 +177,12 @@ export class V1Session implements Session, SubscriptionOwner {
     return { owner: this, broadcaster: this.#sources.broadcaster, connection: this.connection };
   }
 
-  async #open(isOpen: () => boolean, create: () => V1Subscription, cursor: string | null): Promise<void> {
+  async #open(
+    isOpen: () => boolean,
+    create: () => V1Subscription,
+    cursor: string | null,
+    isSameScope = true,
+  ): Promise<void> {
     const isReading = await this.#sources.broadcaster.begun();
     if (isOpen()) {
       throw new SessionError('already_subscribed', 'This is subscribed on this connection already');
@@ -188,6 +198,8 @@ export class V1Session implements Session, SubscriptionOwner {
       this.#goLive(opened);
     } else if (position === null) {
       this.resync(opened, 'cursor_malformed');
+    } else if (!isSameScope) {
+      this.resync(opened, 'scope_changed');
     } else {
       try {
         await this.#resume(opened, position);
@@ -235,7 +247,7 @@ export class V1Session implements Session, SubscriptionOwner {
 
   rescope(scope: ApprovalsScope | null): void {
     const feed = this.#feed;
-    if (feed === undefined || feed.scope.key === scope?.key) return;
+    if (feed === undefined || feed.scope.id === scope?.id) return;
     if (scope === null) this.close(CloseCode.forbidden, 'this user has been deactivated');
     else this.resync(feed, 'scope_changed');
   }
@@ -362,7 +374,7 @@ export class V1Session implements Session, SubscriptionOwner {
     const { position } = this.#sources.broadcaster;
     if (channel.isAnnounced || !channel.isLive || position === null) return;
     channel.isAnnounced = true;
-    this.send({ type: 'caught_up', ...channel.name, cursor: cursorOf(position) });
+    this.send({ type: 'caught_up', ...channel.name, cursor: cursorOf(position), ...channel.caughtUp });
     channel.advance(position);
   }
 

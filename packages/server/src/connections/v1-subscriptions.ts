@@ -30,6 +30,8 @@ export abstract class V1Subscription extends Subscription {
 
   /** The keys that name it in messages. */
   abstract get name(): SubscriptionName;
+  /** What `caught_up` has in addition. */
+  readonly caughtUp: { readonly scope?: string } = {};
   /** Where missed events are looked up. */
   abstract get target(): MissedTarget;
 
@@ -78,10 +80,12 @@ export class ApprovalsSubscription extends V1Subscription {
   readonly scope: ApprovalsScope;
   readonly name: FeedName = { feed: 'approvals' };
   readonly target = 'approvals';
+  override readonly caughtUp: { readonly scope: string };
 
   constructor(scope: ApprovalsScope, feedDialect: Dialect, options: Options) {
     super({ ...options, dialect: feedDialect, key: approvalsFeed });
     this.scope = scope;
+    this.caughtUp = { scope: scope.id };
   }
 
   /** All who see the same events of a batch share its bytes. */

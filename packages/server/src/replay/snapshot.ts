@@ -228,6 +228,7 @@ function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): Snapsho
   return {
     head: (cursor, embeddedState): Omit<ApprovalsSnapshot, 'pending_changes'> => ({
       feed: 'approvals',
+      scope: scope.id,
       cursor,
       embedded_state: embeddedState,
       may_decide: [...mayDecide],

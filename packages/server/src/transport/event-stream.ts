@@ -92,7 +92,7 @@ export class EventStreams {
     const { authorizer } = this.#options.sources;
     if ('feed' in wanted) {
       const scope = await authorizer.openApprovals(principal);
-      return async (session, cursor) => await session.openFeed(scope, cursor);
+      return async (session, cursor) => await session.openFeed(scope, wanted, cursor);
     }
     const channel = await authorizer.openChannel(principal, wanted);
     return async (session, cursor) => await session.open(channel, wanted, cursor);

@@ -36,10 +36,10 @@ describe("a client's message", () => {
       { type: 'unsubscribe', subscription: byId },
     ],
     [
-      { type: 'subscribe', feed: 'approvals', cursor: 'c' },
+      { type: 'subscribe', feed: 'approvals', scope: 's', cursor: 'c' },
       {
         type: 'subscribe',
-        subscription: { request: { feed: 'approvals' }, named: { feed: 'approvals' } },
+        subscription: { request: { feed: 'approvals', scope: 's' }, named: { feed: 'approvals' } },
         cursor: 'c',
       },
     ],

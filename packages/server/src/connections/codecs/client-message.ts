@@ -25,7 +25,7 @@ export interface Malformed {
 }
 
 const keysOf: Readonly<Record<string, readonly string[]>> = {
-  subscribe: ['type', 'project_id', 'env', 'env_id', 'feed', 'cursor'],
+  subscribe: ['type', 'project_id', 'env', 'env_id', 'feed', 'scope', 'cursor'],
   unsubscribe: ['type', 'project_id', 'env', 'env_id', 'feed'],
   auth: ['type', 'token'],
   ping: ['type'],
@@ -58,17 +58,25 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
     return token === null ? { problem: 'auth needs a token' } : { type: 'auth', token };
   }
   const names = [textOf('project_id'), textOf('env'), textOf('env_id')] as const;
-  const subscription = message.has('feed') ? feedOf(textOf('feed'), names) : channelOf(...names);
+  const subscription = message.has('feed')
+    ? feedOf(textOf('feed'), textOf('scope'), names)
+    : message.has('scope')
+      ? { problem: 'a channel has no scope' }
+      : channelOf(...names);
   if ('problem' in subscription) return subscription;
   return type === 'subscribe'
     ? { type, subscription, cursor: textOf('cursor') }
     : { type: 'unsubscribe', subscription };
 }
 
-function feedOf(feed: string | null, names: readonly (string | null)[]): NamedSubscription | Malformed {
+function feedOf(
+  feed: string | null,
+  scope: string | null,
+  names: readonly (string | null)[],
+): NamedSubscription | Malformed {
   if (feed !== 'approvals') return { problem: 'feed is not approvals, the only feed' };
   if (names.some((name) => name !== null)) return { problem: 'give feed or a channel, not both' };
-  return { request: { feed }, named: { feed } };
+  return { request: { feed, scope }, named: { feed } };
 }
 
 function channelOf(
