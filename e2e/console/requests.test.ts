@@ -112,7 +112,6 @@ it('one page follows 500 requests in 60 environments with one subscription, and 
      SELECT gen_random_uuid(), id, 'feature', id FROM requested`,
     [webShop],
   );
-  await pool.query('ANALYZE pending_changes, pending_change_entities, features, feature_params');
   const { page } = await fixture.open('alice', '/healthz');
   const subscriptions: string[] = [];
   page.on('websocket', (socket) => {

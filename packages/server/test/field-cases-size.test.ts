@@ -126,6 +126,10 @@ describe('case 16: 20,000 decided requests', () => {
       { project_id: channel.projectId, env: 'prod' },
       { token },
     );
+    // The foreign keys have read each request, which the session reports later.
+    await vi.waitFor(async () => expect(await rowsRead(database)).toBeGreaterThanOrEqual(requests), {
+      timeout: 60_000,
+    });
     const before = await rowsRead(database);
     const changes = 10;
     for (let change = 0; change < changes; change += 1) {

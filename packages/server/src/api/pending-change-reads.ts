@@ -1,6 +1,6 @@
 import { decidableProjects } from '../host/deciders.js';
 import { auditFeatureState } from '../host/feature-state.js';
-import { requestEntities } from '../host/pending-change.js';
+import { requestedFeature, requestEntities } from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
 import { isoUtc, requestedDiffWithCurrent, requestedEntity, shownJson } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
@@ -85,7 +85,7 @@ SELECT c.id, c.status::text AS status, c.xmin::text AS version,
     CROSS JOIN LATERAL (
       SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
     ) requested
-    LEFT JOIN public.features f ON f.id = v.feature_id AND (f.project_id = c.project_id) IS TRUE
+    ${requestedFeature}
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
     CROSS JOIN LATERAL (
       SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0

@@ -32,6 +32,14 @@ export const requestEntities = `(
 )`;
 
 /**
+ * Joins the feature `f` of an entity `v` of a request `c`. One lookup by the primary key for each entity: without
+ * statistics the planner would read all features for each request.
+ */
+export const requestedFeature = `LEFT JOIN LATERAL (
+        SELECT feature.*, feature.xmin FROM public.features feature WHERE feature.id = v.feature_id OFFSET 0
+      ) f ON f.project_id = c.project_id`;
+
+/**
  * The protocol's PendingChange of a row of pending_changes `c`, as JSON. With `escapes` no text of it can fail to be
  * decoded; JSON cannot be escaped, so the reason and the differences are left out then.
  */
@@ -54,7 +62,7 @@ function pendingChangeJson({ escapes }: { escapes: boolean }): string {
       CROSS JOIN LATERAL (
         SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
       ) requested
-      LEFT JOIN public.features f ON f.id = v.feature_id AND (f.project_id = c.project_id) IS TRUE
+      ${requestedFeature}
       LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id + 0 = c.environment_id
       WHERE v.pending_change_id = c.id
     ),
