@@ -256,10 +256,12 @@ describe('tail --approvals', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line) as EventMessage)
-      .map(({ feed, pending_change_id: request, action }) => [feed, request, action]);
+      // Steps of the last moments before the start may be sent at the resume: a crash could have undone them.
+      .filter(({ pending_change_id: request }) => request === id)
+      .map(({ feed, action }) => [feed, action]);
     expect(actions).toEqual([
-      ['approvals', id, 'pending'],
-      ['approvals', id, 'approved'],
+      ['approvals', 'pending'],
+      ['approvals', 'approved'],
     ]);
     tail.signal('SIGINT');
     expect((await tail.ended).stderr).not.toContain('missing');
