@@ -1,9 +1,24 @@
+import type { Server } from 'node:http';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+
+/** Resolves when the server has received an upgrade, which it keeps from other listeners. */
+async function nextUpgrade(http: Server): Promise<void> {
+  const emit = http.emit.bind(http);
+  await new Promise<void>((resolve) => {
+    http.emit = (name: string, ...values: unknown[]) => {
+      if (name === 'upgrade') {
+        http.emit = emit;
+        resolve();
+      }
+      return emit(name, ...values);
+    };
+  });
+}
 
 let database: TestDatabase;
 let server: TestServer;
@@ -130,7 +145,7 @@ describe('close()', () => {
     expect(rows.length).toBeGreaterThanOrEqual(4);
     for (const { pid } of rows) process.kill(pid, 'SIGSTOP');
     try {
-      const asked = once(server.http, 'upgrade');
+      const asked = nextUpgrade(server.http);
       const refusal = handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
       await asked;
       await server.flagcast.close();
@@ -149,7 +164,7 @@ describe('close()', () => {
     await start();
     await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
-      const asked = once(server.http, 'upgrade');
+      const asked = nextUpgrade(server.http);
       const refusal = handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
       await asked;
       const closing = server.flagcast.close();
