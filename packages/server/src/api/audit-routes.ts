@@ -7,10 +7,7 @@ import * as schemas from './schemas.js';
 const maxPage = 200;
 
 const auditQuery = z.object({
-  before: z
-    .string({ error: 'must be given once' })
-    .refine((value) => parsePageKey(value) !== null, 'must be the value of "next" from the previous page')
-    .optional(),
+  before: schemas.pageStart(parsePageKey),
   limit: schemas.pageLimit({
     most: maxPage,
     usual: 50,

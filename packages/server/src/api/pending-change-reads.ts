@@ -1,13 +1,13 @@
 import { decidableProjects } from '../host/deciders.js';
 import { auditFeatureState } from '../host/feature-state.js';
-import { requestedFeature, requestEntities } from '../host/pending-change.js';
+import { requestedEntitiesJson, requestEntities, requestReason } from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
-import { isoUtc, requestedDiffWithCurrent, requestedEntity, shownJson } from '../host/sql-expressions.js';
+import { isoUtc, requestedDiffWithCurrent, shownJson } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { OpenChange, RequestStep } from './request-schemas.js';
-import { isUuid } from './schemas.js';
+import { isRealTime, isUuid, microsecondTime } from './schemas.js';
 
 type OpenChangeJson = Omit<OpenChange, 'entities'> & { readonly entities: JsonText };
 
@@ -24,15 +24,12 @@ export interface PageKey {
   readonly id: string;
 }
 
+const timePattern = new RegExp(`^${microsecondTime}$`);
+
 /** Parses the `next` of a page; null for any other text, which must not reach the database. */
 export function parsePageKey(text: string): PageKey | null {
   const [createdAt = '', id = ''] = text.split('_', 2);
-  const isTime = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(createdAt);
-  // A Date takes February 30th for a day in March.
-  const date = new Date(createdAt);
-  const isReal =
-    isTime && !Number.isNaN(date.getTime()) && date.toISOString().slice(0, 19) === createdAt.slice(0, 19);
-  return isReal && isUuid(id) ? { createdAt, id } : null;
+  return timePattern.test(createdAt) && isRealTime(createdAt) && isUuid(id) ? { createdAt, id } : null;
 }
 
 /** Which requests are wanted. What is absent does not limit them. */
@@ -56,6 +53,13 @@ export interface WantedChanges {
 
 const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END`;
 
+const entitiesJson = requestedEntitiesJson({
+  diff: requestedDiffWithCurrent('requested.entity', 'now.state'),
+  joins: `CROSS JOIN LATERAL (
+        SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0
+      ) now`,
+});
+
 /**
  * $1 the projects, $2 the user's id, $3 the user's name, $4 the id of the request, $5 a feature, $6 the state, $7 an
  * environment, $8 the name of a user, $9 and $10 the times, $11 and $12 the key of a page.
@@ -72,26 +76,9 @@ SELECT c.id, c.status::text AS status, c.xmin::text AS version,
   CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END::text AS decided_by,
   ${isoUtc(`(${decidedAt})`)} AS decided_at,
   CASE c.status WHEN 'rejected' THEN c.rejection_reason END::text AS decision_reason,
-  jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}' AS reason,
+  ${requestReason} AS reason,
   coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
-  (
-    SELECT coalesce(json_agg(json_build_object(
-      'entity', v.entity, 'entity_id', v.entity_id,
-      'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
-      'feature_id', v.feature_id, 'feature_key', f.key, 'feature_name', f.name,
-      'feature_version', CASE WHEN f.id IS NOT NULL THEN concat_ws('.', f.xmin, p.xmin) END,
-      'diff', ${requestedDiffWithCurrent('requested.entity', 'now.state')}) ORDER BY v.entity, v.entity_id), '[]')
-    FROM ${requestEntities} v
-    CROSS JOIN LATERAL (
-      SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
-    ) requested
-    ${requestedFeature}
-    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
-    CROSS JOIN LATERAL (
-      SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0
-    ) now
-    WHERE v.pending_change_id = c.id
-  )::text AS entities
+  ${entitiesJson}::text AS entities
 FROM public.pending_changes c
 CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
 JOIN public.projects project ON project.id = c.project_id

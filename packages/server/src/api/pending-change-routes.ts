@@ -91,10 +91,7 @@ const listQuery = z.object({
     .optional()
     .openapi({ format: 'date-time', description: 'Only requested then or later' }),
   until: schemas.utcTime.optional().openapi({ format: 'date-time', description: 'Only requested before' }),
-  before: z
-    .string({ error: 'must be given once' })
-    .refine((value) => parsePageKey(value) !== null, 'must be the value of "next" from the previous page')
-    .optional(),
+  before: schemas.pageStart(parsePageKey),
   limit: schemas.pageLimit({ most: maxPendingChanges, usual: maxPendingChanges }),
 });
 

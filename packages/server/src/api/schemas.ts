@@ -253,10 +253,27 @@ export const uuidField = z.guid({
 const environmentKey = textField(1, 255);
 export const version = textField(1, 100);
 export const reasonField = textField(1, 500);
-/** As long as the column is. */
 export const utcTime = z.iso
   .datetime({ error: 'must be a time in UTC, such as 2026-01-31T12:00:00Z' })
   .refine((value) => !value.startsWith('0000'), 'must be in the year 1 or later');
+
+/** RFC 3339 with microseconds, as the database writes a time, for a regular expression. */
+export const microsecondTime = String.raw`(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`;
+
+/** Whether a text of that form is a time that exists. */
+export function isRealTime(text: string): boolean {
+  const date = new Date(text);
+  // A Date takes February 30th for a day in March.
+  return !Number.isNaN(date.getTime()) && date.toISOString().slice(0, 19) === text.slice(0, 19);
+}
+
+/** A parameter for the page after another one, whose `next` it is. */
+export function pageStart(parse: (text: string) => object | null) {
+  return z
+    .string({ error: 'must be given once' })
+    .refine((value) => parse(value) !== null, 'must be the value of "next" from the previous page')
+    .optional();
+}
 
 /** A parameter for the size of a page. */
 export function pageLimit({
@@ -279,6 +296,7 @@ export function pageLimit({
     .openapi({ type: 'integer', minimum: 1, maximum: most, description });
 }
 
+/** As long as the column is. */
 export const usernameField = textField(1, 255);
 /** A longer password would take too long to hash. */
 export const passwordField = textField(1, 1_024);

@@ -26,23 +26,18 @@ export class ApprovalsScope {
 
   constructor(viewable: Viewable) {
     this.viewable = viewable;
-    let ids: string[] = [];
-    let key: string;
+    let key: unknown[];
     if ('archived' in viewable) {
-      ids = [...viewable.archived];
-      key = JSON.stringify([viewable.environments, ...ids.toSorted()]);
+      this.#ids = new Set(viewable.archived);
+      key = [viewable.environments, ...viewable.archived.toSorted()];
     } else if ('projects' in viewable) {
-      ids = Object.keys(viewable.projects);
-      key = JSON.stringify(Object.entries(viewable.projects).toSorted(byFirst));
+      this.#ids = new Set(Object.keys(viewable.projects));
+      key = Object.entries(viewable.projects).toSorted(byFirst);
     } else {
-      ids = viewable.channels.map(({ projectId, environmentId }) =>
-        JSON.stringify([projectId, environmentId]),
-      );
-      const keys = viewable.channels.map((channel) => JSON.stringify([channel.environmentKey]));
-      key = JSON.stringify(ids.map((id, index) => `${id}${keys[index]}`).toSorted());
+      this.#ids = new Set(viewable.channels.map(idOf));
+      key = viewable.channels.map((channel) => idOf(channel) + channel.environmentKey).toSorted();
     }
-    this.id = hash('sha256', key, 'base64url').slice(0, 22);
-    this.#ids = new Set(ids);
+    this.id = hash('sha256', JSON.stringify(key), 'base64url').slice(0, 22);
   }
 
   /** The parallel parameters of a query: projects, and an environment of each or null for all; both null: all projects that are not archived. */
@@ -61,10 +56,12 @@ export class ApprovalsScope {
 
   includes({ projectId, environmentId }: ChannelIds): boolean {
     if ('archived' in this.viewable) return !this.#ids.has(projectId);
-    return this.#ids.has(
-      'projects' in this.viewable ? projectId : JSON.stringify([projectId, environmentId]),
-    );
+    return this.#ids.has('projects' in this.viewable ? projectId : idOf({ projectId, environmentId }));
   }
+}
+
+function idOf({ projectId, environmentId }: ChannelIds): string {
+  return JSON.stringify([projectId, environmentId]);
 }
 
 function byFirst([one]: readonly [string, unknown], [other]: readonly [string, unknown]): number {

@@ -142,10 +142,11 @@ export class CallbackAuthorization implements Authorization {
   }
 
   async approvalsScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
-    if (userIds.length === 0) return new Map();
-    const byUser = new Map(userIds.map((userId): [string, AuthorizedChannel[]] => [userId, []]));
-    for (const channel of await this.#find(userIds, null)) byUser.get(channel.userId)?.push(channel);
-    return new Map([...byUser].map(([userId, channels]) => [userId, new ApprovalsScope({ channels })]));
+    const scopes = userIds.map(async (userId): Promise<[string, ApprovalsScope]> => [
+      userId,
+      new ApprovalsScope({ channels: await this.#channelsOf(userId, null) }),
+    ]);
+    return new Map(await Promise.all(scopes));
   }
 
   async visibleProjects(userId: string): Promise<VisibleProject[]> {

@@ -20,9 +20,8 @@ export class DeliveryBatch {
     this.position = newest.position;
   }
 
-  /** The batches after sequence `after`, encoded; null if there are none. */
-  encodedAfter(after: number, dialect: Dialect): Buffer | null {
-    if (after >= this.last) return null;
+  /** The batches after sequence `after`, encoded. `after` is less than `last`. */
+  encodedAfter(after: number, dialect: Dialect): Buffer {
     if (after >= this.first) return encode(this.batches, after, dialect);
     let bytes = this.#encodings.get(dialect);
     if (bytes === undefined) {

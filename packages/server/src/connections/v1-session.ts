@@ -160,13 +160,12 @@ export class V1Session implements Session, SubscriptionOwner {
     known: { readonly scope: string | null },
     cursor: string | null,
   ): Promise<void> {
-    const { feedDialect } = this.#wire;
     await this.#open(
       () => this.#feed !== undefined,
       () =>
-        new ApprovalsSubscription(scope, feedDialect, {
+        new ApprovalsSubscription(scope, {
           ...this.#subscriptionOptions,
-          dialect: feedDialect,
+          dialect: this.#wire.feedDialect,
         }),
       cursor,
       known.scope === scope.id,

@@ -3,7 +3,7 @@ import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
 import type { Channel, ChannelRequest } from '../auth/authorization.js';
 import type { ChannelEnd } from '../broadcast/broadcaster.js';
 import type { DeliveryBatch } from '../broadcast/deliveries.js';
-import type { Dialect, SharedEvents } from '../events/dialect.js';
+import type { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey } from '../events/event.js';
 import type { MissedTarget } from '../replay/missed-events.js';
 import { Subscription, type SubscriptionOptions } from './subscription.js';
@@ -31,7 +31,10 @@ export abstract class V1Subscription extends Subscription {
   /** The keys that name it in messages. */
   abstract get name(): SubscriptionName;
   /** What `caught_up` has in addition. */
-  readonly caughtUp: { readonly scope?: string } = {};
+  get caughtUp(): { readonly scope?: string } {
+    return {};
+  }
+
   /** Where missed events are looked up. */
   abstract get target(): MissedTarget;
 
@@ -80,12 +83,14 @@ export class ApprovalsSubscription extends V1Subscription {
   readonly scope: ApprovalsScope;
   readonly name: FeedName = { feed: 'approvals' };
   readonly target = 'approvals';
-  override readonly caughtUp: { readonly scope: string };
 
-  constructor(scope: ApprovalsScope, feedDialect: Dialect, options: Options) {
-    super({ ...options, dialect: feedDialect, key: approvalsFeed });
+  constructor(scope: ApprovalsScope, options: Options) {
+    super({ ...options, key: approvalsFeed });
     this.scope = scope;
-    this.caughtUp = { scope: scope.id };
+  }
+
+  override get caughtUp(): { readonly scope: string } {
+    return { scope: this.scope.id };
   }
 
   /** All who see the same events of a batch share its bytes. */

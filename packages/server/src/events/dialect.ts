@@ -23,8 +23,8 @@ export class SharedEvents implements EventGroup {
   readonly events: readonly FlagEvent[];
   readonly seenAtMs: number;
   readonly #encodings = new Map<Dialect, Buffer>();
-  /** By which events they contain. */
-  readonly #subsets = new Map<string, SharedEvents>();
+  /** By which events they contain; null before the first. */
+  #subsets: Map<string, SharedEvents> | null = null;
   /** How many events `#subsets` have. */
   #subsetEvents = 0;
 
@@ -42,7 +42,7 @@ export class SharedEvents implements EventGroup {
     const included = this.events.map(includes);
     if (!included.includes(false)) return this;
     const key = included.map(Number).join('');
-    let subset = this.#subsets.get(key);
+    let subset = this.#subsets?.get(key);
     if (subset === undefined) {
       subset = new Subset(
         this.events.filter((_, index) => included[index]),
@@ -51,6 +51,7 @@ export class SharedEvents implements EventGroup {
       // A batch stays in the replay buffer, and thousands of users can have as many scopes.
       const kept = this.#subsetEvents + subset.events.length;
       if (kept <= maxKeptParts * this.events.length) {
+        this.#subsets ??= new Map<string, SharedEvents>();
         this.#subsets.set(key, subset);
         this.#subsetEvents = kept;
       }

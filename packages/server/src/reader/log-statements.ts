@@ -161,9 +161,8 @@ const channelRows = `l.environment_id = $4 AND l.xid BETWEEN range.low AND range
       AND l.source <> 'control'
     ORDER BY l.environment_id, l.xid`;
 
-/** The steps of approvals in one range of transactions: $3 and $4 are not used. */
+/** The steps of approvals in one range of transactions. */
 const approvalRows = `l.source = 'pending' AND l.xid BETWEEN range.low AND range.high
-      AND coalesce($3::text, $4::text) IS NULL
     ORDER BY l.xid, l.seq`;
 
 /**

@@ -149,10 +149,7 @@ export class MissedEventsSource {
         limit: maxMissedEvents + 1,
         of: target === 'approvals' ? target : 'channel',
       }),
-      values:
-        target === 'approvals'
-          ? [lows, highs, null, null]
-          : [lows, highs, target.projectId, target.environmentId],
+      values: target === 'approvals' ? [lows, highs] : [lows, highs, target.projectId, target.environmentId],
     });
     const first = rows[0] ?? [];
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
