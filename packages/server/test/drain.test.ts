@@ -1,8 +1,15 @@
 import type { Server } from 'node:http';
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestCluster,
+  insertAudit,
+  seedProject,
+  type TestCluster,
+  type TestDatabase,
+  withClient,
+} from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 
@@ -20,14 +27,22 @@ async function nextUpgrade(http: Server): Promise<void> {
   });
 }
 
+// PostgreSQL deletes no database while a process is stopped: other test files must not wait for this one.
+let cluster: TestCluster;
 let database: TestDatabase;
 let server: TestServer;
 let token: string;
 let channel: { projectId: string; environmentId: string };
 let query: string;
 
+beforeAll(async () => {
+  cluster = await createTestCluster();
+});
+
+afterAll(async () => await cluster.remove());
+
 beforeEach(async () => {
-  database = await createTestDatabase({ schema: 'tables' });
+  database = await cluster.createDatabase({ schema: 'tables' });
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
   const { projectId, environments } = await seedProject(database.pool);
   channel = { projectId, environmentId: environments.prod };

@@ -6,14 +6,17 @@ import { NoFreeSessionError } from '../src/postgres/errors.js';
 import { divideConnections, minServerConnections } from '../src/postgres/session-budget.js';
 import { Session } from '../src/postgres/session.js';
 import { SessionPool } from '../src/postgres/session-pool.js';
-import { createTestDatabase, type TestDatabase } from './database.js';
+import { createTestCluster, type TestCluster, type TestDatabase } from './database.js';
 
 const queryTimeoutMs = 500;
 const cleanUps: (() => unknown)[] = [];
+// PostgreSQL deletes no database while a process is stopped: other test files must not wait for this one.
+let cluster: TestCluster;
 let database: TestDatabase;
 
 beforeAll(async () => {
-  database = await createTestDatabase({ schema: 'none' });
+  cluster = await createTestCluster();
+  database = await cluster.createDatabase({ schema: 'none' });
   await database.pool.query('CREATE TABLE locked (id int)');
 });
 
@@ -21,7 +24,10 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
-afterAll(async () => await database.drop());
+afterAll(async () => {
+  await database.drop();
+  await cluster.remove();
+});
 
 async function open(applicationName: string): Promise<Session> {
   const session = await Session.open({ database: { url: database.url }, applicationName, queryTimeoutMs });
