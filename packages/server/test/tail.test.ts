@@ -251,7 +251,11 @@ describe('tail --approvals', () => {
     await decideRequest(database.pool, id, 'approved');
     const back = await FaultyProxy.open([serverPort], { port });
     undo.push(async () => await back.close());
-    await tail.line((line) => line.includes(id) && line.includes('"approved"'));
+    // The line of `pending` contains `approved`, too: it has the request as it is now.
+    await tail.line((line) => {
+      const event = JSON.parse(line) as EventMessage;
+      return event.pending_change_id === id && event.action === 'approved';
+    });
     const actions = tail.stdout
       .trimEnd()
       .split('\n')
