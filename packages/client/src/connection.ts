@@ -40,8 +40,6 @@ export interface Connection {
   /** Throws a FlagcastError `bad_url` if `url` cannot be resolved here. */
   readonly checkUrl: () => void;
   readonly phase: () => ConnectionPhase;
-  /** How many attempts have failed in a row. */
-  readonly attempt: () => number;
   readonly capability: () => ConnectionCapability;
   readonly dispatch: (event: ConnectionEvent, durationMs?: number, error?: FlagcastError) => void;
   /** Closes the client, with the error that ended it or null. */
@@ -84,11 +82,10 @@ export function createConnection(options: ConnectionOptions): Connection {
   let retryAtMs: number | null = null;
   let lastError: FlagcastError | null = null;
   let closeError: FlagcastError | null = null;
-  const attempt = (): number => (machine.helloAtMs ? 0 : machine.reconnectAttempts);
   const createStatus = (): ConnectionStatus => ({
     ...phase,
     transport: machine.usesStreams ? 'sse' : 'websocket',
-    attempt: attempt(),
+    attempt: machine.helloAtMs ? 0 : machine.reconnectAttempts,
     retryAtMs,
     lastError,
   });
@@ -228,7 +225,6 @@ export function createConnection(options: ConnectionOptions): Connection {
     view: { getStatus: () => status, subscribe, reconnect: () => dispatch('reconnect') },
     checkUrl: getBaseUrl,
     phase: () => phase,
-    attempt,
     capability: () =>
       transport && (machine.usesStreams || machine.helloAtMs)
         ? 'subscribe'

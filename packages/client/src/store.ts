@@ -1,15 +1,15 @@
 import type { EventMessage } from '#protocol';
-import type { ChannelState } from './channel-model.js';
 import { createEmitter, isEqual } from './emitter.js';
 import type { ChannelStatus } from './status.js';
 
 /** The part of the store that the app can see. */
-export interface StoreView<State = ChannelState> {
+export interface StoreView<State> {
   /** Returns the state as of the last notification: the same object until something changes. */
   readonly getState: () => State;
   /**
-   * Calls `listener` after changes: immediately for the first change, then at most once per animation frame (16 ms
-   * if there are none). Returns the function that removes the listener.
+   * Calls `listener` after changes: immediately when the status has changed, otherwise immediately for the first
+   * change, then at most once per animation frame (16 ms if there are none). Returns the function that removes the
+   * listener.
    */
   readonly subscribe: (listener: () => void) => () => void;
   /** Calls `listener` once for every event, in order. Returns the function that removes the listener. */
@@ -55,19 +55,22 @@ export function createStore<State, Content>(
   let isChanged = false;
   let isIdle = true;
 
-  // The first change is published immediately, so that the effect of a click does not wait for a frame. Changes
-  // within a frame are published together at its end, so a burst costs one rendering per frame.
   const publish = (): void => {
-    isIdle = !isChanged;
-    if (isIdle) return;
     isChanged = false;
     state = model.createState(status, environment);
-    afterFrame(publish);
     emitChange();
+  };
+  // The first change is published immediately, so that the effect of a click does not wait for a frame. Changes
+  // within a frame are published together at its end, so a burst costs one rendering per frame.
+  const endFrame = (): void => {
+    isIdle = !isChanged;
+    if (isIdle) return;
+    afterFrame(endFrame);
+    publish();
   };
   const notify = (): void => {
     isChanged = true;
-    if (isIdle) publish();
+    if (isIdle) endFrame();
   };
 
   return {
@@ -77,6 +80,8 @@ export function createStore<State, Content>(
       status = nextStatus;
       environment = key;
       notify();
+      // A loss that is made good within a frame is told, too.
+      if (isChanged) publish();
     },
     replace(snapshot) {
       // A restored database can give the same ids to other events.

@@ -234,7 +234,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
   };
   const channelStatus = (phase: ConnectionPhase): ChannelStatus => {
     if (!snapshot) return { state: 'connecting' };
-    if (phase.state === 'connecting' && connection.attempt()) {
+    if (phase.state === 'connecting' && connection.view.getStatus().attempt) {
       return { state: 'stale', sinceMs: snapshotAtMs, reason: 'disconnected' };
     }
     if ((phase.state === 'live' && !isCaughtUp) || phase.state === 'connecting')

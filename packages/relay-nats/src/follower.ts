@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { FlagEvent, Lifecycle, RelayedRead } from 'flagcast/relay-support';
+import { type FlagEvent, type Lifecycle, type RelayedRead, toError } from 'flagcast/relay-support';
 import type { EventLog, LogMessage } from './event-log.js';
 import {
   type Commit,
@@ -178,7 +178,7 @@ export class Follower {
     if (this.#applied === null || this.#isEnded) return;
     this.#applying ??= this.#applyAll()
       .catch((error: unknown) => {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = toError(error).message;
         this.#stopAtGap(`the log in NATS cannot be read (${reason})`, null);
       })
       .finally(() => (this.#applying = null));
@@ -235,7 +235,7 @@ export class Follower {
 
   /** Null if events of a watched channel are too large for the log. */
   #contentOf(commit: Commit): { events: FlagEvent[]; skipped: string[]; missing: number[] } | null {
-    const events = new Map<number, FlagEvent>();
+    const events = new Map<number, CommittedEvent>();
     const skipped: string[] = [];
     const missing: number[] = [];
     for (const [channel, sequences] of commit.channels) {
@@ -250,8 +250,8 @@ export class Follower {
         else for (const event of received ?? []) events.set(event.place, event);
       }
     }
-    const places = [...events.keys()].toSorted((one, other) => one - other);
-    return { events: places.flatMap((place) => events.get(place) ?? []), skipped, missing };
+    const inOrder = [...events.values()].toSorted((one, other) => one.place - other.place);
+    return { events: inOrder, skipped, missing };
   }
 
   async #fetch(sequences: readonly number[]): Promise<void> {

@@ -1,5 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { Batch, Lifecycle, RelayContext, RelayedReader, RelayedRead } from 'flagcast/relay-support';
+import {
+  type Batch,
+  type Lifecycle,
+  type RelayContext,
+  type RelayedRead,
+  type RelayedReader,
+  toError,
+} from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
 import { Follower, type LeaderHeartbeat, type LogPlace } from './follower.js';
 import { decodeCommit, decodeRequest } from './messages.js';
@@ -273,7 +280,7 @@ export class RelayNode {
       triggerProblem,
       lifecycle,
       onFailed: (error) => {
-        this.#stepDown(error instanceof Error ? error.message : String(error), { leaves: false });
+        this.#stepDown(toError(error).message, { leaves: false });
       },
     });
     candidacy.publisher = publisher;

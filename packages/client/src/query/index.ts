@@ -41,19 +41,14 @@ export function connectQueryClient(
   /** The features by the JSON of their query keys. */
   let indexed: { features: ChannelState['features']; byKey: ReadonlyMap<string, FeatureState> } | null = null;
 
-  const setFeature = (id: string, feature: FeatureState | null): void => {
-    if (!keyOfFeature) return;
-    const key = keyOfFeature(id);
-    const query = queryClient.getQueryCache().find({ queryKey: key });
-    if (!query) return;
+  const write = (key: QueryKey, data: unknown): void => {
     // The response of a running query is older and would overwrite the new data.
     void queryClient.cancelQueries({ queryKey: key, exact: true });
-    queryClient.setQueryData(key, feature);
+    queryClient.setQueryData(key, data);
   };
-  const setList = (key: QueryKey | null, list: readonly unknown[]): void => {
-    if (!key) return;
-    void queryClient.cancelQueries({ queryKey: key, exact: true });
-    queryClient.setQueryData(key, list);
+  const setFeature = (id: string, feature: FeatureState | null): void => {
+    const key = keyOfFeature?.(id);
+    if (key && queryClient.getQueryCache().find({ queryKey: key })) write(key, feature);
   };
 
   const updateCache = (): void => {
@@ -63,7 +58,7 @@ export function connectQueryClient(
     const before = cached;
     cached = { features, pendingChanges };
     if (before?.features !== features) {
-      setList(featuresKey, [...features.values()]);
+      if (featuresKey) write(featuresKey, [...features.values()]);
       for (const [id, feature] of features) {
         if (before?.features.get(id) !== feature) setFeature(id, feature);
       }
@@ -71,19 +66,19 @@ export function connectQueryClient(
         if (!features.has(id)) setFeature(id, null);
       }
     }
-    if (before?.pendingChanges !== pendingChanges) {
-      setList(pendingChangesKey, listPendingChanges(pendingChanges));
+    if (pendingChangesKey && before?.pendingChanges !== pendingChanges) {
+      write(pendingChangesKey, listPendingChanges(pendingChanges));
     }
   };
 
-  // A query that nobody observes is removed after its gcTime, and a query can be added at any time.
+  // A query without observers is removed after its gcTime, and a query can be added at any time.
   const fill = ({ queryKey, state }: Query): void => {
     if (!cached || state.data !== undefined) return;
     const { features, pendingChanges } = cached;
     const wanted = JSON.stringify(queryKey);
-    if (wanted === JSON.stringify(featuresKey)) setList(featuresKey, [...features.values()]);
+    if (wanted === JSON.stringify(featuresKey)) write(queryKey, [...features.values()]);
     else if (wanted === JSON.stringify(pendingChangesKey)) {
-      setList(pendingChangesKey, listPendingChanges(pendingChanges));
+      write(queryKey, listPendingChanges(pendingChanges));
     } else if (keyOfFeature) {
       if (indexed?.features !== features) {
         const entries = [...features].map(
@@ -92,7 +87,7 @@ export function connectQueryClient(
         indexed = { features, byKey: new Map(entries) };
       }
       const feature = indexed.byKey.get(wanted);
-      if (feature) setFeature(feature.id, feature);
+      if (feature) write(queryKey, feature);
     }
   };
   const stops = [

@@ -10,6 +10,7 @@ import type {
   EventMessage,
   FeatureState,
   PendingChange,
+  Subscription,
 } from '../index.js';
 import { useChannel } from './provider.js';
 
@@ -27,10 +28,11 @@ const emptyState: ChannelState = {
   lagMs: null,
 };
 const emptyApprovals: ApprovalsState = {
-  ...emptyState,
+  status: emptyState.status,
   open: new Map(),
   decided: new Map(),
   mayDecide: new Set(),
+  lastEvent: null,
 };
 const noChanges: readonly PendingChange[] = [];
 const idleStatus: ConnectionStatus = {
@@ -60,19 +62,13 @@ export function useApprovals(feed: Approvals | null): ApprovalsState;
 export function useApprovals<Part>(feed: Approvals | null, select: (state: ApprovalsState) => Part): Part;
 export function useApprovals(
   feed: Approvals | null,
-  select: (state: ApprovalsState) => unknown = selectState,
+  select: (state: ApprovalsState) => unknown = selectAll,
 ): unknown {
   return useSelected(feed, emptyApprovals, select);
 }
 
-/** The parts of a channel or of the feed that a hook uses. */
-interface Source<State> {
-  readonly getState: () => State;
-  readonly subscribe: (listener: () => void) => () => void;
-}
-
 function useSelected<State, Part>(
-  source: Source<State> | null,
+  source: Subscription<State, unknown> | null,
   empty: State,
   select: (state: State) => Part,
 ): Part {
@@ -147,8 +143,7 @@ export function useConnectionStatus(): ChannelStatus {
   return useChannelState(selectStatus);
 }
 
-const selectState = (state: ApprovalsState): ApprovalsState => state;
-const selectAll = (features: Features): Features => features;
+const selectAll = <Value>(value: Value): Value => value;
 const selectActivity = ({ activity }: ChannelState): ChannelState['activity'] => activity;
 const selectStatus = ({ status }: ChannelState): ChannelStatus => status;
 

@@ -86,13 +86,12 @@ export function joinTabGroup(
       onElected();
     };
     holdLock(key, elect, options).catch((error: unknown) => {
-      if (signal.aborted || (waiting.signal.aborted && !isLeader)) return;
-      if (isLeader) {
-        onDeposed();
-        return;
+      if (signal.aborted) return;
+      if (isLeader) onDeposed();
+      else if (!waiting.signal.aborted) {
+        onError(error);
+        elect();
       }
-      onError(error);
-      elect();
     });
   };
   signal.addEventListener('abort', () => waiting.abort());

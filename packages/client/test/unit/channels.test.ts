@@ -305,7 +305,7 @@ describe('the end of an environment', () => {
       connection.socket.close(4504, code);
       const { status } = await untilStatus(channel, 'closed');
       expect(status.state === 'closed' && status.error).toMatchObject({ code, closeCode: 4504 });
-      expect(client.getStatus()).toMatchObject({ state: 'idle' });
+      await untilConnection(client, 'idle');
       const stage = client.channel(stageArguments);
       const next = await server.connections.next();
       next.hello();

@@ -70,6 +70,7 @@ describe('a channel that is opened twice', () => {
     expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe' });
     connection.send({ type: 'unsubscribed', ...channelName });
     await untilStatus(other, 'closed');
+    await untilConnection(client, 'idle');
     // One close too many does not keep the next channel open.
     other.close();
     const third = client.channel(channelArguments);

@@ -141,7 +141,7 @@ it('a snapshot replaces the cached data', async () => {
   expect(queries.getQueryData(pendingKey)).toEqual([]);
 });
 
-it('a list that was removed because nobody observed it is cached again as soon as a query for it exists', () => {
+it('a list that was removed for lack of observers is cached again as soon as a query for it exists', () => {
   const { queries } = connect();
   queries.removeQueries({ queryKey: featuresKey });
   queries.removeQueries({ queryKey: pendingKey });

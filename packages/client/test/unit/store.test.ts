@@ -231,6 +231,16 @@ describe('notifications', () => {
     expect(state.features.size).toBe(300);
   });
 
+  it('arrive immediately for each new status, also one that lasts for less than a frame', () => {
+    const store = createChannelStore(limit, () => undefined);
+    const seen: string[] = [];
+    store.view.subscribe(() => seen.push(store.view.getState().status.state));
+    store.setStatus({ state: 'live' }, 'prod');
+    store.setStatus({ state: 'stale', sinceMs: 1, reason: 'disconnected' }, 'prod');
+    store.setStatus({ state: 'live' }, 'prod');
+    expect(seen).toEqual(['live', 'stale', 'live']);
+  });
+
   it('never modify a state that was returned before', async () => {
     const store = filled();
     const before = await settled(store);

@@ -234,8 +234,8 @@ describe('a shared channel whose environment gets a new key', () => {
     await untilStatus(followerChannel, 'live');
     connection.send(event('e3', 'f3', { ...production, cursor: 'c3' }));
     await untilEvent(followerChannel, 'e3');
+    // A tab that loads a snapshot gets no events for what it contains.
     expect(ids).toEqual(['e1', 'e2', 'e3']);
-    expect(fixture.server.snapshots.all).toHaveLength(1);
     expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe']);
   });
 

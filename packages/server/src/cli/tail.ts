@@ -111,7 +111,7 @@ function parseServerUrl(text: string): URL {
   return url;
 }
 
-const colorOfAction = new Map([
+const colorOfAction = new Map<string, Parameters<typeof styleText>[0]>([
   ['created', 'green'],
   ['updated', 'yellow'],
   ['deleted', 'red'],
@@ -119,7 +119,7 @@ const colorOfAction = new Map([
   ['approved', 'green'],
   ['rejected', 'red'],
   ['cancelled', 'magenta'],
-] as const);
+]);
 
 /** Longer names are shortened; --json prints them in full. */
 const actorWidth = 12;
@@ -180,7 +180,7 @@ function timeOf({ timestamp }: EventMessage): string {
 }
 
 function colored(text: string, action: string): string {
-  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(action);
+  const color = colorOfAction.get(action);
   return color === undefined ? text : styleText(color, text, { validateStream: false });
 }
 

@@ -60,6 +60,23 @@ function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean
   return 'environmentId' in known && known.environmentId === name.environmentId;
 }
 
+/** Opens what was authorized, for a session of the same user. */
+export type OpenSubscription = (session: V1Session, cursor: string | null) => Promise<void>;
+
+/** Rejects with a refusal, or what the database throws. */
+export async function authorizeSubscription(
+  authorizer: RequestAuthorizer,
+  principal: Principal,
+  request: SubscriptionRequest,
+): Promise<OpenSubscription> {
+  if ('feed' in request) {
+    const scope = await authorizer.openApprovals(principal);
+    return async (session, cursor) => await session.openFeed(scope, request, cursor);
+  }
+  const channel = await authorizer.openChannel(principal, request);
+  return async (session, cursor) => await session.open(channel, request, cursor);
+}
+
 /**
  * A flagcast.v1 connection with its channels and, if subscribed, the approvals feed. Each begins at its cursor: what was
  * missed comes from the replay buffer or the database, else the client gets a resync.
@@ -129,19 +146,14 @@ export class V1Session implements Session, SubscriptionOwner {
 
   /** Subscribes and sends the missed events. Rejects with a SessionError, a refusal, or what the database throws. */
   async subscribe(request: SubscriptionRequest, cursor: string | null): Promise<void> {
-    const { authorizer } = this.#sources;
-    const { principal } = this.connection;
-    if ('feed' in request) {
-      await this.openFeed(await authorizer.openApprovals(principal), request, cursor);
-      return;
-    }
-    if (this.#channels.length >= maxChannels) {
+    if (!('feed' in request) && this.#channels.length >= maxChannels) {
       throw new SessionError(
         'too_many_channels',
         `A connection may have ${maxChannels} channels: unsubscribe one`,
       );
     }
-    await this.open(await authorizer.openChannel(principal, request), request, cursor);
+    const open = await authorizeSubscription(this.#sources.authorizer, this.connection.principal, request);
+    await open(this, cursor);
   }
 
   /** Subscribes to a channel that the user may view. */

@@ -1,11 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
-import type { SubscriptionRequest } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
 import { Connection } from '../connections/connection.js';
-import { SessionError, V1Session, type V1Sources } from '../connections/v1-session.js';
+import {
+  authorizeSubscription,
+  type OpenSubscription,
+  SessionError,
+  V1Session,
+  type V1Sources,
+} from '../connections/v1-session.js';
 import type { Principal } from '../auth/request-authorizer.js';
 import { cursorFromQuery, subscriptionFromQuery } from '../auth/request-target.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
@@ -26,7 +31,7 @@ const retryMs = 1_000;
 interface StreamRequest {
   readonly principal: Principal;
   /** Subscribes to the channel or the feed, which the user may view. */
-  readonly open: (session: V1Session, cursor: string | null) => Promise<void>;
+  readonly open: OpenSubscription;
   readonly cursor: string | null;
 }
 
@@ -73,7 +78,7 @@ export class EventStreams {
     const cursor = cursorFromQuery(query);
     try {
       const principal = await authorizer.authenticate(request);
-      const open = await this.#authorizeSubscription(principal, wanted);
+      const open = await authorizeSubscription(authorizer, principal, wanted);
       if (registry.isDraining) throw draining();
       const lastEventId = request.headers['last-event-id'];
       const hasLastEventId = typeof lastEventId === 'string' && lastEventId !== '';
@@ -83,19 +88,6 @@ export class EventStreams {
       if (registry.isDraining && !(error instanceof HttpProblem)) throw draining();
       throw error;
     }
-  }
-
-  async #authorizeSubscription(
-    principal: Principal,
-    wanted: SubscriptionRequest,
-  ): Promise<StreamRequest['open']> {
-    const { authorizer } = this.#options.sources;
-    if ('feed' in wanted) {
-      const scope = await authorizer.openApprovals(principal);
-      return async (session, cursor) => await session.openFeed(scope, wanted, cursor);
-    }
-    const channel = await authorizer.openChannel(principal, wanted);
-    return async (session, cursor) => await session.open(channel, wanted, cursor);
   }
 
   /** The response has begun, so an error closes the stream with a close code, like a WebSocket. */
