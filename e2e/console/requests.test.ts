@@ -67,12 +67,13 @@ it('a request that is edited while its dialog is open cannot be decided before t
 it('a requester who comes back after the log has forgotten finds the decision with its reason', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;
-  const flag = await fixture.addFlag();
+  const [seen, flag] = [await fixture.addFlag(), await fixture.addFlag()];
+  await fixture.decide('root', await request('bob', seen), 'reject', { reason: 'Not on Fridays' });
   const id = await request('bob', flag);
   const bob = await fixture.open('bob', approvals);
-  await waitUntilLive(bob.page);
   await bob.page.getByRole('button', { name: /^For you/ }).click();
-  await bob.page.getByRole('dialog', { name: en.approvals.concerns }).waitFor();
+  await bob.page.getByRole('dialog', { name: en.approvals.concerns }).getByText('Not on Fridays').waitFor();
+  await button(bob.page, en.approvals.bell(0)).waitFor();
   await bob.page.goto('/healthz');
   await fixture.decide('root', id, 'reject', { reason: 'Not before Monday' });
   await pool.query(`UPDATE flagcast.event_log SET logged_at = now() - interval '8 days'`);

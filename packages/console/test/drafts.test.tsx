@@ -104,7 +104,7 @@ describe('a request', () => {
     expect(Object.keys(sessionStorage).filter((key) => key.startsWith('flagcast.draft'))).toEqual([]);
   });
 
-  it('says that somebody else has just requested a change of the flag, and cannot be sent', async () => {
+  it('says that another user has just requested a change of the flag, and cannot be sent', async () => {
     const server = createServer();
     const dialog = await openRequest(server);
     await enter(en.approvals.reason, 'The launch is today', dialog);
@@ -113,7 +113,7 @@ describe('a request', () => {
     expect(button(en.approvals.request, dialog).disabled).toBe(true);
   });
 
-  it('still asks for what the user has clicked when somebody else switches the flag meanwhile', async () => {
+  it('still asks for what the user has clicked when another user switches the flag meanwhile', async () => {
     const server = createServer();
     const dialog = await openRequest(server);
     await enter(en.approvals.reason, 'The launch is today', dialog);

@@ -152,6 +152,8 @@ describe('the list of flags', () => {
     await openLive(page, server);
     await lists(['cart']);
     await screen.findByText('root');
+    // The first snapshot has missed nothing.
+    expect(server.paths('GET').filter((path) => path === '/api/features')).toHaveLength(1);
     server.on('GET', /^\/api\/features$/, () => ({
       body: { features: [...server.features.values()].map((each) => ({ ...each, updated_by: 'carol' })) },
     }));

@@ -55,8 +55,8 @@ describe('an address', () => {
 });
 
 describe('the switch of project and environment', () => {
-  it('stays on the same page', async () => {
-    await openLive('/p/shop/prod/activity');
+  it('stays on the same page, and keeps the feed of approvals', async () => {
+    const { server } = await openLive('/p/shop/prod/activity');
     await click(button(en.shell.projectIs('Web shop')));
     await click(await screen.findByRole('menuitem', { name: 'Billing' }));
     await waitFor(() => expect(location.pathname).toBe('/p/billing/prod/activity'));
@@ -64,6 +64,8 @@ describe('the switch of project and environment', () => {
     await screen.findByRole('button', { name: en.shell.projectIs('Billing') });
     await click(screen.getByRole('radio', { name: 'dev' }));
     await waitFor(() => expect(location.pathname).toBe('/p/billing/dev/activity'));
+    await waitFor(() => expect(server.subscribed).toContain('billing/dev'));
+    expect(server.subscribed.filter((name) => name === 'approvals')).toHaveLength(1);
   });
 });
 

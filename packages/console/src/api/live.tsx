@@ -77,7 +77,7 @@ export function LiveChannelProvider(props: LiveChannelProps) {
   useEffect(() => {
     const channel = client.channel({ projectId, env: latest.current.env });
     const deliveries = createDeliveries(client, channel);
-    const lastChanges = createLastChanges(client, channel);
+    const lastChanges = createLastChanges(client, channel, environmentId);
     setLive({ channel, deliveries, lastChanges, environmentId });
     const stop = channel.subscribe(() => {
       const { status } = channel.getState();

@@ -14,6 +14,9 @@ export type AuditEntry = AuditPage['entries'][number];
 /** What a request changes in one entity. */
 export type ChangedEntity = OpenChange['entities'][number];
 
+/** The change of one field that a request asks for, with the value now where the server knows it. */
+export type RequestedField = ChangedEntity['diff'][number];
+
 /** The change of one field. */
 export type FieldDiff = AuditEntry['diff'][number];
 

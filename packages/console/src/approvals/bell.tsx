@@ -1,5 +1,5 @@
 import { Badge, Popover, Stack, Switch, Text, UnstyledButton } from '@mantine/core';
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { Link } from 'react-router';
 import type { OpenChange } from '../api/types.js';
 import { BellIcon } from '../shell/icons.js';
@@ -21,11 +21,13 @@ export function Bell() {
   /** What was new when the list was opened; null while it is closed. */
   const [fresh, setFresh] = useState<ReadonlySet<string> | null>(null);
   const isOpened = fresh !== null;
-  const setOpened = (opened: boolean): void => {
-    setFresh(opened ? new Set(unseen.map(stateKey)) : null);
-    // Also what has arrived while the list was open.
-    markSeen(concerns);
-  };
+  const setOpened = (opened: boolean): void => setFresh(opened ? new Set() : null);
+  // Also what arrives while the list is open.
+  useEffect(() => {
+    if (!isOpened || unseen.length === 0) return;
+    setFresh((known) => new Set([...(known ?? []), ...unseen.map(stateKey)]));
+    markSeen(unseen);
+  }, [isOpened, unseen, markSeen]);
   const label = t.approvals.bell(unseen.length);
   return (
     <Popover

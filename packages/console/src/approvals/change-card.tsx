@@ -7,7 +7,7 @@ import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { DecisionRow } from './decision-row.js';
 import { EntityDiffs } from './entity-diffs.js';
-import { stampOf } from './requests.js';
+import { flagOf, stampOf } from './requests.js';
 import { useShownChange } from './use-shown-change.js';
 import { visible } from '../i18n/visible.js';
 
@@ -23,7 +23,7 @@ export const ChangeCard = memo(function ChangeCard({ change, withScope = false }
   const view = useShownChange(change);
   const { shown, before } = view;
   const guard = usePointerGuard(`${stampOf(shown)} ${view.isOutdated}`);
-  const feature = shown.entities.find(({ feature_id: id }) => id !== null);
+  const feature = flagOf(shown);
   return (
     <Paper
       withBorder
@@ -67,7 +67,7 @@ function usePointerGuard(state: string) {
 function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly withScope: boolean }) {
   const { t } = useI18n();
   const { project, environment } = useScope();
-  const feature = shown.entities.find(({ feature_id: id }) => id !== null);
+  const feature = flagOf(shown);
   return (
     <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
       <Group gap="sm" wrap="nowrap">

@@ -7,7 +7,7 @@ import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { EntityDiffs } from './entity-diffs.js';
-import { isProduction } from './requests.js';
+import { flagOf, isProduction } from './requests.js';
 import { decisionText } from './request-text.js';
 import { type Step, useDecide } from './use-decide.js';
 
@@ -167,7 +167,7 @@ interface DecisionDialogProps {
 function DecisionDialog({ step, change, isOutdated, onSubmit, ...rest }: DecisionDialogProps) {
   const { approvals } = useI18n().t;
   const withPassword = useScope().me.decisions === 'password';
-  const name = change.entities.find(({ feature_id: id }) => id !== null)?.feature_name ?? null;
+  const name = flagOf(change)?.feature_name ?? null;
   const bodyOf = ({ reason, password }: ReasonInput): object => ({
     ...(step === 'reject' && { reason }),
     ...(withPassword && { password }),

@@ -1,5 +1,5 @@
 import { Text } from '@mantine/core';
-import type { ChangedEntity, OpenChange } from '../api/types.js';
+import type { ChangedEntity, OpenChange, RequestedField } from '../api/types.js';
 import { DiffList } from '../feature/diff-list.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
@@ -27,7 +27,7 @@ export function EntityDiffs({ shown, before = null }: EntityDiffsProps) {
 }
 
 /** The current value says nothing about a request that is decided. */
-function diffOf({ diff }: ChangedEntity, { status }: OpenChange): ChangedEntity['diff'] {
+function diffOf({ diff }: ChangedEntity, { status }: OpenChange): readonly RequestedField[] {
   if (status === 'pending') return diff;
   return diff.map(({ field, old, new: after }) => ({ field, old, new: after }));
 }

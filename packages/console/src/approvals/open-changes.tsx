@@ -10,7 +10,7 @@ import { toOpenChange } from './requests.js';
 interface OpenChanges {
   /** Pending requests of all environments, newest first. */
   readonly open: readonly OpenChange[];
-  /** The user's own newest decided requests, and all that were decided since the page was opened. Newest first. */
+  /** The user's own newest decided requests, and all that were decided since the page was opened. */
   readonly decided: readonly OpenChange[];
   /** A pending or decided request. */
   readonly find: (id: string) => OpenChange | undefined;
@@ -54,11 +54,9 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     };
   }, [me, projects, mayDecide]);
   const value = useMemo<OpenChanges>(() => {
-    const listOf = (requests: ReadonlyMap<string, PendingChange>): OpenChange[] =>
-      [...requests.values()].map(convert).sort(newestFirst);
     return {
-      open: listOf(open),
-      decided: listOf(decided),
+      open: Array.from(open.values(), convert).sort(newestFirst),
+      decided: Array.from(decided.values(), convert),
       find: (id) => {
         const found = open.get(id) ?? decided.get(id);
         return found && convert(found);

@@ -1,17 +1,18 @@
 import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { type MouseEvent, useEffect } from 'react';
-import { Link, useParams } from 'react-router';
+import { useParams } from 'react-router';
+import { actionOf } from '../api/actions.js';
 import { ApiError } from '../api/api.js';
 import type { OpenChange, RequestStep } from '../api/types.js';
 import { useApi, useAppServices } from '../sign-in/app-services.js';
+import { BackLink } from '../shell/back-link.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { ApprovalIcon, BackIcon, LinkIcon } from '../shell/icons.js';
+import { ApprovalIcon, LinkIcon } from '../shell/icons.js';
 import { useNotifications } from '../shell/notifications.js';
 import { PageTitle } from '../shell/page-title.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
@@ -40,22 +41,12 @@ function useRequest(id: string) {
 export default function RequestPage() {
   const { t } = useI18n();
   const { requestId = '' } = useParams();
-  const { project, environment } = useScope();
   const { latest, steps, error, refetch } = useRequest(requestId);
   const isUnknown = error instanceof ApiError && error.status === 404;
   return (
     <Stack gap="md">
       <PageTitle text={t.approvals.requestPage} />
-      <Button
-        component={Link}
-        to={scopePath(project.id, environment.key, 'approvals')}
-        variant="subtle"
-        size="compact-sm"
-        leftSection={<BackIcon size={16} />}
-        className="fc-back"
-      >
-        {t.approvals.back}
-      </Button>
+      <BackLink page="approvals" label={t.approvals.back} />
       <div className="fc-title-row">
         <Title order={1}>{t.approvals.requestPage}</Title>
         {latest !== undefined && <CopyLink id={latest.id} />}
@@ -122,7 +113,7 @@ function Timeline({ steps }: { readonly steps: readonly RequestStep[] }) {
                 {by === null ? t.activity.unknownUser : visible(by)}
               </Text>
               <Text size="sm" component="span">
-                {nameOf(t.actions, action === 'updated' ? 'request_updated' : action)}
+                {nameOf(t.actions, actionOf({ source: 'pending', action }))}
               </Text>
               <Text size="sm" c="dimmed" component="span">
                 {at === null ? t.activity.timeUnknown : <RelativeTime at={at} />}

@@ -1,6 +1,6 @@
 import type { PendingChange } from '@flagcast/client';
 import { parseJson, writeJson } from '../api/exact-json.js';
-import type { ChangedEntity, Environment, FieldDiff, Me, OpenChange, Project } from '../api/types.js';
+import type { ChangedEntity, Environment, Me, OpenChange, Project, RequestedField } from '../api/types.js';
 
 /** What the rights of a user on a request depend on. */
 export interface Viewer {
@@ -47,6 +47,11 @@ export function toOpenChange(change: PendingChange, { me, projects, mayDecide }:
   };
 }
 
+/** What a request changes of a flag: its first entity that belongs to one, which names the flag. Undefined if none does. */
+export function flagOf({ entities }: OpenChange): ChangedEntity | undefined {
+  return entities.find(({ feature_id: id }) => id !== null);
+}
+
 /** What a decision sends back: the server refuses it if anything of it has changed. */
 export function seenOf({ version, entities }: OpenChange): object {
   const versions = entities.flatMap(({ feature_id: id, feature_version: seen }) =>
@@ -74,7 +79,7 @@ function isSame(one: unknown, other: unknown): boolean {
 }
 
 /** Whether the field has another value now than when the change was requested. */
-export function hasMoved(field: FieldDiff & { readonly current?: unknown }): boolean {
+export function hasMoved(field: RequestedField): boolean {
   return field.current !== undefined && !isSame(field.current, field.old);
 }
 
@@ -82,7 +87,7 @@ export function hasMoved(field: FieldDiff & { readonly current?: unknown }): boo
 export function changedFields(entity: ChangedEntity, before: OpenChange | null): ReadonlySet<string> {
   if (before === null) return new Set();
   const known = before.entities.find(({ entity_id: id }) => id === entity.entity_id)?.diff ?? [];
-  const isKnown = (field: ChangedEntity['diff'][number]): boolean =>
+  const isKnown = (field: RequestedField): boolean =>
     known.some(
       (other) =>
         other.field === field.field &&
@@ -100,14 +105,14 @@ export interface Conflict {
 
 /** The request with the current values of the fields that have changed since. */
 export function withConflicts(change: OpenChange, conflicts: readonly Conflict[]): OpenChange {
-  const currentOf = (entity: ChangedEntity, field: string) =>
-    conflicts.filter((each) => each.entity_id === entity.entity_id && each.field === field).slice(0, 1);
   const entities = change.entities.map((entity) => ({
     ...entity,
-    diff: entity.diff.map((each) => ({
-      ...each,
-      ...Object.fromEntries(currentOf(entity, each.field).map(({ current }) => ['current', current])),
-    })),
+    diff: entity.diff.map((each) => {
+      const conflict = conflicts.find(
+        ({ entity_id: id, field }) => id === entity.entity_id && field === each.field,
+      );
+      return conflict === undefined ? each : { ...each, current: conflict.current };
+    }),
   }));
   return { ...change, entities };
 }

@@ -1,9 +1,7 @@
 import type { FeatureState } from '@flagcast/client';
 import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
-import { maxReasonLength } from '../features/reason-dialog.js';
-import { useDraft } from '../features/use-draft.js';
-import { useLimit } from '../features/use-limit.js';
+import { useReason } from '../features/use-reason.js';
 import { useWrite } from '../features/use-write.js';
 import { useScope } from '../shell/scope.js';
 import { Dialog } from '../shell/dialog.js';
@@ -22,12 +20,10 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
   const { project, environment } = useScope();
   const { busy, send } = useWrite();
   const [typed, setTyped] = useState('');
-  const draft = useDraft<string>(`delete ${feature.id}`);
-  const [reason, setReason] = useState(() => draft.read() ?? '');
-  const { note, tooLong } = useLimit()(reason, maxReasonLength);
+  const { reason, ready: hasReason, forget, input } = useReason(`delete ${feature.id}`);
   const [reasonNeeded, setReasonNeeded] = useState(false);
   const guarded = reasonNeeded || project.environments.some((each) => each.guarded);
-  const ready = typed === feature.key && (!guarded || (reason.trim() !== '' && tooLong === null));
+  const ready = typed === feature.key && (!guarded || hasReason);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     if (ready) void remove();
@@ -36,9 +32,9 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     const { state } = await send('DELETE', `/api/features/${feature.id}`, {
       env: environment.key,
       version: feature.version,
-      ...(guarded ? { reason: reason.trim() } : {}),
+      ...(guarded ? { reason } : {}),
     });
-    if (state === 'done' || state === 'requested') draft.write(null);
+    if (state === 'done' || state === 'requested') forget();
     if (state === 'done') onDeleted();
     else if (state === 'requested') onClose();
     else if (state === 'reason_needed') setReasonNeeded(true);
@@ -60,19 +56,7 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
             spellCheck={false}
             data-autofocus
           />
-          {guarded && (
-            <Textarea
-              label={t.approvals.reason}
-              value={reason}
-              description={note}
-              error={tooLong}
-              onChange={({ currentTarget: { value } }) => {
-                setReason(value);
-                draft.write(value === '' ? null : value);
-              }}
-              required
-            />
-          )}
+          {guarded && <Textarea {...input} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={onClose}>
               {t.shell.cancel}

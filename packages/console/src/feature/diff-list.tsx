@@ -1,5 +1,5 @@
 import { Text } from '@mantine/core';
-import type { FieldDiff } from '../api/types.js';
+import type { FieldDiff, RequestedField } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
 import { hasMoved } from '../approvals/requests.js';
 import { FieldValue } from './field-value.js';
@@ -16,7 +16,7 @@ const hiddenFields = new Set(['id', 'feature_id', 'project_id', 'environment_id'
 
 interface DiffListProps {
   /** With `current`: the value now, shown if it is not the old one any more. */
-  readonly diff: readonly (FieldDiff & { readonly current?: unknown })[];
+  readonly diff: readonly RequestedField[];
   /** The fields to mark as changed. Default none. */
   readonly changed?: ReadonlySet<string>;
 }
@@ -71,7 +71,7 @@ function TwoValues({ field, old, new: now }: FieldDiff) {
 }
 
 /** When it was requested, now, and after an approval. */
-function ThreeValues({ field, old, new: after, current }: FieldDiff & { readonly current?: unknown }) {
+function ThreeValues({ field, old, new: after, current }: RequestedField) {
   const { approvals } = useI18n().t;
   return (
     <>

@@ -27,8 +27,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const edit = useEdit(feature, changedBy);
   const save = useSave(feature, edit);
   const { guarding } = save;
-  const dirty = Object.keys(edit.changed).length > 0;
-  useLeaveGuard(dirty && !gone);
+  useLeaveGuard(edit.isDirty && !gone);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     save.submit();
@@ -52,7 +51,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
               </Text>
             )}
             <Group justify="flex-end">
-              <Button variant="default" disabled={!dirty || save.busy} onClick={edit.reset}>
+              <Button variant="default" disabled={!edit.isDirty || save.busy} onClick={edit.reset}>
                 {t.feature.discard}
               </Button>
               <Button type="submit" disabled={!save.ready} loading={save.busy}>
@@ -91,17 +90,21 @@ function Fields({ edit, gone, saving, errors }: FieldsProps) {
   const { toggle, manage } = useRights();
   const { mine } = edit;
   const limit = useLimit();
-  const textOf = (field: TextField) => ({
-    value: mine[field] ?? '',
-    description: hiddenIn(mine[field]) ?? limit(mine[field] ?? '', maxLengths[field]).note,
-    readOnly: gone || !manage || saving,
-    error: limit(mine[field] ?? '', maxLengths[field]).tooLong ?? errors[field] ?? null,
-    onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => {
-      const { value } = event.currentTarget;
-      const isNullable = field === 'description' || field === 'rollout_key';
-      edit.set(field, value === '' && isNullable ? null : value);
-    },
-  });
+  const textOf = (field: TextField) => {
+    const text = mine[field] ?? '';
+    const { note, tooLong } = limit(text, maxLengths[field]);
+    return {
+      value: text,
+      description: hiddenIn(text) ?? note,
+      readOnly: gone || !manage || saving,
+      error: tooLong ?? errors[field] ?? null,
+      onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => {
+        const { value } = event.currentTarget;
+        const isNullable = field === 'description' || field === 'rollout_key';
+        edit.set(field, value === '' && isNullable ? null : value);
+      },
+    };
+  };
   return (
     <>
       <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
@@ -125,7 +128,7 @@ function Fields({ edit, gone, saving, errors }: FieldsProps) {
 }
 
 /** The text with its invisible characters shown, for below an input; null if there are none. */
-function hiddenIn(text: string | null): string | null {
-  const shown = visible(text ?? '');
-  return shown === (text ?? '') ? null : shown;
+function hiddenIn(text: string): string | null {
+  const shown = visible(text);
+  return shown === text ? null : shown;
 }

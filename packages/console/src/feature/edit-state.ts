@@ -77,22 +77,18 @@ export function changedFields({ base, mine }: EditState): Partial<FeatureFields>
 export function setField(edit: EditState, field: FieldName, value: FeatureFields[FieldName]): EditState {
   const agrees = edit.concurrent.some((change) => change.field === field && change.theirs === value);
   const changed = { ...edit, mine: { ...edit.mine, [field]: value } };
-  return agrees ? settle(changed, field) : changed;
+  return agrees ? keepMine(changed, field) : changed;
 }
 
 /** The edit in which the user has decided for their own value. */
 export function keepMine(edit: EditState, field: FieldName): EditState {
-  return settle(edit, field);
+  return { ...edit, concurrent: edit.concurrent.filter((change) => change.field !== field) };
 }
 
 /** The edit in which the user has decided for the value of the others. */
 export function takeTheirs(edit: EditState, field: FieldName): EditState {
   const change = edit.concurrent.find((each) => each.field === field);
   return change === undefined ? edit : setField(edit, field, change.theirs);
-}
-
-function settle(edit: EditState, field: FieldName): EditState {
-  return { ...edit, concurrent: edit.concurrent.filter((change) => change.field !== field) };
 }
 
 /** The edit on top of the state that the events lead to, last changed by `by`. */

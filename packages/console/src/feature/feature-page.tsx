@@ -1,12 +1,13 @@
 import type { ChannelState, FeatureState } from '@flagcast/client';
 import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
-import { Link, useNavigate, useParams } from 'react-router';
+import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
+import { BackLink } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { BackIcon, TrashIcon } from '../shell/icons.js';
+import { TrashIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
@@ -26,7 +27,6 @@ const selectLoading = (state: ChannelState): boolean => state.status.state === '
 export default function FeaturePage() {
   const { t } = useI18n();
   const { featureId = '' } = useParams();
-  const { project, environment } = useScope();
   const feature = useFeature(featureId);
   const loading = useChannelState(selectLoading);
   const liveOnly = useLiveOnly();
@@ -34,19 +34,9 @@ export default function FeaturePage() {
   const [last, setLast] = useState(feature);
   if (feature !== undefined && feature !== last) setLast(feature);
   const shown = feature ?? (last?.id === featureId ? last : undefined);
-  const back = scopePath(project.id, environment.key, 'features');
   return (
     <Stack gap="lg">
-      <Button
-        component={Link}
-        to={back}
-        variant="subtle"
-        size="compact-sm"
-        leftSection={<BackIcon size={16} />}
-        className="fc-back"
-      >
-        {t.feature.back}
-      </Button>
+      <BackLink page="features" label={t.feature.back} />
       {shown !== undefined ? (
         <Feature key={shown.id} feature={shown} gone={feature === undefined} />
       ) : loading ? (

@@ -21,6 +21,8 @@ import {
 export interface Edit extends Pick<EditState, 'mine' | 'version' | 'concurrentBy'> {
   /** The fields that saving changes. */
   readonly changed: Partial<FeatureFields>;
+  /** There are such fields. */
+  readonly isDirty: boolean;
   readonly concurrent: readonly ConcurrentChange[];
   /** There are unresolved conflicts: saving is disabled. */
   readonly blocked: boolean;
@@ -45,13 +47,16 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
   const current = followLive(edit, live, by);
   if (current !== edit) setEdit(current);
   const { mine, version, concurrent, concurrentBy } = current;
+  const changed = changedFields(current);
+  const isDirty = Object.keys(changed).length > 0;
   useEffect(() => {
-    draft.write(Object.keys(changedFields(current)).length === 0 ? null : current);
-  }, [draft, current]);
+    draft.write(isDirty ? current : null);
+  }, [draft, current, isDirty]);
   return {
     mine,
     version,
-    changed: changedFields(current),
+    changed,
+    isDirty,
     concurrent,
     concurrentBy,
     blocked: concurrent.some(({ conflict }) => conflict),

@@ -39,7 +39,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const guarding = guardingEnvironment(edit.changed, project, environment);
   const hasPending = isPending(feature.id, edit.changed, guarding.guarded, open);
-  const ready = Object.keys(edit.changed).length > 0 && !edit.blocked && !hasPending && fitsLimits(edit.mine);
+  const ready = edit.isDirty && !edit.blocked && !hasPending && fitsLimits(edit.mine);
 
   const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };

@@ -24,21 +24,22 @@ export interface LastChanges {
   readonly stop: () => void;
 }
 
-export function createLastChanges(client: Client, channel: Channel): LastChanges {
+/** Follows the events of a channel. `environmentId` is that of its environment, whose key can change. */
+export function createLastChanges(client: Client, channel: Channel, environmentId: string): LastChanges {
   const made = new Map<string, LastChange>();
   const newest = new Map<string, LastChange>();
   const listeners = new Set<() => void>();
-  /** From the first snapshot. The key can change. */
-  let environmentId: string | null = null;
+  let hasSnapshot = false;
   const stopMessages = client.onMessage((message) => {
     if (!('features' in message) || message.project_id !== channel.projectId) return;
-    if (environmentId === null) {
-      if (message.environment === channel.env) environmentId = message.environment_id;
-    } else if (message.environment_id === environmentId) {
+    if (message.environment_id !== environmentId) return;
+    if (hasSnapshot) {
       made.clear();
       newest.clear();
       for (const listener of [...listeners]) listener();
     }
+    // The page loads its lists itself when it opens: the first snapshot is no reason to load them again.
+    hasSnapshot = true;
   });
   const stopEvents = channel.onEvent((event) => {
     const { id, feature_id: featureId, actor, timestamp } = event;

@@ -2,8 +2,7 @@ import { Alert, Button, Group, PasswordInput, Stack, Text, Textarea } from '@man
 import { type ReactNode, type SubmitEvent, useState } from 'react';
 import { Dialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
-import { useDraft } from './use-draft.js';
-import { useLimit } from './use-limit.js';
+import { useReason } from './use-reason.js';
 
 /** The input of the user; empty if not requested. */
 export interface ReasonInput {
@@ -33,23 +32,16 @@ interface ReasonDialogProps {
   readonly children?: ReactNode;
 }
 
-export const maxReasonLength = 500;
-
 /** Requires a reason, the password, or both, before a request is sent. */
 export function ReasonDialog(props: ReasonDialogProps) {
   const { title, explanation, submitLabel, submitColor = 'indigo', blocked, busy, onClose } = props;
   const { withReason = true, withPassword = false } = props;
   const { t } = useI18n();
-  const draft = useDraft<string>(props.draft);
-  const [reason, setReason] = useState(() => draft.read() ?? '');
+  const { reason, ready: hasReason, forget, input } = useReason(props.draft);
   const [password, setPassword] = useState('');
-  const { note, tooLong } = useLimit()(reason, maxReasonLength);
-  const ready =
-    blocked === null &&
-    (!withReason || (reason.trim() !== '' && tooLong === null)) &&
-    (!withPassword || password !== '');
+  const ready = blocked === null && (!withReason || hasReason) && (!withPassword || password !== '');
   const submit = async (): Promise<void> => {
-    if (await props.onSubmit({ reason: reason.trim(), password })) draft.write(null);
+    if (await props.onSubmit({ reason, password })) forget();
   };
   return (
     <Dialog title={title} onClose={onClose}>
@@ -67,22 +59,7 @@ export function ReasonDialog(props: ReasonDialogProps) {
           )}
           <Text size="sm">{explanation}</Text>
           {props.children}
-          {withReason && (
-            <Textarea
-              label={t.approvals.reason}
-              description={note}
-              error={tooLong}
-              value={reason}
-              onChange={({ currentTarget: { value } }) => {
-                setReason(value);
-                draft.write(value === '' ? null : value);
-              }}
-              autosize
-              minRows={3}
-              required
-              data-autofocus
-            />
-          )}
+          {withReason && <Textarea {...input} autosize minRows={3} data-autofocus />}
           {withPassword && (
             <PasswordInput
               label={t.signIn.password}

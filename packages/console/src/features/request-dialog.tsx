@@ -17,7 +17,7 @@ interface RequestDialogProps {
   readonly onSubmit: (reason: string) => Promise<boolean>;
 }
 
-/** Asks for the reason of a request for an approval. It says when somebody else has just made one for the flag. */
+/** Asks for the reason of a request for an approval. It says when another user has just requested one for the flag. */
 export function RequestDialog({ featureId, guarding, blocked, onSubmit, ...rest }: RequestDialogProps) {
   const { approvals } = useI18n().t;
   const { environment } = useScope();

@@ -6,6 +6,7 @@ import { LiveChannelProvider } from '../api/live.js';
 import { projectsKey, useMe, useProjects } from '../api/queries.js';
 import type { Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
+import { ConcernsProvider } from '../approvals/use-concerns.js';
 import { FeaturesPage } from '../features/features-page.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -101,25 +102,28 @@ function ScopeLayout() {
   if (scope === null) return <NotFound />;
   return (
     <ScopeContext value={scope}>
-      <LiveChannelProvider
-        projectId={projectId}
-        environmentId={scope.environment.id}
-        env={scope.environment.key}
-        onEnd={onEnd}
-      >
-        <OpenChangesProvider>
-          <Keyboard>
-            <ShellFrame>
-              <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.errorHint} />}>
-                <Suspense fallback={<PageLoader />}>
-                  <Outlet />
-                </Suspense>
-              </ErrorBoundary>
-            </ShellFrame>
-            <Announcer />
-          </Keyboard>
-        </OpenChangesProvider>
-      </LiveChannelProvider>
+      {/* Outside the channel: the requests are those of all environments, so a switch keeps their feed. */}
+      <OpenChangesProvider>
+        <ConcernsProvider>
+          <LiveChannelProvider
+            projectId={projectId}
+            environmentId={scope.environment.id}
+            env={scope.environment.key}
+            onEnd={onEnd}
+          >
+            <Keyboard>
+              <ShellFrame>
+                <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.errorHint} />}>
+                  <Suspense fallback={<PageLoader />}>
+                    <Outlet />
+                  </Suspense>
+                </ErrorBoundary>
+              </ShellFrame>
+              <Announcer />
+            </Keyboard>
+          </LiveChannelProvider>
+        </ConcernsProvider>
+      </OpenChangesProvider>
     </ScopeContext>
   );
 }

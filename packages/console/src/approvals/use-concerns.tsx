@@ -1,5 +1,5 @@
 import { useLocalStorage } from '@mantine/hooks';
-import { useMemo } from 'react';
+import { createContext, type ReactNode, use, useMemo } from 'react';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useOpenChanges } from './open-changes.js';
@@ -12,6 +12,15 @@ interface Concerns {
   readonly markSeen: (changes: readonly OpenChange[]) => void;
 }
 
+const ConcernsContext = createContext<Concerns | null>(null);
+
+/** What concerns the user. Complete after days away, because the feed begins with the user's decided requests. */
+export function useConcerns(): Concerns {
+  const concerns = use(ConcernsContext);
+  if (concerns === null) throw new Error('useConcerns needs a ConcernsProvider');
+  return concerns;
+}
+
 /** Identifies a state of a request: one that is edited or decided is new to the user again. */
 export function stateKey({ id, version }: OpenChange): string {
   return `${id} ${version}`;
@@ -22,8 +31,8 @@ const newsMs = 7 * 86_400_000;
 const timeOf = ({ decided_at: decidedAt, created_at: createdAt }: OpenChange): string =>
   decidedAt ?? createdAt;
 
-/** What concerns the user. Complete after days away, because the feed begins with the user's decided requests. */
-export function useConcerns(): Concerns {
+/** Provides what concerns the user, for all parts of the page that count, list or mark it. */
+export function ConcernsProvider({ children }: { readonly children: ReactNode }) {
   const { me } = useScope();
   const { open, decided } = useOpenChanges();
   const [seen, setSeen] = useLocalStorage<readonly string[] | null>({
@@ -31,16 +40,17 @@ export function useConcerns(): Concerns {
     defaultValue: null,
     getInitialValueInEffect: false,
   });
-  return useMemo(() => {
+  const value = useMemo<Concerns>(() => {
     const concerns = [
       ...open.filter((change) => change.may_decide),
       ...decided.filter(({ own, status }) => own && status !== 'cancelled'),
     ].sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1));
+    const seenStates = seen === null ? null : new Set(seen);
     // In a new browser, old decisions are no news.
     const isSeen = (change: OpenChange): boolean =>
-      seen === null
+      seenStates === null
         ? change.own && Date.parse(timeOf(change)) < Date.now() - newsMs
-        : seen.includes(stateKey(change));
+        : seenStates.has(stateKey(change));
     const unseen = concerns.filter((change) => !isSeen(change));
     return {
       concerns,
@@ -53,4 +63,5 @@ export function useConcerns(): Concerns {
       },
     };
   }, [open, decided, seen, setSeen]);
+  return <ConcernsContext value={value}>{children}</ConcernsContext>;
 }
