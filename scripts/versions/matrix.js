@@ -38,6 +38,7 @@ const onPostgres = [
   'authorize-query',
   'rest-writes',
   'rest-approvals',
+  'approvals-feed',
   'rest-audit',
 ].map((name) => `packages/server/test/${name}.test.ts`);
 
@@ -56,15 +57,16 @@ const onNode = [
   .concat('e2e/packages.test.ts');
 
 /**
- * The tests whose result may depend on this pair of supported versions.
+ * The tests whose result may depend on this pair of supported versions. Those of `pairVersions` divide them.
  *
  * @param {VersionPair} pair
  */
 export function testsOf({ node, postgres }) {
-  return [
+  const tests = [
     ...(postgres === supportedPostgres.at(-1) ? onNode : []),
     ...(node === supportedNode[0] ? onPostgres : []),
   ];
+  return tests.length > 0 ? tests : [...onNode, ...onPostgres];
 }
 
 /**
