@@ -91,8 +91,7 @@ export default defineConfig({
     reporters: ['default', new SkippedTests(), ...(report === undefined ? [] : ['json'])],
     ...(report === undefined ? {} : { outputFile: report }),
     projects: [
-      // Threads start faster than processes.
-      { extends: true, test: { name: 'unit', include: unitTests, pool: 'threads' } },
+      { extends: true, test: { name: 'unit', include: unitTests } },
       {
         extends: true,
         // The React of production, as in a browser: that of development takes three times as long.
