@@ -1,14 +1,11 @@
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
-import { atMost, type Bound, boundLine, markdownTable, saveResult } from '../testkit/report.ts';
+import { type Bound, boundLine, markdownTable, saveResult } from '../testkit/report.ts';
 import type { Spread } from './rounds.ts';
 
 /** A least value. The default unit is a factor. */
 export function atLeast(name: string, value: number, limit: number, unit = 'x'): Bound {
   return { name, value, limit, unit, isLeast: true };
 }
-
-/** A count of what must not happen. */
-export const none = (name: string, value: number) => atMost(name, value, 0, '');
 
 type Cell = string | number | Spread;
 

@@ -9,7 +9,7 @@ import { awaitSentinels, findFeedDifferences, findStateDifferences } from '../te
 import { SeededRandom } from '../testkit/random.ts';
 import { showProgress } from '../testkit/report.ts';
 import { commitPrepared, runWriters } from '../testkit/writers.ts';
-import { check, type Outcome, type Report } from './checker.ts';
+import { check, countDeliveries, type Outcome, type Report } from './checker.ts';
 import { openClientMix } from './client-mix.ts';
 import { countUnlogged } from './host-changes.ts';
 import { findLeaks, measureGrowth } from './leaks.ts';
@@ -220,10 +220,4 @@ async function recoverPrepared(databaseUrl: string, signal: AbortSignal): Promis
     await commitPrepared(databaseUrl, recovery.olderThanMs).catch(() => undefined);
     await delay(recovery.intervalMs, undefined, { signal }).catch(() => undefined);
   }
-}
-
-function countDeliveries(clients: readonly RecordingClient[]): number {
-  let deliveries = 0;
-  for (const { segments } of clients) for (const { received } of segments) deliveries += received.length;
-  return deliveries;
 }

@@ -117,7 +117,7 @@ export async function check(outcome: Outcome): Promise<Report> {
     servers: servers.length,
     clients: byKind(clients),
     committed: history.byId.size,
-    deliveries: clients.reduce((total, { segments }) => total + deliveriesTo(segments), 0),
+    deliveries: countDeliveries(clients),
     rejected: countRejected(clients),
     faults: countBy(outcome.faults.map(({ kind }) => kind)),
     faultCount: outcome.faults.length,
@@ -197,17 +197,19 @@ function timelines(anomalies: readonly Anomaly[], outcome: Outcome): string[] {
   });
 }
 
-function deliveriesTo(segments: RecordingClient['segments']): number {
+/** The number of events that the clients have received. */
+export function countDeliveries(clients: readonly RecordingClient[]): number {
+  const segments = clients.flatMap((client) => client.segments);
   return segments.reduce((total, { received }) => total + received.length, 0);
 }
 
 function byKind(clients: readonly RecordingClient[]): Record<string, KindFigures> {
   const kinds: Record<string, KindFigures> = {};
-  for (const { options, segments } of clients) {
-    const of = (kinds[options.kind] ??= { count: 0, deliveries: 0, segments: 0 });
+  for (const client of clients) {
+    const of = (kinds[client.options.kind] ??= { count: 0, deliveries: 0, segments: 0 });
     of.count += 1;
-    of.deliveries += deliveriesTo(segments);
-    of.segments += segments.length;
+    of.deliveries += countDeliveries([client]);
+    of.segments += client.segments.length;
   }
   return kinds;
 }

@@ -83,6 +83,12 @@ async function write(
   return done;
 }
 
+/** How long a membership is held revoked or given, in milliseconds: at most a quarter of the run. */
+function heldMs(strength: number, durationMs: number): number {
+  const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
+  return Math.round(Math.min(drawnMs, durationMs / 4));
+}
+
 /** Gives or revokes the role of a viewer. */
 async function changeMembership(
   { databaseUrl, signal }: NemesisContext,
@@ -192,8 +198,7 @@ const faults: Readonly<Record<string, Fault>> = {
       const channel = channels[Math.floor(strength * channels.length)];
       if (viewer === undefined || channel === undefined) return 'nothing';
       const { projectId } = channel;
-      const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
-      const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
+      const holdMs = heldMs(strength, durationMs);
       const membership = { userId: viewer.id, projectId };
       await changeMembership(context, membership, 'revoke');
       const fromMs = Date.now();
@@ -214,9 +219,7 @@ const faults: Readonly<Record<string, Fault>> = {
       );
       const missing = revocations[index];
       if (approver === undefined || missing === undefined) return 'nothing';
-      const holdMs = Math.round(
-        Math.min(revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength, durationMs / 4),
-      );
+      const holdMs = heldMs(strength, durationMs);
       revocations[index] = { ...missing, untilMs: Date.now() };
       await changeMembership(context, missing, 'give');
       await delay(holdMs);

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { runBounded } from '../testkit/bounded-run.ts';
 import { numberOption, parseOptions, runCommand, UsageError } from '../testkit/command.ts';
 import { requireFigures } from '../testkit/process-figures.ts';
-import { atMost, boundLine, holds, markdownTable, saveResult, showProgress } from '../testkit/report.ts';
+import { boundLine, holds, markdownTable, none, saveResult, showProgress } from '../testkit/report.ts';
 import { type AttackResults, attackServer } from './attacks/run.ts';
 import { parsers } from './parsers/parsers.ts';
 import { fuzzParsers, type ParserResult } from './parsers/run.ts';
@@ -63,7 +63,7 @@ async function main(args: readonly string[]): Promise<void> {
     const server = attacks === 0 ? null : await attackServer(run, { ...common, attacks, first });
     if (server !== null) showAttacks(server, seed);
     const failed = results.filter(({ faults }) => faults.length > 0);
-    const bounds = [atMost('parsers that failed', failed.length, 0, ''), ...(server?.bounds ?? [])];
+    const bounds = [none('parsers that failed', failed.length), ...(server?.bounds ?? [])];
     for (const bound of bounds) console.log(boundLine(bound));
     if (!bounds.every(holds)) process.exitCode = 1;
     const file = await saveResult('fuzz', { seed, first, bounds, parsers: results, attacks: server }, output);

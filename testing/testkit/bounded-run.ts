@@ -39,11 +39,10 @@ export async function runBounded<Result>(
 ): Promise<Result> {
   const controller = new AbortController();
   const cleanUps: (() => Promise<unknown>)[] = [];
-  const { promise: endedEarly, reject: rejectEarly } = withReject();
-  const end = (error: Error): void => {
-    rejectEarly(error);
-    controller.abort(error);
-  };
+  const endedEarly = new Promise<never>((_resolve, reject) => {
+    controller.signal.addEventListener('abort', () => reject(controller.signal.reason as Error));
+  });
+  const end = (error: Error): void => controller.abort(error);
   const onSignal = (name: NodeJS.Signals): void => {
     const interrupted = new InterruptedError(name);
     if (controller.signal.aborted) process.exit(interrupted.exitCode);
@@ -78,13 +77,4 @@ export async function runBounded<Result>(
     clearTimeout(cleanUpLimit);
     for (const name of signalNames) process.off(name, onSignal);
   }
-}
-
-/** Promise.withResolvers, which Node 20 does not have. */
-function withReject(): { promise: Promise<never>; reject: (error: Error) => void } {
-  let reject: (error: Error) => void = () => undefined;
-  const promise = new Promise<never>((_resolve, rejectIt) => {
-    reject = rejectIt;
-  });
-  return { promise, reject };
 }

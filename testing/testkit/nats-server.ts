@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { freePort } from './program.ts';
+import { freePort, Program } from './program.ts';
 
 /** Whether nats-server is installed. Without it the tests of the relay are skipped, and that is reported. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;
@@ -82,28 +80,22 @@ async function prepareNats({
   const address = `127.0.0.1:${port}`;
   const file = path.join(folder, 'nats.conf');
   await writeFile(file, [`server_name: "${address}"`, ...settings].join('\n'));
-  let child: ChildProcess | null = null;
+  let program: Program | null = null;
   const nats: TestNats = {
     url: isTls ? `tls://relay:secret@localhost:${port}` : `nats://relay:secret@${address}`,
     address,
     async start() {
       const where = ['-c', file, '-a', '127.0.0.1', '-p', String(port), '-m', String(monitorPort)];
       const args = [...where, '-js', '-sd', path.join(folder, 'data'), '--user', 'relay', '--pass', 'secret'];
-      const started = spawn('nats-server', args, { stdio: ['ignore', 'ignore', 'pipe'] });
-      child = started;
-      const lines = createInterface({ input: started.stderr });
-      for await (const line of lines) if (line.includes('Server is ready')) break;
-      started.stderr.resume();
+      program = new Program('nats-server', args);
+      await program.errorLine((line) => line.includes('Server is ready'));
     },
     async stop() {
-      if (child === null) return;
-      const exited = once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
-      child = null;
+      await program?.end();
+      program = null;
     },
     signal(signal) {
-      child?.kill(signal);
+      program?.signal(signal);
     },
     async messages() {
       const response = await fetch(`http://127.0.0.1:${monitorPort}/varz`);

@@ -94,3 +94,24 @@ export async function createDatabase(
   if (ids === undefined) throw new Error('The project has no environment "prod"');
   return { url, client, ...ids };
 }
+
+/** Creates users with a role in the project. */
+export async function createMembers(
+  { client, projectId }: BenchDatabase,
+  count: number,
+  role: 'project_owner' | 'project_viewer',
+): Promise<Pick<BenchDatabase, 'userId' | 'username'>[]> {
+  const { rows } = await client.query<Pick<BenchDatabase, 'userId' | 'username'>>(
+    `WITH made AS (
+       INSERT INTO users (username, email, password_hash)
+       SELECT 'member ' || n, 'member' || n || '@example.com', '' FROM generate_series(1, $1::int) n
+       RETURNING id, username
+     ), members AS (
+       INSERT INTO memberships (project_id, user_id, role_id)
+       SELECT $2, made.id, r.id FROM made, roles r WHERE r.key = $3
+     )
+     SELECT id::text AS "userId", username FROM made`,
+    [count, projectId, role],
+  );
+  return rows;
+}

@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Owner } from './bounded-run.ts';
+import { MessageLog } from './message-log.ts';
+import { pollUntil } from './poll.ts';
 import { childrenOf } from './process-figures.ts';
 
 /** Of each stream, the program keeps at most this many lines. */
@@ -33,7 +34,8 @@ export class Program {
   readonly process: ChildProcess;
   /** Resolves when the process has ended and all of its output was read. */
   readonly ended: Promise<ProgramResult>;
-  readonly #output = { stdout: new Lines(), stderr: new Lines() };
+  readonly #stdout: MessageLog<string>;
+  readonly #stderr: MessageLog<string>;
 
   constructor(command: string, args: readonly string[], { env, terminal = false }: ProgramOptions = {}) {
     const options = { env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env } };
@@ -42,15 +44,15 @@ export class Program {
       : spawn(command, args, options);
     const { stdout, stderr } = this.process;
     if (stdout === null || stderr === null) throw new Error('the program has no pipes');
-    this.#output.stdout.read(stdout);
-    this.#output.stderr.read(stderr);
+    this.#stdout = readLines(stdout);
+    this.#stderr = readLines(stderr);
     // `ended` reports a program that did not start.
     this.process.on('error', () => undefined);
     this.ended = new Promise((resolve) => {
       this.process.once('close', (code, signal) => {
-        const result = { code, signal, stdout: this.#output.stdout.text, stderr: this.#output.stderr.text };
+        const result = { code, signal, stdout: this.stdout, stderr: textOf(this.#stderr) };
         const reason = `the program ended with ${code ?? signal ?? 'nothing'}\n${result.stdout}\n${result.stderr}`;
-        for (const lines of Object.values(this.#output)) lines.end(reason);
+        for (const lines of [this.#stdout, this.#stderr]) lines.end(reason);
         resolve(result);
       });
     });
@@ -58,12 +60,12 @@ export class Program {
 
   /** Resolves with the first past or future line of stdout that matches; rejects if the program ends before. */
   async line(fits: (line: string) => boolean): Promise<string> {
-    return await this.#output.stdout.find(fits);
+    return await this.#stdout.find(fits);
   }
 
   /** As `line`, of stderr. */
   async errorLine(fits: (line: string) => boolean): Promise<string> {
-    return await this.#output.stderr.find(fits);
+    return await this.#stderr.find(fits);
   }
 
   /** Resolves with the fields of the first log line with this event that matches. */
@@ -85,7 +87,7 @@ export class Program {
 
   /** What it has printed on stdout so far. */
   get stdout(): string {
-    return this.#output.stdout.text;
+    return textOf(this.#stdout);
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -108,44 +110,15 @@ export class Program {
   }
 }
 
-/** The lines of one stream, from the beginning. */
-class Lines {
-  readonly #lines: string[] = [];
-  #waiting: {
-    fits: (line: string) => boolean;
-    resolve: (line: string) => void;
-    reject: (error: Error) => void;
-  }[] = [];
-  #ended: string | null = null;
+/** Keeps the lines of a stream. */
+function readLines(stream: Readable): MessageLog<string> {
+  const lines = new MessageLog<string>(maxLines);
+  createInterface({ input: stream }).on('line', (line) => lines.add(line));
+  return lines;
+}
 
-  get text(): string {
-    return this.#lines.map((line) => `${line}\n`).join('');
-  }
-
-  read(stream: Readable): void {
-    createInterface({ input: stream }).on('line', (line) => {
-      this.#lines.push(line);
-      if (this.#lines.length > maxLines) this.#lines.splice(0, maxLines / 2);
-      const waiting = this.#waiting;
-      this.#waiting = [];
-      for (const waiter of waiting) {
-        if (waiter.fits(line)) waiter.resolve(line);
-        else this.#waiting.push(waiter);
-      }
-    });
-  }
-
-  end(reason: string): void {
-    this.#ended = reason;
-    for (const { reject } of this.#waiting) reject(new Error(reason));
-  }
-
-  async find(fits: (line: string) => boolean): Promise<string> {
-    const found = this.#lines.find(fits);
-    if (found !== undefined) return found;
-    if (this.#ended !== null) throw new Error(this.#ended);
-    return await new Promise((resolve, reject) => this.#waiting.push({ fits, resolve, reject }));
-  }
+function textOf({ messages }: MessageLog<string>): string {
+  return messages.map((line) => `${line}\n`).join('');
 }
 
 /** The fields of a JSON line; null for any other line. */
@@ -200,10 +173,9 @@ export async function startProgram(
     if (!isEnding) owner.fail(new Error(`${command} ended: ${stderr.trim()}`));
   });
   const pids = async (): Promise<number[]> => [program.pid, ...(await childrenOf(program.pid))];
-  const untilMs = performance.now() + startLimitMs;
-  while (!(await accepts(port)) || (await pids()).length <= children) {
-    if (performance.now() > untilMs) throw new Error(`${command} does not listen on port ${port}`);
-    await delay(retryIntervalMs);
+  const isReady = async (): Promise<boolean> => (await accepts(port)) && (await pids()).length > children;
+  if (!(await pollUntil(startLimitMs, isReady, { intervalMs: retryIntervalMs }))) {
+    throw new Error(`${command} does not listen on port ${port}`);
   }
   return { pids, end };
 }

@@ -17,6 +17,9 @@ export function atMost(name: string, value: number, limit: number, unit = 'x'): 
   return { name, value, limit, unit, isLeast: false };
 }
 
+/** A count of what must not happen. */
+export const none = (name: string, value: number) => atMost(name, value, 0, '');
+
 /** False for a value that is not a number. */
 export function holds({ value, limit, isLeast }: Bound): boolean {
   return isLeast ? value >= limit : value <= limit;

@@ -59,6 +59,8 @@ export function checkSegment(
   const revoked = revocations.filter(({ userId }) => userId === segment.userId);
   const received = new Set<CommittedEvent>();
   const inOrder: CommittedEvent[] = [];
+  /** The highest id of the received steps, by request and entity. */
+  const latestSteps = new Map<string, number>();
   let latestMs = -Infinity;
   for (const { key, atMs, contents } of segment.received) {
     const candidates = candidatesFor(segment, history, key);
@@ -77,10 +79,15 @@ export function checkSegment(
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
       !history.wasPaging(atMs, pagedReadMs);
-    if (isDisordered || isAfterLaterStep(event, inOrder)) found('disordered', event, key);
+    // The steps of a request are written one after the other.
+    const step = `${event.changeId} ${event.entityId}`;
+    const latestStep = latestSteps.get(step) ?? 0;
+    const isAfterLaterStep = event.changeId !== null && latestStep > Number(event.id);
+    if (isDisordered || isAfterLaterStep) found('disordered', event, key);
     if (contents !== undefined && !history.hadContents(event, contents)) found('contents', event, key);
     received.add(event);
     inOrder.push(event);
+    latestSteps.set(step, Math.max(latestStep, Number(event.id)));
     latestMs = Math.max(latestMs, event.committedMs);
   }
   for (const event of history.of(segment.channel)) {
@@ -147,16 +154,5 @@ function isLate({ id, xid, committedMs }: CommittedEvent, before: readonly Commi
   return before.some(
     (other) =>
       other.xid > xid && Number(other.id) > Number(id) && other.committedMs > committedMs + commitSkewMs,
-  );
-}
-
-/** Whether a later step of the same request was received before: its steps are written one after the other. */
-function isAfterLaterStep(
-  { id, changeId, entityId }: CommittedEvent,
-  before: readonly CommittedEvent[],
-): boolean {
-  if (changeId === null) return false;
-  return before.some(
-    (other) => other.changeId === changeId && other.entityId === entityId && Number(other.id) > Number(id),
   );
 }

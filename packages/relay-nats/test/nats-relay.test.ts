@@ -101,7 +101,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     const [reader, follower] = [await start(), await start()];
     const clients = [await connect(reader), await connect(follower), await connect(follower)];
     await clients[2]?.caughtUp(channels.prod);
-    for (const client of clients) await client.ask({ type: 'subscribe', feed: 'approvals' }, 'caught_up');
+    for (const client of clients) await client.caughtUpFeed();
     const requested: string[] = [];
     for (const channel of [channels.prod, channels.stage, channels.prod, channels.stage]) {
       await write(channel, 2);

@@ -1,4 +1,4 @@
-import type { ApprovalsSnapshot, EventMessage } from '@flagcast/protocol';
+import type { EventMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createTestDatabase,
@@ -8,10 +8,15 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import {
+  addMember,
+  approvalsSnapshot,
+  createUser,
+  startTestServer,
+  type TestServer,
+  type TestUser,
+} from './server.js';
 import { V1Client } from './v1-client.js';
-
-const feed = 'approvals' as const;
 
 let database: TestDatabase;
 let server: TestServer;
@@ -38,22 +43,6 @@ afterAll(async () => {
 
 async function connect(user: TestUser): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
-}
-
-async function subscribe(
-  client: V1Client,
-  start: Pick<ApprovalsSnapshot, 'cursor' | 'scope'> | null = null,
-): Promise<void> {
-  const resume = start === null ? {} : { cursor: start.cursor, scope: start.scope };
-  const answer = await client.ask({ type: 'subscribe', feed, ...resume }, 'caught_up', 'resync', 'error');
-  if (answer.type !== 'caught_up') throw new Error(JSON.stringify(answer));
-}
-
-async function snapshot(user: TestUser): Promise<ApprovalsSnapshot> {
-  const response = await fetch(`${server.httpUrl}/api/snapshot?feed=approvals`, {
-    headers: { Authorization: `Bearer ${user.token}` },
-  });
-  return (await response.json()) as ApprovalsSnapshot;
 }
 
 describe('the approvals feed', () => {
@@ -98,7 +87,7 @@ describe('the approvals feed', () => {
 
   it('brings large requests: their states are read once for all entities of a step, unless they are too large to be sent', async () => {
     const client = await connect(ann);
-    await subscribe(client);
+    await client.caughtUpFeed();
     const small = await requestOf(20);
     // Writing its state for each entity would take minutes.
     const large = await requestOf(400);
@@ -115,7 +104,7 @@ describe('the approvals feed', () => {
     const user = await createUser(other.pool, 'root', { superuser: true });
     const reading = await startTestServer(other.url, { database: { pollIntervalMs: 50 } });
     const client = await V1Client.connect(reading.wsUrl, { token: user.token });
-    await subscribe(client);
+    await client.caughtUpFeed();
     const of = { pool: other.pool, project, featuresOf: project };
     const small = await requestOf(20, of);
     const large = await requestOf(400, of);
@@ -130,14 +119,14 @@ describe('the approvals feed', () => {
 
   it('does not show features of another project', async () => {
     const client = await connect(ann);
-    await subscribe(client);
+    await client.caughtUpFeed();
     const id = await requestOf(1, { featuresOf: second });
     const event = (await client.message(
       (message) => 'source' in message && message.pending_change_id === id,
     )) as EventMessage;
     expect(event.pending_change?.entities).toMatchObject([{ feature_key: null, feature_version: null }]);
     expect(event.feature).toBeNull();
-    const listed = (await snapshot(ann)).pending_changes.find((change) => change.id === id);
+    const listed = (await approvalsSnapshot(server, ann)).pending_changes.find((change) => change.id === id);
     expect(listed?.entities).toStrictEqual(event.pending_change?.entities);
     await client.close();
   });
@@ -149,12 +138,12 @@ describe('the approvals feed', () => {
       environmentId: project.environments.prod,
     });
     const client = await connect(root);
-    await subscribe(client);
+    await client.caughtUpFeed();
     const resync = client.control('resync');
     await database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [project.projectId]);
     await resync;
     const { length } = client.events;
-    await subscribe(client, await snapshot(root));
+    await client.caughtUpFeed(await approvalsSnapshot(server, root));
     await decideRequest(database.pool, id, 'rejected');
     await client.settled(database.pool);
     expect(client.events.slice(length)).toStrictEqual([]);
@@ -163,15 +152,15 @@ describe('the approvals feed', () => {
 
   it('resyncs when a role of the user is given the right to decide', async () => {
     const client = await connect(ann);
-    await subscribe(client);
-    expect((await snapshot(ann)).may_decide).toStrictEqual([]);
+    await client.caughtUpFeed();
+    expect((await approvalsSnapshot(server, ann)).may_decide).toStrictEqual([]);
     const resync = client.control('resync');
     await database.pool.query(
       `INSERT INTO role_permissions (role_id, permission_id)
        SELECT r.id, p.id FROM roles r, permissions p WHERE r.key = 'project_viewer' AND p.key = 'feature.manage'`,
     );
     expect((await resync).reason).toBe('scope_changed');
-    expect((await snapshot(ann)).may_decide).toStrictEqual([first.projectId]);
+    expect((await approvalsSnapshot(server, ann)).may_decide).toStrictEqual([first.projectId]);
     await client.close();
   });
 });

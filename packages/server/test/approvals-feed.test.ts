@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { ApprovalsSnapshot, EventMessage, PendingChange, Snapshot } from '@flagcast/protocol';
+import type { EventMessage, PendingChange, Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createTestDatabase,
@@ -14,6 +14,7 @@ import {
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import {
   addMember,
+  approvalsSnapshot,
   createUser,
   nextEvent,
   startTestServer,
@@ -76,24 +77,6 @@ async function connect(user = ann): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
 }
 
-/** Where a client can resume: a snapshot or the answer to an earlier subscription. */
-type Resume = Pick<ApprovalsSnapshot, 'cursor' | 'scope'>;
-
-async function subscribe(client: V1Client, resume?: Resume): Promise<Resume> {
-  const start = resume === undefined ? {} : { cursor: resume.cursor, scope: resume.scope };
-  const answer = await client.ask({ type: 'subscribe', feed, ...start }, 'caught_up', 'resync', 'error');
-  if (answer.type !== 'caught_up') throw new Error(JSON.stringify(answer));
-  return { cursor: answer.cursor, scope: answer.scope ?? '' };
-}
-
-async function snapshot(user = ann): Promise<ApprovalsSnapshot> {
-  const response = await fetch(`${server.httpUrl}/api/snapshot?feed=approvals`, {
-    headers: { Authorization: `Bearer ${user.token}` },
-  });
-  expect(response.status).toBe(200);
-  return (await response.json()) as ApprovalsSnapshot;
-}
-
 async function step(client: V1Client, id: string, action: string): Promise<EventMessage> {
   return (await client.message(
     (message) => 'source' in message && message.pending_change_id === id && message.action === action,
@@ -103,7 +86,7 @@ async function step(client: V1Client, id: string, action: string): Promise<Event
 describe('the approvals feed', () => {
   it('brings the steps of requests in all environments that the user may view, each with the request after it', async () => {
     const client = await connect();
-    await subscribe(client);
+    await client.caughtUpFeed();
     const inProd = await request();
     const foreign = await request({ project: second });
     const inDev = await request({ environment: 'dev', value: '12345678901234567890.5' });
@@ -149,7 +132,7 @@ describe('the approvals feed', () => {
 
   it('has the same events as the channels, with the same ids, and counts as no channel', async () => {
     const client = await connect();
-    await subscribe(client);
+    await client.caughtUpFeed();
     await client.caughtUp({ projectId: first.projectId, environmentId: first.environments.prod });
     const { id } = await request();
     await client.settled(database.pool);
@@ -177,21 +160,21 @@ describe('the approvals feed', () => {
     const decidedOther = await request();
     await decide(own.id, 'rejected');
     await decide(decidedOther.id, 'approved');
-    const taken = await snapshot();
+    const taken = await approvalsSnapshot(server, ann);
     const byId = new Map(taken.pending_changes.map((change) => [change.id, change]));
     expect(byId.get(open.id)).toMatchObject({ status: 'pending', environment: 'prod' });
     expect(byId.get(own.id)).toMatchObject({ status: 'rejected', decision_reason: 'not on Fridays' });
     expect(byId.has(foreign.id)).toBe(false);
     expect(byId.has(decidedOther.id)).toBe(false);
     expect(taken.may_decide).toStrictEqual([]);
-    expect((await snapshot(root)).may_decide).toEqual(
+    expect((await approvalsSnapshot(server, root)).may_decide).toEqual(
       expect.arrayContaining([first.projectId, second.projectId]),
     );
 
     // Nothing is missing between the snapshot and the subscription.
     await decide(open.id, 'approved');
     const client = await connect();
-    await subscribe(client, taken);
+    await client.caughtUpFeed(taken);
     expect((await step(client, open.id, 'approved')).pending_change?.status).toBe('approved');
     // A channel's snapshot has the same form.
     const channel = await fetch(`${server.httpUrl}/api/snapshot?project_id=${first.projectId}&env=prod`, {
@@ -205,7 +188,7 @@ describe('the approvals feed', () => {
 
   it('resumes from its cursor after the replay buffer has forgotten, on another server, without foreign steps', async () => {
     const client = await connect();
-    const { scope } = await subscribe(client);
+    const { scope } = await client.caughtUpFeed();
     const { id } = await request();
     await step(client, id, 'pending');
     const cursor = await client.settled(database.pool);
@@ -233,13 +216,13 @@ describe('the approvals feed', () => {
 
   it('replays the newest state of a request, not the one of its earlier step', async () => {
     const client = await connect();
-    const start = await subscribe(client);
+    const start = await client.caughtUpFeed();
     const { id } = await request();
     await decide(id, 'rejected');
     await step(client, id, 'rejected');
     await client.close();
     const again = await connect();
-    await subscribe(again, start);
+    await again.caughtUpFeed(start);
     const states = again.events
       .filter((event) => event.pending_change_id === id)
       .map(({ action, pending_change: change }) => [action, change?.status]);
@@ -261,15 +244,15 @@ describe('the approvals feed', () => {
     await addMember(database.pool, first.projectId, bob.id, 'project_viewer');
     if (change === 'revoked') await addMember(database.pool, second.projectId, bob.id, 'project_viewer');
     const client = await connect(bob);
-    await subscribe(client);
+    await client.caughtUpFeed();
     const resync = client.control('resync');
     await database.pool.query(sql, [second.projectId, bob.id, 'project_viewer']);
     expect(await resync).toStrictEqual({ type: 'resync', feed, reason: 'scope_changed' });
     const { id } = await request({ project: second });
-    const taken = await snapshot(bob);
+    const taken = await approvalsSnapshot(server, bob);
     const { pending_changes: changes } = taken;
     expect(changes.some((each) => each.id === id)).toBe(change === 'given');
-    await subscribe(client, taken);
+    await client.caughtUpFeed(taken);
     await decide(id, 'cancelled');
     await client.settled(database.pool);
     expect(client.events.map((event) => event.pending_change_id)).toStrictEqual(
@@ -294,19 +277,19 @@ describe('the approvals feed', () => {
     const erin = await createUser(database.pool, `erin-${randomUUID()}`);
     await addMember(database.pool, first.projectId, erin.id, 'project_viewer');
     await addMember(database.pool, project.projectId, erin.id, 'project_viewer');
-    const { scope, cursor } = await snapshot(erin);
+    const { scope, cursor } = await approvalsSnapshot(server, erin);
     const client = await connect(erin);
-    await subscribe(client, { scope, cursor });
+    await client.caughtUpFeed({ scope, cursor });
     await client.ask({ type: 'unsubscribe', feed }, 'unsubscribed');
     await database.pool.query(sql, [project.projectId]);
     const answer = await client.ask({ type: 'subscribe', feed, scope, cursor }, 'caught_up', 'resync');
     expect(answer).toStrictEqual({ type: 'resync', feed, reason: 'scope_changed' });
     // Superusers see all projects.
-    const { scope: all } = await snapshot(root);
+    const { scope: all } = await approvalsSnapshot(server, root);
     await database.pool.query(`UPDATE environments SET key = 'other' WHERE project_id = $1 AND key = 'dev'`, [
       first.projectId,
     ]);
-    expect((await snapshot(root)).scope).not.toBe(all);
+    expect((await approvalsSnapshot(server, root)).scope).not.toBe(all);
     await database.pool.query(`UPDATE environments SET key = 'dev' WHERE project_id = $1 AND key = 'other'`, [
       first.projectId,
     ]);
@@ -315,7 +298,7 @@ describe('the approvals feed', () => {
 
   it('does not resume without the scope of its snapshot', async () => {
     const client = await connect();
-    const { cursor } = await snapshot();
+    const { cursor } = await approvalsSnapshot(server, ann);
     const answer = await client.ask({ type: 'subscribe', feed, cursor }, 'caught_up', 'resync');
     expect(answer).toMatchObject({ type: 'resync', reason: 'scope_changed' });
     await client.close();
@@ -324,7 +307,7 @@ describe('the approvals feed', () => {
   it('closes the connection of a user who is deactivated', async () => {
     const carol = await createUser(database.pool, 'carol');
     const client = await connect(carol);
-    await subscribe(client);
+    await client.caughtUpFeed();
     await database.pool.query('UPDATE users SET is_active = false WHERE id = $1', [carol.id]);
     expect((await client.closed).code).toBe(4503);
   });
@@ -340,7 +323,7 @@ describe('the approvals feed', () => {
     const dave = await createUser(database.pool, `dave-${randomUUID()}`);
     await addMember(database.pool, project.projectId, dave.id, 'project_viewer');
     const [client, other] = [await connect(dave), await connect()];
-    await Promise.all([subscribe(client), subscribe(other)]);
+    await Promise.all([client.caughtUpFeed(), other.caughtUpFeed()]);
     const resync = client.control('resync');
     await database.pool.query(sql, [project.projectId]);
     expect((await resync).reason).toBe('scope_changed');
@@ -351,7 +334,7 @@ describe('the approvals feed', () => {
 
   it('is served as server-sent events, too, which resume from Last-Event-ID', async () => {
     const headers = { Authorization: `Bearer ${ann.token}` };
-    const { scope, cursor } = await snapshot();
+    const { scope, cursor } = await approvalsSnapshot(server, ann);
     const stream = await EventStreamClient.open(server.httpUrl, { feed, scope, cursor }, headers);
     const { id } = await request();
     const event = (await stream.message(

@@ -8,7 +8,6 @@ import {
   allowLargeEvents,
   createTestDatabase,
   insertAudit,
-  insertAudits,
   largeEntity,
   seedProject,
   type TestDatabase,
@@ -18,6 +17,7 @@ import { EventStreamClient } from '../../../testing/testkit/clients/event-stream
 import { Refused } from './plain-client.js';
 import {
   addMember,
+  burst,
   createUser,
   nextEvent,
   startTestServer,
@@ -81,24 +81,6 @@ function received({ events }: { readonly events: { readonly entity_id: string }[
   return events.map((event) => event.entity_id);
 }
 
-/** Writes events in one transaction, and waits until the server has broadcast them. */
-async function burst(channel: TestChannel, events: number, at = server, entity?: string): Promise<void> {
-  const { lifecycle } = at.flagcast;
-  // A large transaction is read in pages.
-  const sent = new Promise<void>((resolve) => {
-    let left = events;
-    const count = ({ events: page }: { readonly events: number }): void => {
-      left -= page;
-      if (left > 0) return;
-      lifecycle.off('batch:broadcast', count);
-      resolve();
-    };
-    lifecycle.on('batch:broadcast', count);
-  });
-  await insertAudits(database.pool, channel, events, entity);
-  await sent;
-}
-
 it('HEAD opens no stream of events', async () => {
   const { projectId, environmentId } = await freshChannel();
   const query = new URLSearchParams({ project_id: projectId, env_id: environmentId }).toString();
@@ -125,7 +107,7 @@ describe('a stream of server-sent events', () => {
     });
     await stream.control('caught_up');
     expect(stream.retryMs).toBe(1_000);
-    for (let batch = 1; batch <= 3; batch += 1) await burst(channel, batch);
+    for (let batch = 1; batch <= 3; batch += 1) await burst(server, database.pool, channel, batch);
     const { entityId } = await insertAudit(database.pool, channel);
     await stream.event(entityId);
     await socket.event(entityId);
@@ -254,7 +236,7 @@ describe('the last message of a stream that the server closes', () => {
     stream.response.pause();
     // Far too little for a connection to count as slow.
     while (line.writableLength < 500_000) {
-      await burst(channel, 100, at, largeEntity);
+      await burst(at, database.pool, channel, 100, largeEntity);
       // The network buffers as much as it can meanwhile.
       for (let time = 0; time < 5; time += 1) await database.pool.query('SELECT');
     }
@@ -335,7 +317,7 @@ describe('G8: a stream whose client does not read', () => {
     await stream.control('caught_up');
     stream.response.pause();
     while (!line.destroyed && line.writableLength <= highWaterBytes)
-      await burst(channel, 200, at, largeEntity);
+      await burst(at, database.pool, channel, 200, largeEntity);
     return { stream, line };
   }
 
@@ -344,7 +326,7 @@ describe('G8: a stream whose client does not read', () => {
     const { stream, line } = await openPaused(channel, server);
     const buffered = line.writableLength;
     expect(buffered).toBeLessThan(4 * highWaterBytes);
-    for (let more = 0; more < 4; more += 1) await burst(channel, 500);
+    for (let more = 0; more < 4; more += 1) await burst(server, database.pool, channel, 500);
     expect(line.writableLength).toBe(buffered);
     stream.response.resume();
     const { entityId } = await insertAudit(database.pool, channel);
@@ -360,7 +342,7 @@ describe('G8: a stream whose client does not read', () => {
     const channel = await freshChannel();
     const at = await freshServer({ limits: { replayEvents: 100 } });
     const { stream } = await openPaused(channel, at);
-    for (let more = 0; more < 4; more += 1) await burst(channel, 500, at);
+    for (let more = 0; more < 4; more += 1) await burst(at, database.pool, channel, 500);
     stream.response.resume();
     expect(await stream.ended).toBe(true);
     expect(stream.messages.at(-1)).toMatchObject({ type: 'resync', reason: 'too_many_missed' });

@@ -94,7 +94,7 @@ it('metrics count the connections with the approvals feed, and the feed as no ch
   const clients = await Promise.all(
     [1, 2].map(async () => {
       const client = await V1Client.connect(server.wsUrl, { token });
-      await client.ask({ type: 'subscribe', feed: 'approvals' }, 'caught_up');
+      await client.caughtUpFeed();
       return client;
     }),
   );

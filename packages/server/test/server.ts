@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { ApprovalsSnapshot } from '@flagcast/protocol';
 import type pg from 'pg';
 import type { ScryptCost } from '../src/auth/password.js';
 import { signToken } from '../src/auth/sign-token.js';
@@ -8,6 +9,8 @@ import { createServerFlagcast } from '../src/flagcast.js';
 import type { DatabaseSettings, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
 import type { DemoUser } from '../src/api/auth-routes.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
+import { insertAudits } from './database.js';
+import type { TestChannel } from './v1-client.js';
 
 export const testSecret = 'a secret for tests that is long enough';
 /** An eighth of the cost of a server's hashes, which take half a second. */
@@ -89,10 +92,18 @@ export async function nextEvent<Name extends keyof LifecycleEvents>(
   });
 }
 
-/** Waits until this number of events have been delivered to their subscribers, in any number of batches. */
-export async function eventsBroadcast(lifecycle: Lifecycle, events: number): Promise<void> {
+/** Writes events in one transaction, and waits until they have been broadcast, in any number of batches. */
+export async function burst(
+  { flagcast }: TestServer,
+  pool: pg.Pool,
+  channel: TestChannel,
+  events: number,
+  entity?: string,
+): Promise<void> {
   let left = events;
-  await nextEvent(lifecycle, 'batch:broadcast', (batch) => (left -= batch.events) <= 0);
+  const sent = nextEvent(flagcast.lifecycle, 'batch:broadcast', (batch) => (left -= batch.events) <= 0);
+  await insertAudits(pool, channel, events, entity);
+  await sent;
 }
 
 export interface TestUser {
@@ -128,4 +139,16 @@ export async function addMember(
     'INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = $3',
     [projectId, userId, role],
   );
+}
+
+/** The state of the user's approvals feed. */
+export async function approvalsSnapshot(
+  { httpUrl }: TestServer,
+  { token }: TestUser,
+): Promise<ApprovalsSnapshot> {
+  const response = await fetch(`${httpUrl}/api/snapshot?feed=approvals`, {
+    headers: { Authorization: `Bearer ${token}` },
+  });
+  if (response.status !== 200) throw new Error(`${response.status}: ${await response.text()}`);
+  return (await response.json()) as ApprovalsSnapshot;
 }

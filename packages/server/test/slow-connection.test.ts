@@ -6,7 +6,6 @@ import {
   allowLargeEvents,
   createTestDatabase,
   insertAudit,
-  insertAudits,
   largeEntity,
   seedProject,
   type TestDatabase,
@@ -14,7 +13,7 @@ import {
 } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { scrape } from './scrape.js';
-import { createUser, eventsBroadcast, nextEvent, startTestServer, type TestServer } from './server.js';
+import { burst, createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 
 const highWaterBytes = 1_048_576;
 /** The events of a burst; the reader may take them in several pages. */
@@ -59,16 +58,10 @@ async function connect(): Promise<{ client: PlainClient; line: Socket }> {
   return { client, line };
 }
 
-/** Writes events in one transaction, and waits until they have been broadcast. */
-async function burst(events: number): Promise<void> {
-  const sent = eventsBroadcast(server.flagcast.lifecycle, events);
-  await insertAudits(database.pool, channel, events, largeEntity);
-  await sent;
-}
-
 /** Writes batches until the buffers of the network are full and the server has to stop. */
 async function fill(line: Socket): Promise<void> {
-  while (!line.destroyed && line.writableLength <= highWaterBytes) await burst(batchEvents);
+  while (!line.destroyed && line.writableLength <= highWaterBytes)
+    await burst(server, database.pool, channel, batchEvents, largeEntity);
 }
 
 /** All that a client got up to an event that is written now, by entity. */
@@ -102,7 +95,7 @@ describe('G8: a client that does not read', () => {
       // What it had been sent when it was paused: the limit, and the batch that went past it.
       expect(buffered).toBeLessThan(3 * highWaterBytes);
       // Fewer than the replay buffer holds.
-      for (let more = 0; more < 9; more += 1) await burst(100);
+      for (let more = 0; more < 9; more += 1) await burst(server, database.pool, channel, 100, largeEntity);
       const paused = await scrape(server.httpUrl);
       expect(paused.get('flagcast_connections_paused')).toBe(1);
       expect(paused.get('flagcast_pauses_total')).toBe(pauses + 1);
@@ -127,7 +120,8 @@ describe('G8: a client that does not read', () => {
     const quick = await connect();
     slow.client.socket.pause();
     await fill(slow.line);
-    for (let more = 0; more < 3; more += 1) await burst(manyEvents);
+    for (let more = 0; more < 3; more += 1)
+      await burst(server, database.pool, channel, manyEvents, largeEntity);
     slow.client.socket.resume();
     expect(await slow.client.closed).toStrictEqual({ code: 4002, reason: 'fell too far behind' });
     const received = slow.client.messages.map(({ entity_id: id }) => id);
@@ -146,7 +140,8 @@ describe('G8: a client that does not read', () => {
     const mine = channel;
     const { projectId, environments } = await seedProject(database.pool);
     channel = { projectId, environmentId: environments.prod };
-    for (let more = 0; more < 3; more += 1) await burst(manyEvents);
+    for (let more = 0; more < 3; more += 1)
+      await burst(server, database.pool, channel, manyEvents, largeEntity);
     channel = mine;
     slow.client.socket.resume();
     const [received] = await messagesOf(slow.client);
@@ -196,7 +191,7 @@ describe('a burst', () => {
     await start();
     const clients: PlainClient[] = [];
     for (let count = 0; count < 50; count += 1) clients.push((await connect()).client);
-    await burst(300);
+    await burst(server, database.pool, channel, 300, largeEntity);
     const received = await messagesOf(...clients);
     const all = await committed();
     expect(all).toHaveLength(301);

@@ -5,7 +5,6 @@ import {
   allowLargeEvents,
   createTestCluster,
   insertAudit,
-  insertAudits,
   largeEntity,
   seedProject,
   type TestCluster,
@@ -13,8 +12,8 @@ import {
   withClient,
 } from './database.js';
 import {
+  burst,
   createUser,
-  eventsBroadcast,
   nextEvent,
   startTestServer,
   type TestServer,
@@ -80,18 +79,6 @@ async function connect(server: TestServer): Promise<SlowClient> {
   return { client, line };
 }
 
-/** Writes events in one transaction, and waits until they have been broadcast. */
-async function burst(
-  server: TestServer,
-  channel: TestChannel,
-  events: number,
-  entity?: string,
-): Promise<void> {
-  const sent = eventsBroadcast(server.flagcast.lifecycle, events);
-  await insertAudits(database.pool, channel, events, entity);
-  await sent;
-}
-
 /** The client reads nothing from now on, and so much is written that the server has to stop. */
 async function fallBehind(
   server: TestServer,
@@ -100,7 +87,7 @@ async function fallBehind(
 ): Promise<void> {
   client.socket.pause();
   // Less than a page of the reader at a time, so that the cursor covers every event.
-  while (line.writableLength <= highWaterBytes) await burst(server, channel, 100, largeEntity);
+  while (line.writableLength <= highWaterBytes) await burst(server, database.pool, channel, 100, largeEntity);
 }
 
 /** Resolves when the server has handed bytes with this text to the socket. */
@@ -147,7 +134,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     for (let time = 0; time < 2; time += 1) {
       await fallBehind(server, slow, channel);
       // The replay buffer holds only the last of these.
-      for (let more = 0; more < 8; more += 1) await burst(server, channel, 100);
+      for (let more = 0; more < 8; more += 1) await burst(server, database.pool, channel, 100);
       const resumed = nextEvent(server.flagcast.lifecycle, 'channel:resumed');
       slow.client.socket.resume();
       expect((await resumed).source).toBe('database');
@@ -165,7 +152,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
     await fallBehind(server, slow, channel);
-    for (let more = 0; more < 11; more += 1) await burst(server, channel, 100);
+    for (let more = 0; more < 11; more += 1) await burst(server, database.pool, channel, 100);
     slow.client.socket.resume();
     expect(await slow.client.control('resync')).toMatchObject({ reason: 'too_many_missed' });
     // It stays connected, and takes a new snapshot of that channel.
@@ -182,7 +169,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     await slow.client.caughtUp(channel);
     await slow.client.caughtUp(other);
     await fallBehind(server, slow, channel);
-    for (let more = 0; more < 3; more += 1) await burst(server, channel, 100);
+    for (let more = 0; more < 3; more += 1) await burst(server, database.pool, channel, 100);
     await withClient(database.url, async (admin) => {
       await admin.query('BEGIN; LOCK TABLE flagcast.event_log');
       const waiting = async (): Promise<number | null> => {
@@ -213,7 +200,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     const [first] = channels;
     if (first === undefined) throw new Error('no channels');
     const cursor = await before.client.caughtUp(first);
-    for (const channel of channels) await burst(server, channel, 950);
+    for (const channel of channels) await burst(server, database.pool, channel, 950);
     const { client, line } = await connect(server);
     line.cork();
     const carriedOut = written(line, '"pong"');

@@ -1,5 +1,6 @@
-import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
+import { openClient } from '../../../testing/testkit/postgres.ts';
+import { commitPrepared, prepareAndCommit } from '../../../testing/testkit/writers.ts';
 import { insertAudit } from './database.js';
 
 export interface WritersOptions {
@@ -31,6 +32,7 @@ export async function runWriters(options: WritersOptions): Promise<void> {
   await Promise.all(Array.from({ length: options.writers }, async () => await runWriter(options, progress)));
   for (let isDone = false; !isDone;) {
     try {
+      // A crash leaves prepared transactions, which an operator commits.
       await commitPrepared(options.databaseUrl);
       isDone = true;
     } catch (error) {
@@ -47,7 +49,7 @@ async function runWriter(
   let client: pg.Client | null = null;
   while (progress.committed < options.minEvents || !progress.isOver) {
     try {
-      client ??= await connect(options.databaseUrl);
+      client ??= await openClient(options.databaseUrl, 'writer');
       const written = await writeOnce(client, options);
       progress.committed += written;
     } catch (error) {
@@ -59,13 +61,6 @@ async function runWriter(
     }
   }
   await client?.end().catch(() => undefined);
-}
-
-async function connect(connectionString: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString, application_name: 'writer' });
-  client.on('error', () => undefined);
-  await client.connect();
-  return client;
 }
 
 async function writeOnce(client: pg.Client, { channels, createdAt }: WritersOptions): Promise<number> {
@@ -94,10 +89,7 @@ async function writeOnce(client: pg.Client, { channels, createdAt }: WritersOpti
     await client.query('SELECT pg_sleep($1)', [totalSeconds / events]);
   }
   if (outcome < 0.1) {
-    const name = `'${randomUUID()}'`;
-    await client.query(`PREPARE TRANSACTION ${name}`);
-    await client.query('SELECT pg_sleep($1)', [totalSeconds]);
-    await client.query(`COMMIT PREPARED ${name}`);
+    await prepareAndCommit(client, totalSeconds);
     return written;
   }
   if (outcome < 0.2) {
@@ -112,17 +104,4 @@ async function writeOnce(client: pg.Client, { channels, createdAt }: WritersOpti
 function randomTime(): Date {
   const [pastMs, futureMs] = [10 * 24 * 3_600_000, 3_600_000];
   return new Date(Date.now() - pastMs + Math.random() * (pastMs + futureMs));
-}
-
-/** Commits the prepared transactions that a crash left, as an operator does. */
-async function commitPrepared(databaseUrl: string): Promise<void> {
-  const client = await connect(databaseUrl);
-  try {
-    const { rows } = await client.query<{ gid: string }>(
-      'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
-    );
-    for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
-  } finally {
-    await client.end().catch(() => undefined);
-  }
 }

@@ -1,16 +1,13 @@
-import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Client, createClient } from '@flagcast/client';
 import { approvals as openApprovals } from '@flagcast/client/approvals';
-import type pg from 'pg';
 import { WebSocket } from 'ws';
 import { nowMs } from '../../testkit/child.ts';
 import { pollUntil } from '../../testkit/poll.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
+import { insertRequest } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
-import type { FlagIds } from '../load/probe.ts';
 import { countCalls } from '../load/statements.ts';
-import { none } from '../report.ts';
 import { percentiles, rowsOf } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 
@@ -117,8 +114,8 @@ async function startFeeds(bench: Bench, count: number) {
         const received: number[] = [];
         await flagcast.database.client.query('BEGIN');
         if (index % 2 === 0) {
-          id = randomUUID();
-          await insertRequest(flagcast.database.client, flagcast.channel(index % environments), id);
+          const channel = flagcast.channel(index % environments);
+          id = await insertRequest(flagcast.database.client, channel, channel.featureId);
         } else await flagcast.database.client.query(cancel, [id]);
         arrivals.set(`${id} ${index % 2 === 0 ? 'pending' : 'cancelled'}`, received);
         const sentAtMs = nowMs();
@@ -134,20 +131,3 @@ async function startFeeds(bench: Bench, count: number) {
 }
 
 const cancel = "UPDATE pending_changes SET status = 'cancelled' WHERE id = $1";
-
-async function insertRequest(client: pg.Client, channel: FlagIds, id: string): Promise<void> {
-  const { projectId, environmentId, featureId } = channel;
-  const changes = { default_value: { old: '', new: id } };
-  await client.query(
-    `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change)
-     VALUES ($1, $2, $3, 'bench', $4)`,
-    [
-      ...[id, projectId, environmentId],
-      { entities: [{ entity: 'feature', entity_id: featureId, action: 'update', changes }] },
-    ],
-  );
-  await client.query(
-    `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)`,
-    [id, featureId],
-  );
-}

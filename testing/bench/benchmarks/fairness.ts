@@ -1,8 +1,7 @@
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { repeatAtRate } from '../load/writers.ts';
-import { none } from '../report.ts';
 import { percentiles, ratio, rowsOf, spread } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { cpuMsOf } from '../../testkit/process-figures.ts';
-import { atMost, type Bound } from '../../testkit/report.ts';
+import { atMost, type Bound, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import type { Table } from '../report.ts';
-import { none } from '../report.ts';
 import { type Measured, ratio, rowsOf, spread } from '../rounds.ts';
 import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
 import type { RunningTarget, Target } from '../targets/target.ts';

@@ -3,10 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { LibraryClient } from '../../testkit/clients/library-client.ts';
 import { readHistory } from '../../testkit/history.ts';
+import { pollUntil } from '../../testkit/poll.ts';
 import { connect, withClient } from '../../testkit/postgres.ts';
 import { awaitSentinels, findStateDifferences } from '../../testkit/quiesce.ts';
 import { startNats, type TestNats } from '../../testkit/nats-server.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { type SeededDatabase, seedDatabase } from '../../testkit/seed-database.ts';
 import { checkSegment } from '../../testkit/segment-checker.ts';
 import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
@@ -14,7 +15,6 @@ import { signToken } from '../../testkit/tokens.ts';
 import { commitPrepared, runWriters } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { costOf } from '../fleet-costs.ts';
-import { none } from '../report.ts';
 
 const serverCounts = [1, 2, 4, 8];
 /** Average pause of a writer between two transactions, in milliseconds, so that the machine is not saturated. */
@@ -99,8 +99,8 @@ async function measure(
   const secret = randomUUID();
   const relayed: Readonly<Record<string, string>> = relay ? { FLAGCAST_RELAY_URL: nats.url } : {};
   const env = { DATABASE_URL: url.href, FLAGCAST_JWT_SECRET: secret, ...relayed };
-  const start = async (port?: number) => await startServe(run, { env, port });
-  const servers = await Promise.all(Array.from({ length: options.servers }, async () => await start()));
+  const starting = Array.from({ length: options.servers }, async () => await startServe(run, { env }));
+  const servers = await Promise.all(starting);
   if (relay) await awaitRoles(servers);
   const clients = openClients(servers, seeded, secret, options.clients);
   const channels = projects.flat();
@@ -188,13 +188,11 @@ async function roleOf({ url }: ServeProcess): Promise<string | null> {
 
 /** Waits until one server leads and the others follow. */
 async function awaitRoles(servers: readonly ServeProcess[]): Promise<void> {
-  const endMs = performance.now() + roleLimitMs;
-  for (;;) {
+  const isElected = async () => {
     const roles = await Promise.all(servers.map(roleOf));
-    if (roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct')) return;
-    if (performance.now() > endMs) throw new Error('The servers did not elect a leader');
-    await delay(100);
-  }
+    return roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct');
+  };
+  if (!(await pollUntil(roleLimitMs, isElected))) throw new Error('The servers did not elect a leader');
 }
 
 /** Counts the queries of the servers since the reset, and all events. */

@@ -1,10 +1,10 @@
 import type pg from 'pg';
 import { createDatabase } from '../../testkit/postgres.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import type { FlagIds } from '../load/probe.ts';
 import { commitUntil, connectMany, insertMany } from '../load/writers.ts';
-import { atLeast, none } from '../report.ts';
+import { atLeast } from '../report.ts';
 import { percentiles, ratio, spread } from '../rounds.ts';
 import { type PreparedFlagcast, prepareFlagcast } from '../targets/flagcast.ts';
 

@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
-import { none } from '../report.ts';
 import { rowsOf } from '../rounds.ts';
 import { chooseTargets, isFlagcast } from '../targets/all.ts';
 

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { memoryOf } from '../../testkit/process-figures.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { insertMany } from '../load/writers.ts';
-import { none } from '../report.ts';
 import { percentiles } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 

@@ -1,11 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { nowMs } from '../../testkit/child.ts';
 import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { costOf, costs, type Fleet } from '../fleet-costs.ts';
 import { Receivers } from '../load/receivers.ts';
-import { none } from '../report.ts';
 import { percentile, percentiles, spreads } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 import { quiesceMs, startMs } from './idle.ts';

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { WebSocket } from 'ws';
+import { createMembers } from '../../testkit/postgres.ts';
 import { memoryOf } from '../../testkit/process-figures.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
-import { none } from '../report.ts';
 import { percentile } from '../rounds.ts';
 import { prepareFlagcast } from '../targets/flagcast.ts';
 
@@ -22,7 +22,8 @@ export const search = benchmark({
     const { client } = prepared.database;
     bench.step(`writing ${rows} rows`);
     await fillAuditLog(client, rows);
-    const [viewer = '', ...others] = (await createViewers(client, 1 + otherUsers)).map(prepared.token);
+    const viewers = await createMembers(prepared.database, 1 + otherUsers, 'project_viewer');
+    const [viewer = '', ...others] = viewers.map(prepared.token);
     const { port, pid } = await prepared.serve();
     const { projectId, environmentId } = prepared.channel(0);
     const query = new URLSearchParams({ project_id: projectId, env_id: environmentId, username: 'nobody' });
@@ -81,23 +82,6 @@ async function fillAuditLog(client: pg.Client, rows: number): Promise<void> {
     [rows],
   );
   await client.query('ANALYZE audit_log');
-}
-
-/** Creates users who may view everything. */
-async function createViewers(client: pg.Client, count: number) {
-  const { rows } = await client.query<{ userId: string; username: string }>(
-    `WITH made AS (
-       INSERT INTO users (username, email, password_hash)
-       SELECT 'viewer ' || number, 'viewer' || number || '@example.com', '' FROM generate_series(1, $1::int) AS number
-       RETURNING id, username
-     ), members AS (
-       INSERT INTO memberships (project_id, user_id, role_id)
-       SELECT p.id, made.id, r.id FROM made, projects p, roles r WHERE r.key = 'project_viewer'
-     )
-     SELECT id::text AS "userId", username FROM made`,
-    [count],
-  );
-  return rows;
 }
 
 /** Returns the milliseconds and the status of a request, and its response. */

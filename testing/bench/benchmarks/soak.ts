@@ -2,11 +2,10 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { repeatAtRate } from '../load/writers.ts';
-import { none } from '../report.ts';
 import { percentile } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { nowMs } from '../../testkit/child.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { countCalls } from '../load/statements.ts';
-import { none } from '../report.ts';
 import { percentile, spreads } from '../rounds.ts';
 import { prepareFlagcast } from '../targets/flagcast.ts';
 

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
+import { isoUtc } from '../../testkit/history.ts';
+import { pollUntil } from '../../testkit/poll.ts';
 import type { BenchDatabase } from '../../testkit/postgres.ts';
 
 const writeIntervalMs = 250;
@@ -71,16 +73,14 @@ export class ControlClients {
   async compare() {
     const { client, projectId, environmentId } = this.#database;
     const { rows } = await client.query<Record<string, unknown>>(
-      `SELECT source, entity, entity_id::text, action,
-         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS timestamp
+      `SELECT source, entity, entity_id::text, action, ${isoUtc('created_at')} AS timestamp
        FROM flagcast.v_realtime_events WHERE project_id = $1 AND environment_id::text = $2`,
       [projectId, environmentId],
     );
     const expected = new Set(rows.map(keyOf));
     const missing = (): number =>
       this.#received.flatMap((events) => [...expected].filter((key) => !events.has(key))).length;
-    const giveUpAtMs = performance.now() + catchUpLimitMs;
-    while (missing() > 0 && performance.now() < giveUpAtMs) await delay(20);
+    await pollUntil(catchUpLimitMs, () => missing() === 0, { intervalMs: 20 });
     const received = this.#received.flatMap((events) => [...events]);
     const wrong = received.filter(([key, times]) => times > 1 || !expected.has(key)).length;
     const counts = { written: this.#committedAtMs.size, events: expected.size, missing: missing(), wrong };

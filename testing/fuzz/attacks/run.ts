@@ -1,10 +1,10 @@
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
-import { type BenchDatabase, createDatabase, startTemporaryPostgres } from '../../testkit/postgres.ts';
+import { pollUntil } from '../../testkit/poll.ts';
+import { createDatabase, createMembers, startTemporaryPostgres } from '../../testkit/postgres.ts';
 import { memoryOf, openFilesOf, requireFiles, resetPeak, usedHeapOf } from '../../testkit/process-figures.ts';
 import { parseFields } from '../../testkit/program.ts';
-import { atMost } from '../../testkit/report.ts';
+import { atMost, none } from '../../testkit/report.ts';
 import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
 import { signToken } from '../../testkit/tokens.ts';
 import { Attacker, attackerFiles } from './attacker.ts';
@@ -51,7 +51,7 @@ export async function attackServer(
     },
   );
   const warnings = collectWarnings(server);
-  const token = tokenOf({ id: database.userId, username: database.username });
+  const token = tokenOf(database);
   const clients = new ControlClients(database);
   for (const protocols of [[], ['flagcast.v1']]) await clients.connect(run, server.url, token, protocols);
   const stop = new AbortController();
@@ -59,7 +59,9 @@ export async function attackServer(
   writing.catch((error: unknown) =>
     run.fail(new Error('The control clients cannot write', { cause: error })),
   );
-  const attacker = new Attacker({ ...database, port: server.port, tokens: await createAttackers(database) });
+  // Owners may view and change the project.
+  const owners = await createMembers(database, attackers, 'project_owner');
+  const attacker = new Attacker({ ...database, port: server.port, tokens: owners.map(tokenOf) });
   run.defer(async () => await attacker.end());
 
   await attacker.attack({ ...warmUp, count: Math.min(warmUp.count, Math.ceil(attacks / 4)) });
@@ -94,10 +96,10 @@ export async function attackServer(
   const { faults, outcomes, mostHeld, closedByServer } = attacker;
   const slowestSeconds = controlClients.slowestMs / 1_000;
   const bounds = [
-    atMost('attacks with a wrong or missing answer', faults.length, 0, ''),
-    atMost('closed control clients', controlClients.closed.length, 0, ''),
-    atMost('missing events of the control clients', controlClients.missing, 0, ''),
-    atMost('repeated or unknown events of the control clients', controlClients.wrong, 0, ''),
+    none('attacks with a wrong or missing answer', faults.length),
+    none('closed control clients', controlClients.closed.length),
+    none('missing events of the control clients', controlClients.missing),
+    none('repeated or unknown events of the control clients', controlClients.wrong),
     atMost(
       'longest time from a commit to the slower control client',
       slowestSeconds,
@@ -108,8 +110,8 @@ export async function attackServer(
     atMost('growth of the heap of the server', megabytes(heap), heapLimit, ' MB'),
     atMost('peak memory of the server', megabytes(after.peakBytes), megabyteLimits.peak, ' MB'),
     atMost('open files of the server afterwards', files, filesLimit, ''),
-    atMost('warnings and errors in the log', warnings.length, 0, ''),
-    atMost('failed shutdowns', code === 0 ? 0 : 1, 0, ''),
+    none('warnings and errors in the log', warnings.length),
+    none('failed shutdowns', code === 0 ? 0 : 1),
   ];
   return {
     attacks: made,
@@ -141,37 +143,19 @@ function collectWarnings({ program: { process: server } }: ServeProcess): string
 
 /** Waits until the server has at most `limit` open files, or with 0 until their number is stable, and returns it. */
 async function awaitFiles(server: ServeProcess, limit: number): Promise<number> {
-  const giveUpAtMs = performance.now() + releaseLimitMs;
   let [files, unchanged] = [Infinity, 0];
   // The pools close idle connections to the database after ten seconds.
-  while (files > limit && performance.now() < giveUpAtMs && (limit > 0 || unchanged < 5)) {
+  await pollUntil(releaseLimitMs, async () => {
     const now = await openFilesOf(server.pid);
     unchanged = now === files ? unchanged + 1 : 0;
     files = now;
-    await delay(100);
-  }
+    return files <= limit || (limit === 0 && unchanged >= 5);
+  });
   return files;
 }
 
-/** Creates users who may view and change the project, and resolves with their tokens. */
-async function createAttackers({ client, projectId }: BenchDatabase): Promise<string[]> {
-  const { rows } = await client.query<{ id: string; username: string }>(
-    `WITH attackers AS (
-       INSERT INTO users (username, email, password_hash)
-       SELECT 'attacker ' || n, 'attacker' || n || '@example.com', '' FROM generate_series(1, $1) n
-       RETURNING id, username
-     ), owners AS (
-       INSERT INTO memberships (project_id, user_id, role_id)
-       SELECT $2, a.id, r.id FROM attackers a, roles r WHERE r.key = 'project_owner'
-     )
-     SELECT id::text, username FROM attackers`,
-    [attackers, projectId],
-  );
-  return rows.map(tokenOf);
-}
-
-function tokenOf({ id, username }: { readonly id: string; readonly username: string }): string {
-  return signToken({ secret, userId: id, username, ttlMs: 24 * 3_600_000 });
+function tokenOf({ userId, username }: { readonly userId: string; readonly username: string }): string {
+  return signToken({ secret, userId, username, ttlMs: 24 * 3_600_000 });
 }
 
 function megabytes(bytes: number): number {

@@ -1,7 +1,7 @@
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { ControlMessage, EventMessage, ServerMessage } from '@flagcast/protocol';
-import { MessageLog } from './message-log.ts';
+import { MessageLog } from '../message-log.ts';
 import { Refused } from './refused.ts';
 
 /** A message with the cursor that the client sends when it resumes after it. */

@@ -1,4 +1,5 @@
 import {
+  type ApprovalsSnapshot,
   type ClientMessage,
   type ControlMessage,
   type EventMessage,
@@ -12,6 +13,9 @@ type ControlType = ControlMessage['type'];
 type Control<Type extends ControlType> = Extract<ControlMessage, { type: Type }>;
 /** The answer to a `subscribe`. */
 export type Answer = Control<'caught_up' | 'resync' | 'error'>;
+
+/** Where the approvals feed can resume: at a snapshot, or at the answer to an earlier subscription. */
+type FeedPosition = Pick<ApprovalsSnapshot, 'cursor' | 'scope'>;
 
 export interface V1ClientOptions extends Omit<WebSocketClientOptions<ServerMessage>, 'protocols'> {
   readonly token?: string | undefined;
@@ -87,7 +91,24 @@ export class V1Client extends WebSocketClient<ServerMessage> {
   /** Subscribes, which must succeed. Resolves with the cursor. */
   async caughtUp(channel: ChannelIds, cursor?: string): Promise<string> {
     const answer = await this.subscribe(channel, cursor);
-    if (answer.type !== 'caught_up') throw new Error(`not caught up: ${JSON.stringify(answer)}`);
-    return answer.cursor;
+    return expectCaughtUp(answer).cursor;
   }
+
+  /** As `caughtUp`, to the approvals feed. */
+  async caughtUpFeed(resume?: FeedPosition): Promise<FeedPosition> {
+    const position = resume === undefined ? {} : { cursor: resume.cursor, scope: resume.scope };
+    const answer = await this.ask(
+      { type: 'subscribe', feed: 'approvals', ...position },
+      'caught_up',
+      'resync',
+      'error',
+    );
+    const { cursor, scope = '' } = expectCaughtUp(answer);
+    return { cursor, scope };
+  }
+}
+
+function expectCaughtUp(answer: Answer): Control<'caught_up'> {
+  if (answer.type !== 'caught_up') throw new Error(`not caught up: ${JSON.stringify(answer)}`);
+  return answer;
 }

@@ -1,5 +1,5 @@
 import { type ClientOptions, WebSocket } from 'ws';
-import { MessageLog } from './message-log.ts';
+import { MessageLog } from '../message-log.ts';
 import { Refused } from './refused.ts';
 
 export interface WebSocketClientOptions<Message> {

@@ -7,11 +7,18 @@ interface Waiter<Message> {
 /** Messages in the order of their arrival. */
 export class MessageLog<Message> {
   readonly messages: Message[] = [];
+  readonly #limit: number;
   #waiting: Waiter<Message>[] = [];
   #ended: string | null = null;
 
+  /** `limit`: with more messages the older half is dropped. Default: all are kept. */
+  constructor(limit = Infinity) {
+    this.#limit = limit;
+  }
+
   add(message: Message): void {
     this.messages.push(message);
+    if (this.messages.length > this.#limit) this.messages.splice(0, this.#limit / 2);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const waiter of waiting) {
