@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject } from '../../packages/server/test/database.js';
-import { button, waitUntilLive, rowOf, switchOf } from './screen.js';
+import { button, field, waitUntilLive, rowOf, switchOf } from './screen.js';
 import { at, listOf, pageOf, useConsoleFixture, webShop, scrollToEndOfHistory } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -29,6 +29,33 @@ it('a copied link restores filter and order, also after a sign-in', async () => 
   await page.getByRole('link', { name: flag.name, exact: true }).click();
   await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
   expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'stage'));
+  await page.goBack();
+  await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
+});
+
+it('Back asks before it leaves an edit, stays on the page, and leaves it when that is confirmed', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', listOf(flag, 'dev'));
+  await page.getByRole('link', { name: flag.name, exact: true }).click();
+  await waitUntilLive(page);
+  const description = field(page, en.fields.description);
+  await description.fill('mine');
+  const dialog = page.getByRole('dialog', { name: en.shell.leaveTitle });
+  // Back again and again is asked again and again.
+  for (const _ of [1, 2]) {
+    await page.goBack();
+    await button(dialog, en.shell.stay).click();
+    await dialog.waitFor({ state: 'hidden' });
+    expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'dev'));
+    expect(await description.inputValue()).toBe('mine');
+  }
+  await page.goBack();
+  await button(dialog, en.shell.leave).click();
+  await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
+  await page.goForward();
+  expect(await description.inputValue()).toBe('mine');
+  await button(page, en.feature.discard).click();
   await page.goBack();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });

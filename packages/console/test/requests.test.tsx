@@ -42,6 +42,8 @@ describe('the page of a request', () => {
     const card = await screen.findByRole('article');
     within(card).getByText(en.approvals.decided.rejected('root'));
     within(card).getByText(en.approvals.requesterInactive);
+    // In the environment of the request, not in the first one.
+    expect(location.pathname).toBe('/p/shop/prod/approvals/r9');
     const steps = within(screen.getByRole('region', { name: en.feature.history })).getAllByRole('listitem');
     expect(steps.map((step) => step.textContent)).toEqual([
       expect.stringMatching(/^alicerequested a change.*The launch is today$/),

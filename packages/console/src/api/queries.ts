@@ -1,7 +1,7 @@
 import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
-import type { Me, Mode, Project } from './types.js';
+import type { Me, Mode, OpenChange, Project, RequestStep } from './types.js';
 
 /** Rarely changing data is refetched when the window gets the focus, at most once a minute. */
 const staleTimeMs = 60_000;
@@ -34,6 +34,18 @@ export function useProjects() {
     queryKey: projectsKey,
     queryFn: async () => (await api.get<{ projects: readonly Project[] }>('/api/projects')).projects,
     staleTime: staleTimeMs,
+  });
+}
+
+/** The details of a request, with its steps. */
+export function useRequestDetail(id: string) {
+  const api = useApi();
+  return useQuery({
+    queryKey: ['request', id],
+    queryFn: async () =>
+      await api.get<OpenChange & { readonly steps: readonly RequestStep[] }>(
+        `/api/pending-changes/${encodeURIComponent(id)}`,
+      ),
   });
 }
 

@@ -1,11 +1,11 @@
 import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
 import { type MouseEvent, useEffect } from 'react';
 import { useParams } from 'react-router';
 import { actionOf } from '../api/actions.js';
 import { ApiError } from '../api/api.js';
-import type { OpenChange, RequestStep } from '../api/types.js';
-import { useApi, useAppServices } from '../sign-in/app-services.js';
+import { useRequestDetail } from '../api/queries.js';
+import type { RequestStep } from '../api/types.js';
+import { useAppServices } from '../sign-in/app-services.js';
 import { BackLink } from '../shell/back-link.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FailureAlert } from '../shell/failure-alert.js';
@@ -18,16 +18,10 @@ import { nameOf, visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
 import { useOpenChanges } from './open-changes.js';
 
-type RequestDetail = OpenChange & { readonly steps: readonly RequestStep[] };
-
 /** The details of a request. They are loaded again when the feed has another state of it. */
 function useRequest(id: string) {
-  const api = useApi();
   const live = useOpenChanges().find(id);
-  const { data, error, refetch } = useQuery({
-    queryKey: ['request', id],
-    queryFn: async () => await api.get<RequestDetail>(`/api/pending-changes/${encodeURIComponent(id)}`),
-  });
+  const { data, error, refetch } = useRequestDetail(id);
   const version = live?.version;
   const isBehind = data !== undefined && version !== undefined && version !== data.version;
   useEffect(() => {

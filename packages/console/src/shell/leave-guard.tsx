@@ -1,12 +1,21 @@
 import { Button, Group, Stack, Text } from '@mantine/core';
-import { createContext, type ReactNode, use, useEffect, useMemo, useRef, useState } from 'react';
+import {
+  createContext,
+  type ReactNode,
+  use,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from 'react';
 import { UNSAFE_NavigationContext as NavigationContext } from 'react-router';
 import { useI18n } from '../i18n/i18n.js';
 import { Dialog } from './dialog.js';
 
 const LeaveGuardContext = createContext<(isGuarded: boolean) => void>(() => undefined);
 
-/** Asks before the user leaves the page: by a link or a shortcut, or by closing the tab. */
+/** Asks before the user leaves the page: by a link or a shortcut, by Back or Forward, or by closing the tab. */
 export function useLeaveGuard(isGuarded: boolean): void {
   const setGuarded = use(LeaveGuardContext);
   useEffect(() => {
@@ -25,22 +34,43 @@ export function useLeaveGuard(isGuarded: boolean): void {
 export function LeaveGuardProvider({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
   const context = use(NavigationContext);
-  const isGuarded = useRef(false);
+  /** The place of the guarded page in the history; null if none is guarded. */
+  const guardedAt = useRef<number | null>(null);
   const [leave, setLeave] = useState<(() => void) | null>(null);
   const guarded = useMemo(() => {
     const { navigator } = context;
     const push: typeof navigator.push = (...target) => {
-      if (isGuarded.current) setLeave(() => () => navigator.push(...target));
+      if (guardedAt.current !== null) setLeave(() => () => navigator.push(...target));
       else navigator.push(...target);
     };
     return { ...context, navigator: { ...navigator, push } };
   }, [context]);
   const setGuarded = useMemo(
     () => (next: boolean) => {
-      isGuarded.current = next;
+      guardedAt.current = next ? placeOf(history.state) : null;
     },
     [],
   );
+  // The layout effect of the router, which is a parent, adds its listener after this one.
+  useLayoutEffect(() => {
+    /** What causes the next navigation: the user, the way back to the guarded page, or the user's confirmation. */
+    let cause: 'user' | 'undo' | 'confirmed' = 'user';
+    const go = (steps: number, next: typeof cause): void => {
+      cause = next;
+      history.go(steps);
+    };
+    const onPop = (event: PopStateEvent): void => {
+      const steps = guardedAt.current === null ? 0 : placeOf(event.state) - guardedAt.current;
+      const isHeldBack = cause === 'user' && steps !== 0;
+      if (isHeldBack || cause === 'undo') event.stopImmediatePropagation();
+      cause = 'user';
+      if (!isHeldBack) return;
+      go(-steps, 'undo');
+      setLeave(() => () => go(steps, 'confirmed'));
+    };
+    addEventListener('popstate', onPop);
+    return () => removeEventListener('popstate', onPop);
+  }, []);
   return (
     <NavigationContext value={guarded}>
       <LeaveGuardContext value={setGuarded}>
@@ -69,4 +99,9 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
       </LeaveGuardContext>
     </NavigationContext>
   );
+}
+
+/** The number that the router has given to an entry of the history. */
+function placeOf(state: unknown): number {
+  return (state as { readonly idx?: number } | null)?.idx ?? 0;
 }

@@ -3,8 +3,8 @@ import { useQueryClient } from '@tanstack/react-query';
 import { lazy, type ReactNode, Suspense, useMemo, useState } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
 import { LiveChannelProvider } from '../api/live.js';
-import { projectsKey, useMe, useProjects } from '../api/queries.js';
-import type { Project } from '../api/types.js';
+import { projectsKey, useMe, useProjects, useRequestDetail } from '../api/queries.js';
+import type { OpenChange, Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
 import { ConcernsProvider } from '../approvals/use-concerns.js';
 import { FeaturesPage } from '../features/features-page.js';
@@ -38,22 +38,29 @@ export function Pages() {
         <Route path="guards" element={<GuardsPage />} />
         <Route path="*" element={<NotFound />} />
       </Route>
-      <Route path="/approvals" element={<RedirectToFirstScope page="approvals" />} />
+      <Route path="/approvals" element={<RedirectToScope page="approvals" />} />
       <Route path="/approvals/:requestId" element={<RedirectToRequest />} />
-      <Route path="*" element={<RedirectToFirstScope page="features" />} />
+      <Route path="*" element={<RedirectToScope page="features" />} />
     </Routes>
   );
 }
 
-/** Redirects to the first environment that the user may view. */
-function RedirectToFirstScope({ page }: { readonly page: string }) {
+interface RedirectProps {
+  readonly page: string;
+  /** Its environment is chosen, if the user may view it. */
+  readonly request?: OpenChange | undefined;
+}
+
+/** Redirects to the page in an environment, by default the first one that the user may view. */
+function RedirectToScope({ page, request }: RedirectProps) {
   const { t } = useI18n();
   const { search } = useLocation();
   const { data, error } = useProjects();
   if (error !== null) return <ErrorPage text={describeError(error, t)} />;
   if (data === undefined) return <PageLoader />;
-  const project = data[0];
-  const env = project?.environments[0];
+  const project = data.find(({ id }) => id === request?.project_id) ?? data[0];
+  const env =
+    project?.environments.find(({ id }) => id === request?.environment_id) ?? project?.environments[0];
   if (project === undefined || env === undefined)
     return <ErrorPage title={t.shell.noProjects} text={t.shell.noProjectsHint} />;
   return <Navigate to={scopePath(project.id, env.key, page) + search} replace />;
@@ -61,7 +68,9 @@ function RedirectToFirstScope({ page }: { readonly page: string }) {
 
 function RedirectToRequest() {
   const { requestId = '' } = useParams();
-  return <RedirectToFirstScope page={`approvals/${encodeURIComponent(requestId)}`} />;
+  const { data, isPending } = useRequestDetail(requestId);
+  if (isPending) return <PageLoader />;
+  return <RedirectToScope page={`approvals/${encodeURIComponent(requestId)}`} request={data} />;
 }
 
 function ScopeLayout() {
