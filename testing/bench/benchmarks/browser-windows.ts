@@ -32,10 +32,11 @@ interface Shown {
 export class ObservedWindow {
   readonly #shown = new EventEmitter();
 
-  /** Opens a window with its own storage, prepares its page, and observes it. */
+  /** Opens a window with its own storage, prepares its page, and observes it. `texts` is global. */
   static async open(
     run: BoundedRun,
     browser: Browser,
+    texts: RegExp,
     prepare: (page: Page) => Promise<void>,
   ): Promise<ObservedWindow> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: 'en-GB' });
@@ -56,7 +57,7 @@ export class ObservedWindow {
       new MutationObserver((mutations) => {
         const changedAtMs = now();
         for (const { target } of mutations) {
-          for (const [text] of target.textContent.matchAll(/change-\\d+/g)) {
+          for (const [text] of target.textContent.matchAll(${texts})) {
             if (reported.has(text)) continue;
             reported.add(text);
             // A task after the animation frame callbacks runs after the frame is drawn.

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Browser, Page } from 'playwright-core';
 import { nowMs } from '../../testkit/child.ts';
 import { atMost } from '../../testkit/report.ts';
+import { insertRequest } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import type { FlagIds } from '../load/probe.ts';
 import { percentiles, rowsOf } from '../rounds.ts';
@@ -16,10 +17,12 @@ const changes = 200;
 const warmUpChanges = 30;
 /** Several frames, so that changes are not synchronous with the screen. */
 const pauseLimitMs = 50;
-const boundMs = 30;
+const bounds = { flagsMs: 30, approvalsMs: 20 };
 const windowCount = 2;
 /** The number of flags in the table besides the one that changes. */
 const otherFlags = 500;
+/** The number of environments that the approver's page follows. */
+const environments = 60;
 
 /** The latency of a change to the slower window, in milliseconds. */
 interface Latency {
@@ -31,22 +34,29 @@ interface Target {
   readonly name: string;
   readonly windows: readonly ObservedWindow[];
   readonly writer: pg.Client;
-  readonly channel: FlagIds;
+  /** Writes within a transaction what makes the windows show the text that it returns. */
+  readonly write: (index: number) => Promise<string>;
 }
 
 export const pixel = benchmark({
-  summary: 'from COMMIT to the screen of two console windows, beside a minimal page (1 minute)',
+  summary:
+    'from COMMIT to the screen of two console windows and two approvers, beside a minimal page (2 minutes)',
   options: { rounds: 3 },
   measure: async (bench, { rounds }) => {
     const browser = await startBrowser(bench.run);
-    const targets = [await openBaseline(bench, browser), await openConsole(bench, browser)];
-    let last = 0;
+    const targets = [
+      await openBaseline(bench, browser),
+      await openFlags(bench, browser),
+      await openApprovals(bench, browser),
+    ];
+    const written = new Map<Target, number>();
     const measureChanges = async (target: Target, count: number) => {
       const latencies: Latency[] = [];
       for (let done = 0; done < count; done += 1) {
         await delay(Math.random() * pauseLimitMs, undefined, { signal: bench.run.signal });
-        last += 1;
-        latencies.push(await change(target, `change-${last}`));
+        const index = (written.get(target) ?? 0) + 1;
+        written.set(target, index);
+        latencies.push(await change(target, index));
       }
       return latencies;
     };
@@ -68,16 +78,32 @@ export const pixel = benchmark({
         { caption: 'To the change of the page', rows: changed },
         { caption: 'To the drawn frame', rows: drawn },
       ],
-      bounds: [atMost('p50 to two windows of the console', changed[1]?.p50.median ?? NaN, boundMs, ' ms')],
+      bounds: [
+        atMost('p50 to two lists of flags', changed[1]?.p50.median ?? NaN, bounds.flagsMs, ' ms'),
+        atMost('p50 to two approvers', changed[2]?.p50.median ?? NaN, bounds.approvalsMs, ' ms'),
+      ],
     };
   },
 });
 
-/** Changes the default value of the flag to `text`, and waits until all windows show it. */
-async function change({ windows, writer, channel }: Target, text: string): Promise<Latency> {
-  const { featureId, projectId, environmentId } = channel;
-  const showing = Promise.all(windows.map(async (window) => await window.awaitText(text)));
+/** Commits a change, and waits until all windows show it. */
+async function change({ windows, writer, write }: Target, index: number): Promise<Latency> {
   await writer.query('BEGIN');
+  const text = await write(index);
+  const showing = Promise.all(windows.map(async (window) => await window.awaitText(text)));
+  const sentAtMs = nowMs();
+  await writer.query('COMMIT');
+  const shown = await showing;
+  return {
+    changed: Math.max(...shown.map(({ changedAtMs }) => changedAtMs)) - sentAtMs,
+    drawn: Math.max(...shown.map(({ drawnAtMs }) => drawnAtMs)) - sentAtMs,
+  };
+}
+
+/** Changes the default value of the flag to `change-<index>`. */
+async function writeValue(writer: pg.Client, channel: FlagIds, index: number): Promise<string> {
+  const { featureId, projectId, environmentId } = channel;
+  const text = `change-${index}`;
   await writer.query({
     name: 'bench_update',
     text: 'UPDATE feature_params SET default_value = $3, updated_at = now() WHERE feature_id = $1 AND environment_id = $2',
@@ -90,25 +116,25 @@ async function change({ windows, writer, channel }: Target, text: string): Promi
       VALUES ($1, 'feature', $1, 'user', 'bench', 'update', '{}', jsonb_build_object('default_value', $5::text), $2, $3, $4)`,
     values: [featureId, randomUUID(), projectId, environmentId, text],
   });
-  const sentAtMs = nowMs();
-  await writer.query('COMMIT');
-  const shown = await showing;
-  return {
-    changed: Math.max(...shown.map(({ changedAtMs }) => changedAtMs)) - sentAtMs,
-    drawn: Math.max(...shown.map(({ drawnAtMs }) => drawnAtMs)) - sentAtMs,
-  };
+  return text;
 }
 
-async function openWindows({ run }: Bench, browser: Browser, prepare: (page: Page) => Promise<void>) {
+/** Opens windows that report each text that matches. */
+async function openWindows(
+  { run }: Bench,
+  browser: Browser,
+  texts: RegExp,
+  prepare: (page: Page) => Promise<void>,
+) {
   const opening = Array.from(
     { length: windowCount },
-    async () => await ObservedWindow.open(run, browser, prepare),
+    async () => await ObservedWindow.open(run, browser, texts, prepare),
   );
   return await Promise.all(opening);
 }
 
 /** The console of Flagcast with its list of flags. */
-async function openConsole(bench: Bench, browser: Browser): Promise<Target> {
+async function openFlags(bench: Bench, browser: Browser): Promise<Target> {
   const { port, database, token } = await startFlagcast(bench, { channels: 1, clients: windowCount });
   const { client: writer, projectId, environmentKey } = database;
   await writer.query(
@@ -116,19 +142,49 @@ async function openConsole(bench: Bench, browser: Browser): Promise<Target> {
      SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, ${otherFlags}) AS n`,
     [projectId],
   );
-  const windows = await openWindows(bench, browser, async (page) => {
+  const windows = await openWindows(bench, browser, /change-\d+/g, async (page) => {
     await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database)}')`);
     await page.goto(`http://127.0.0.1:${port}/p/${projectId}/${environmentKey}/features`);
     await page.getByRole('link', { name: 'bench', exact: true }).waitFor();
     await page.getByRole('button', { name: /: Live/ }).waitFor();
   });
-  return { name: 'the console', windows, writer, channel: database };
+  const write = async (index: number) => await writeValue(writer, database, index);
+  return { name: 'the list of flags', windows, writer, write };
+}
+
+/** The page of an approver, which says how many requests are new. */
+async function openApprovals(bench: Bench, browser: Browser): Promise<Target> {
+  const { port, database, token, channel } = await startFlagcast(bench, {
+    channels: environments,
+    clients: windowCount,
+  });
+  const { client: writer } = database;
+  const write = async (index: number): Promise<string> => {
+    const place = channel(index % environments);
+    // A flag has at most one open request.
+    const { rows } = await writer.query<{ id: string }>({
+      name: 'bench_feature',
+      text: `INSERT INTO features (project_id, key, name, kind) VALUES ($1, $2, $2, 'simple') RETURNING id`,
+      values: [place.projectId, `requested-${index}`],
+    });
+    await insertRequest(writer, place, rows[0]?.id ?? '');
+    return `${index} new`;
+  };
+  // The page shows the first request at once: on an empty list nothing can move.
+  await write(0);
+  const windows = await openWindows(bench, browser, /\d+ new/g, async (page) => {
+    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database)}')`);
+    await page.goto(`http://127.0.0.1:${port}/approvals`);
+    await page.getByRole('article').waitFor();
+    await page.getByRole('button', { name: /: Live/ }).waitFor();
+  });
+  return { name: `approvals in ${environments} environments`, windows, writer, write };
 }
 
 /** A page that sets one text. NOTIFY carries the whole change, so the page makes no request. */
 async function openBaseline(bench: Bench, browser: Browser): Promise<Target> {
   const { database, url } = await startBaseline(bench, 'value');
-  const windows = await openWindows(bench, browser, async (page) => {
+  const windows = await openWindows(bench, browser, /change-\d+/g, async (page) => {
     await page.setContent('<!doctype html><p>nothing yet</p>');
     await page.evaluate(`new Promise((resolve, reject) => {
       const socket = new WebSocket('${url}');
@@ -138,10 +194,6 @@ async function openBaseline(bench: Bench, browser: Browser): Promise<Target> {
       socket.onerror = reject;
     })`);
   });
-  return {
-    name: 'baseline: NOTIFY -> ws -> textContent',
-    windows,
-    writer: database.client,
-    channel: database,
-  };
+  const write = async (index: number) => await writeValue(database.client, database, index);
+  return { name: 'baseline: NOTIFY -> ws -> textContent', windows, writer: database.client, write };
 }
