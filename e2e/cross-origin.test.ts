@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Page, Request } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import {
   createTestDatabase,
@@ -20,17 +20,20 @@ import { launchChromium } from './console/chromium.js';
 const pageScript = `
 import { createClient } from '@flagcast/client';
 
-const { url, token, projectId } = Object.fromEntries(new URLSearchParams(location.search));
+const params = new URLSearchParams(location.search);
+const [url, token] = [params.get('url'), params.get('token')];
 const client = createClient({ url, getToken: () => token });
-const channel = client.channel({ projectId, env: 'prod' });
-channel.subscribe(() => {
-  const { status, features } = channel.getState();
-  const lines = [...features.values()].map(({ key, enabled }) => key + ': ' + (enabled ? 'on' : 'off'));
-  document.querySelector('output').textContent = [status.state, ...lines].join(', ');
-});
+for (const projectId of params.getAll('projectId')) {
+  const output = document.body.appendChild(document.createElement('output'));
+  const channel = client.channel({ projectId, env: 'prod' });
+  channel.subscribe(() => {
+    const { status, features } = channel.getState();
+    const lines = [...features.values()].map(({ key, enabled }) => key + ': ' + (enabled ? 'on' : 'off'));
+    output.textContent = [status.state, ...lines].join(', ');
+  });
+}
 `;
-const pageText =
-  '<!doctype html><title>page</title><output></output><script type="module" src="/page.js"></script>';
+const pageText = '<!doctype html><title>page</title><body><script type="module" src="/page.js"></script>';
 
 let browser: Browser;
 let database: TestDatabase;
@@ -80,11 +83,11 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function createFeature(key: string): Promise<string> {
+async function createFeature(key: string, projectId = project.projectId): Promise<string> {
   const { rows } = await database.pool.query<{ id: string }>(
     `INSERT INTO features (id, project_id, key, name, kind)
      VALUES (gen_random_uuid(), $1, $2, 'A', 'simple') RETURNING id::text`,
-    [project.projectId, key],
+    [projectId, key],
   );
   return String(rows[0]?.id);
 }
@@ -97,8 +100,12 @@ async function openPage(transport: string): Promise<Page> {
   return page;
 }
 
-function addressOn(origin: string): string {
-  const query = new URLSearchParams({ url: server.httpUrl, token, projectId: project.projectId });
+function addressOn(origin: string, projectIds = [project.projectId]): string {
+  const query = new URLSearchParams([
+    ['url', server.httpUrl],
+    ['token', token],
+    ...projectIds.map((id) => ['projectId', id]),
+  ]);
   return `${origin}/?${query.toString()}`;
 }
 
@@ -152,4 +159,32 @@ describe.each(['WebSocket', 'server-sent events'])('over %s', (transport) => {
     }
     expect(await page.locator('output').textContent()).toMatch(/^(connecting)?$/);
   });
+});
+
+it('a page without WebSockets follows seven channels over one stream, and its other requests are answered', async () => {
+  const projects: SeededProject[] = [];
+  while (projects.length < 7) projects.push(await seedProject(database.pool));
+  const page = await openPage('server-sent events');
+  let open = 0;
+  const count = (change: number) => (request: Request) => {
+    if (request.url().endsWith('/api/events') && request.method() === 'POST') open += change;
+  };
+  page.on('request', count(1));
+  page.on('requestfinished', count(-1));
+  page.on('requestfailed', count(-1));
+  await page.goto(
+    addressOn(
+      allowedOrigin,
+      projects.map(({ projectId }) => projectId),
+    ),
+  );
+  const live = page.locator('output', { hasText: 'live' });
+  await live.nth(6).waitFor();
+  expect(open).toBe(1);
+  expect(await read(page, '/api/projects')).toBe('200');
+  for (const { projectId, environments } of projects) {
+    const featureId = await createFeature(`seventh-of-${projectId}`, projectId);
+    await insertAudit(database.pool, { projectId, environmentId: environments.prod, featureId });
+    await page.getByText(`live, seventh-of-${projectId}: off`, { exact: true }).waitFor();
+  }
 });

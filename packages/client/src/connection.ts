@@ -3,7 +3,7 @@ import { attemptTimeoutMs, type ConnectionEvent, initialMachine, transition } fr
 import { createEmitter, isEqual } from './emitter.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import { FlagcastError } from './flagcast-error.js';
-import { type StaleStatuses, updateFreshness } from './freshness.js';
+import { type Freshness, updateFreshness } from './freshness.js';
 import { resolveBaseUrl, watchPage } from './page.js';
 import { createRequest, type Request } from './request.js';
 import type { ConnectionPhase, ConnectionStatus } from './status.js';
@@ -76,7 +76,6 @@ export function createConnection(options: ConnectionOptions): Connection {
   // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
   if (!options.url?.startsWith('/')) getBaseUrl();
   const [subscribe, emit] = createEmitter(onError);
-  const staleStatuses: StaleStatuses = new Map();
   let machine = initialMachine;
   let phase: ConnectionPhase = { state: 'idle' };
   let retryAtMs: number | null = null;
@@ -92,8 +91,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   let status = createStatus();
   let transport: Transport | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
-  let asOfMs = 0;
+  let freshness: Freshness = { asOfMs: 0, stale: null };
   /** How long the transport may be silent. Before `hello`: as long as `hello` may take. */
   let silenceTimeoutMs = attemptTimeoutMs;
 
@@ -141,13 +139,13 @@ export function createConnection(options: ConnectionOptions): Connection {
     tokens.cancel();
     transport?.close();
     transport = undefined;
-    staleStatuses.clear();
   };
   const createPhase = (): ConnectionPhase => {
     const { state, helloAtMs } = machine;
     if (state === 'closed') return { state, error: closeError };
     if (state === 'idle') return { state };
-    if (helloAtMs) return staleStatuses.values().next().value ?? { state: 'live' };
+    const { asOfMs, stale } = freshness;
+    if (helloAtMs) return stale ?? { state: 'live' };
     return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
   };
   const send: Connection['send'] = (message) => {
@@ -175,10 +173,10 @@ export function createConnection(options: ConnectionOptions): Connection {
     dispatch('lost', retryAfterMs, isUnknown ? connectionError(0, reason) : error);
   };
 
-  const onText: TransportHandlers['onText'] = (text, subject) => {
+  const onText: TransportHandlers['onText'] = (text) => {
     try {
       log?.('received', text);
-      const message = { ...JSON.parse(text), ...subject } as ServerMessage;
+      const message = JSON.parse(text) as ServerMessage;
       const { type } = message;
       if ('token_expires_at' in message) {
         tokens.scheduleRefresh(message.token_expires_at, () =>
@@ -188,7 +186,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       if ('heartbeat_interval_ms' in message) {
         silenceTimeoutMs = Math.min(message.heartbeat_interval_ms * silenceTimeoutIntervals, maxTimerMs);
       }
-      asOfMs = updateFreshness(message, asOfMs, [staleStatuses, JSON.stringify(subject)]);
+      freshness = updateFreshness(freshness, message);
       options.onMessage(message);
       dispatch(type === 'hello' ? type : 'message', silenceTimeoutMs);
       return message;
@@ -202,7 +200,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     const handlers = { onText, onLost };
     try {
       transport = machine.usesStreams
-        ? createEventStreamTransport(request, () => silenceTimeoutMs, handlers)
+        ? createEventStreamTransport(request, handlers)
         : createWebSocketTransport(
             new WebSocket(`${getBaseUrl()}api/ws`.replace('http', 'ws'), [
               subprotocol,

@@ -1,8 +1,13 @@
 import type { FreshnessReason, ServerMessage } from '#protocol';
 import type { StaleStatus } from './status.js';
 
-/** The stale servers, by event stream: the event streams of one client can end at different servers. */
-export type StaleStatuses = Map<string | undefined, StaleStatus>;
+/** How old the state that a connection has brought may be. */
+export interface Freshness {
+  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
+  readonly asOfMs: number;
+  /** Set while the server is stale. */
+  readonly stale: StaleStatus | null;
+}
 
 /** The keys of messages that are about freshness. */
 interface FreshnessKeys {
@@ -13,21 +18,13 @@ interface FreshnessKeys {
   readonly reason?: string;
 }
 
-/**
- * Updates the freshness of the connection from a message. Everything that was committed before `asOfMs` has arrived
- * (milliseconds since the epoch; 0 before the first message). `stream` identifies the event stream; undefined for a
- * WebSocket. Returns the new `asOfMs`.
- */
-export function updateFreshness(
-  message: ServerMessage,
-  asOfMs: number,
-  [staleStatuses, stream]: readonly [StaleStatuses, string | undefined],
-): number {
+/** Returns the freshness after a message. */
+export function updateFreshness({ asOfMs, stale }: Freshness, message: ServerMessage): Freshness {
   const { type, state, reason, as_of: asOf, since = asOf }: FreshnessKeys = message;
   const nowMs = Date.now();
   // The server's clock may be ahead.
   const sinceMs = since ? Math.min(nowMs, Date.parse(since)) : asOfMs || nowMs;
-  if (type === 'hello' || type === 'freshness') staleStatuses.delete(stream);
-  if (state === 'stale') staleStatuses.set(stream, { state, sinceMs, reason: reason as FreshnessReason });
-  return sinceMs;
+  if (state === 'stale')
+    return { asOfMs: sinceMs, stale: { state, sinceMs, reason: reason as FreshnessReason } };
+  return { asOfMs: sinceMs, stale: type === 'hello' || type === 'freshness' ? null : stale };
 }

@@ -17,11 +17,10 @@ export type SubscriptionParams =
   | { readonly project_id: string; readonly env_id: string }
   | { readonly feed: 'approvals' };
 
-/** Sends a request about a channel or the feed. Rejects with a FlagcastError if the response is not 2xx. */
+/** Sends a request to `api/<resource>`. Rejects with a FlagcastError if the response is not 2xx. */
 export type Request = (
-  resource: 'snapshot' | 'events',
-  params: SubscriptionParams,
-  init: { readonly signal: AbortSignal; readonly headers?: Record<string, string> },
+  resource: string,
+  init: Omit<RequestInit, 'headers'> & { readonly headers?: Record<string, string> },
 ) => Promise<Response>;
 
 /** Creates the function that sends requests to the server with the current token. */
@@ -30,10 +29,10 @@ export function createRequest(
   fetch: typeof globalThis.fetch,
   getCurrentToken: () => string,
 ): Request {
-  return async (resource, params, { headers, signal }) => {
-    const response = await fetch(`${getBaseUrl()}api/${resource}?${new URLSearchParams(params).toString()}`, {
-      headers: { ...headers, Authorization: `Bearer ${getCurrentToken()}` },
-      signal,
+  return async (resource, init) => {
+    const response = await fetch(`${getBaseUrl()}api/${resource}`, {
+      ...init,
+      headers: { ...init.headers, Authorization: `Bearer ${getCurrentToken()}` },
     });
     if (!response.ok) throw await errorFromResponse(response);
     return response;

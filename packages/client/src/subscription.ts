@@ -169,7 +169,8 @@ export function createSubscription<State, Content extends AnySnapshot>(
     const requestedAtMs = Date.now();
     try {
       const signal = AbortSignal.timeout(requestTimeoutMs);
-      const response = await connection.request('snapshot', params, { signal });
+      const query = new URLSearchParams(params).toString();
+      const response = await connection.request(`snapshot?${query}`, { signal });
       const loaded = (await response.json()) as Content & Subject;
       if (isClosed) return;
       store.replace(loaded);

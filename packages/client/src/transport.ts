@@ -1,6 +1,6 @@
 import type { ClientMessage, ServerMessage } from '#protocol';
 
-/** A connection to the server, open or being opened: a WebSocket or a set of event streams. */
+/** A connection to the server, open or being opened: a WebSocket or an event stream. */
 export interface Transport {
   readonly send: (message: ClientMessage) => void;
   /** Closes the connection. No handler is called afterwards. */
@@ -14,22 +14,14 @@ interface LossDetails {
 
 /** What a transport reports to its owner. */
 export interface TransportHandlers {
-  /**
-   * Handles the text of a message. `subject` is set if the transport knows what the message is about.
-   * Returns the parsed message, or undefined if the text is not a message. Never throws.
-   */
-  readonly onText: (text: string, subject?: StreamSubject) => ServerMessage | undefined;
+  /** Handles the text of a message. Returns the message, or undefined if the text is none. Never throws. */
+  readonly onText: (text: string) => ServerMessage | undefined;
   /**
    * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
    * error code; `retryAfterMs` is how long the server requests to wait.
    */
   readonly onLost: (code: number, reason?: string, details?: LossDetails) => void;
 }
-
-/** The channel or feed that an event stream belongs to. */
-export type StreamSubject =
-  | { readonly project_id: string; readonly environment_id: string }
-  | { readonly feed: 'approvals' };
 
 /** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {

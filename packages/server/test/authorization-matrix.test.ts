@@ -183,6 +183,19 @@ const routes: Readonly<Record<string, Door>> = {
         return '200';
       }),
   },
+  'POST /api/events': {
+    knock: async (caller) =>
+      await orRefusal(async () => {
+        const { httpUrl } = rest.server;
+        const place = { project_id: projectId, env: 'dev' };
+        const stream = await EventStreamClient.openAll(httpUrl, [place], headersOf(caller));
+        const answer = await stream.message(
+          (message) => 'type' in message && ['caught_up', 'error'].includes(message.type),
+        );
+        stream.response.destroy();
+        return 'code' in answer ? `error ${answer.code}` : 'caught_up';
+      }),
+  },
   'GET /api/snapshot': {
     knock: async (caller) => await ask(caller, 'GET', `/api/snapshot?project_id=${projectId}&env=dev`),
   },

@@ -10,6 +10,12 @@ export interface Block {
   readonly message: ServerMessage;
 }
 
+interface OpenOptions extends Omit<RequestOptions, 'headers'> {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly onBlock?: (block: Block) => void;
+}
+
 /** One stream of server-sent events, parsed as the standard says: fields in blocks, which an empty line ends. */
 export class EventStreamClient implements AsyncDisposable {
   readonly response: IncomingMessage;
@@ -50,18 +56,39 @@ export class EventStreamClient implements AsyncDisposable {
     requestOptions: RequestOptions = {},
     onBlock?: (block: Block) => void,
   ): Promise<EventStreamClient> {
-    const url = `${httpUrl}/api/events?${new URLSearchParams(query).toString()}`;
-    const send = httpUrl.startsWith('https:') ? httpsRequest : httpRequest;
-    const request = send(url, {
+    const parameters = new URLSearchParams(query).toString();
+    return await EventStreamClient.#open(`${httpUrl}/api/events?${parameters}`, {
       ...requestOptions,
-      headers: { Accept: 'text/event-stream', ...headers },
+      headers,
+      ...(onBlock === undefined ? {} : { onBlock }),
+    });
+  }
+
+  /** Opens one stream of several channels, and of the feed. Rejects as `open`. */
+  static async openAll(
+    httpUrl: string,
+    subscribe: readonly object[],
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<EventStreamClient> {
+    return await EventStreamClient.#open(`${httpUrl}/api/events`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: JSON.stringify({ subscribe }),
+    });
+  }
+
+  static async #open(url: string, { onBlock, body, ...options }: OpenOptions): Promise<EventStreamClient> {
+    const send = url.startsWith('https:') ? httpsRequest : httpRequest;
+    const request = send(url, {
+      ...options,
+      headers: { Accept: 'text/event-stream', ...options.headers },
       agent: false,
     });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);
       // A stream that is cut off later resolves `ended`.
       request.on('error', reject);
-      request.end();
+      request.end(body);
     });
     if (response.statusCode === 200) return new EventStreamClient(response, onBlock);
     throw await Refused.from(response);

@@ -228,7 +228,7 @@ export class Follower {
     // A heartbeat's cursor is only valid for channels that are caught up.
     if (message.type === 'heartbeat' && socket?.requested.size) return;
     const channel = channelOf(message);
-    if (socket && channel && message.type !== 'heartbeat') {
+    if (socket && channel) {
       const key = keyOf(channel);
       if (message.type !== 'error' && !socket.subscribed.has(key)) return;
       if (message.type === 'resync' || message.type === 'error') {

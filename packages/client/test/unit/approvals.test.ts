@@ -218,19 +218,19 @@ describe('the approvals feed of a client', () => {
     expect((await untilConnection(client, 'idle')).state).toBe('idle');
   });
 
-  it('has a stream of server-sent events of its own, which resumes from its cursor', async () => {
+  it('resumes a stream of server-sent events from its cursor, in its scope', async () => {
     const { server, connect } = await startFixture();
     const opened = approvals(connect({ WebSocket: noWebSocket }));
     const write = (response: ServerResponse, ...messages: ServerMessage[]): void => {
       for (const message of messages) response.write(`data: ${JSON.stringify(message)}\n\n`);
     };
-    const { request, response } = await server.streams.next();
-    expect(request.url).toBe('/api/events?feed=approvals&scope=s1');
+    const { subscribe, response } = await server.streams.next();
+    expect(subscribe).toEqual([{ ...feed, scope: 's1', cursor: 'c0' }]);
     write(response, hello(), caughtUp('c1', feed), { ...step('e1', 'r2', 'pending', 'f2'), cursor: 'c2' });
     await untilFeed(opened, ({ open, status }) => status.state === 'live' && open.has('r2'));
     response.end();
     const next = await server.streams.next();
-    expect(next.request.headers['last-event-id']).toBe('c2');
+    expect(next.subscribe).toEqual([{ ...feed, scope: 's1', cursor: 'c2' }]);
     write(next.response, hello(), caughtUp('c2', feed));
     await untilLive(opened);
   });

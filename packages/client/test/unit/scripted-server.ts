@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { json } from 'node:stream/consumers';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -218,15 +219,23 @@ export function caughtUp(cursor: string, name: SubscriptionName = channelName): 
   return { type: 'caught_up', ...name, cursor };
 }
 
+/** A stream of server-sent events that a client has opened. */
+export interface ScriptedStream {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** What the client asked for. */
+  readonly subscribe: readonly Readonly<Record<string, string>>[];
+}
+
 type RequestHandler = (response: ServerResponse, request: IncomingMessage) => void;
 
 /** A real HTTP and WebSocket server on loopback whose responses are controlled by the test. */
 export class ScriptedServer {
-  readonly http = createServer((request, response) => this.#respond(request, response));
+  readonly http = createServer((request, response) => void this.#respond(request, response));
   readonly connections = new Queue<ScriptedConnection>();
   /** The requests for snapshots, and the streams of server-sent events. */
   readonly snapshots = new Queue<IncomingMessage>();
-  readonly streams = new Queue<{ request: IncomingMessage; response: ServerResponse }>();
+  readonly streams = new Queue<ScriptedStream>();
   readonly upgrades = new Queue<IncomingMessage>();
   /** The current ids of the environments, by key. Snapshots contain them. */
   readonly environments = new Map(Object.entries(environmentIds));
@@ -278,9 +287,10 @@ export class ScriptedServer {
     return `http://127.0.0.1:${(this.http.address() as AddressInfo).port}`;
   }
 
-  #respond(request: IncomingMessage, response: ServerResponse): void {
-    if (request.url?.startsWith('/api/events')) {
-      this.streams.push({ request, response });
+  async #respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.url === '/api/events' && request.method === 'POST') {
+      const { subscribe } = (await json(request)) as Pick<ScriptedStream, 'subscribe'>;
+      this.streams.push({ request, response, subscribe });
       if (this.respondToStream) this.respondToStream(response, request);
       else response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
       return;

@@ -1,22 +1,23 @@
 import { once } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { ChannelName, ServerMessage } from '#protocol';
+import type { ServerResponse } from 'node:http';
+import type { ServerMessage } from '#protocol';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import type { WebSocketClass } from '../../src/index.js';
+import type { Channel, Client, WebSocketClass } from '../../src/index.js';
 import {
   respondJson,
   caughtUp,
   channelName,
   event,
-  fresh,
   heartbeat,
   hello,
   renamed,
+  type ScriptedStream,
   stageName,
   stale,
 } from './scripted-server.js';
 import {
   channelArguments,
+  type ClientFixture,
   startFixture,
   until,
   untilConnection,
@@ -36,38 +37,72 @@ function write(response: ServerResponse, ...messages: ServerMessage[]): void {
   }
 }
 
-/** Returns the channel of a stream. */
-function nameOf({ url }: IncomingMessage): ChannelName {
-  return url?.endsWith('project_id=p1&env_id=8') ? stageName : channelName;
+const prodPlace = { project_id: 'p1', env_id: '7' };
+const stagePlace = { project_id: 'p1', env_id: '8' };
+
+interface TwoChannels extends ClientFixture {
+  readonly client: Client;
+  readonly prod: Channel;
+  readonly stage: Channel;
+  readonly stream: ScriptedStream;
 }
 
-function lastEventId({ request }: { request: IncomingMessage }): unknown {
-  return request.headers['last-event-id'];
-}
-
-it('event streams carry each channel separately if no WebSocket can be opened', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
+/** Starts a client with the channels prod and stage in one stream, both live at c1. */
+async function startTwoChannels(): Promise<TwoChannels> {
+  const fixture = await startFixture();
+  const client = fixture.connect({ WebSocket: noWebSocket });
   const prod = client.channel(channelArguments);
   const stage = client.channel({ projectId: 'p1', env: 'stage' });
-  const streams = [await server.streams.next(), await server.streams.next()];
-  for (const { request, response } of streams) {
-    expect(request.headers).toMatchObject({
-      authorization: 'Bearer token',
-      accept: 'text/event-stream',
-      'last-event-id': 'c0',
-    });
-    const name = nameOf(request);
-    const { environment } = name;
-    write(response, hello(), caughtUp('c1', name), event(`e-${environment}`, 'f1', { environment }));
-  }
-  const [{ lastEvent }] = await Promise.all([
-    until(prod, (state) => state.status.state === 'live' && state.lastEvent !== null),
-    until(stage, (state) => state.status.state === 'live' && state.lastEvent !== null),
-  ]);
-  expect(lastEvent?.id).toBe('e-prod');
+  let stream = await fixture.server.streams.next();
+  // The snapshots of the two may arrive too far apart for one stream.
+  while (stream.subscribe.length < 2) stream = await fixture.server.streams.next();
+  write(stream.response, hello(), caughtUp('c1'), caughtUp('c1', stageName));
+  await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
+  return { ...fixture, client, prod, stage, stream };
+}
+
+async function ended({ response }: ScriptedStream): Promise<void> {
+  if (!response.closed) await once(response, 'close');
+}
+
+it('one event stream carries all channels if no WebSocket can be opened', async () => {
+  const { server, client, prod, stage, stream } = await startTwoChannels();
+  expect(stream.request.headers).toMatchObject({
+    authorization: 'Bearer token',
+    accept: 'text/event-stream',
+    'content-type': 'application/json',
+  });
+  expect(stream.subscribe).toHaveLength(2);
+  expect(stream.subscribe).toEqual(
+    expect.arrayContaining([
+      { ...prodPlace, cursor: 'c0' },
+      { ...stagePlace, cursor: 'c0' },
+    ]),
+  );
+  write(stream.response, event('e1', 'f1'), event('e2', 'f1', stageName));
+  await until(prod, ({ lastEvent }) => lastEvent?.id === 'e1');
+  await until(stage, ({ lastEvent }) => lastEvent?.id === 'e2');
   expect(client.getStatus()).toMatchObject({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(0);
+});
+
+it('another channel replaces the stream by one that continues at the cursors of all', async () => {
+  const { server, client, prod, stream } = await startTwoChannels();
+  write(stream.response, event('e1', 'f1', { cursor: 'c2' }));
+  await until(prod, ({ lastEvent }) => lastEvent?.id === 'e1');
+  server.environments.set('dev', '9');
+  const dev = client.channel({ projectId: 'p1', env: 'dev' });
+  const next = await server.streams.next();
+  expect(next.subscribe).toEqual([
+    { ...prodPlace, cursor: 'c2' },
+    { ...stagePlace, cursor: 'c1' },
+    { project_id: 'p1', env_id: '9', cursor: 'c0' },
+  ]);
+  await ended(stream);
+  expect(prod.getState().status.state).toBe('live');
+  const devName = { project_id: 'p1', environment: 'dev', environment_id: '9' };
+  write(next.response, hello(), caughtUp('c2', devName));
+  await untilStatus(dev, 'live');
 });
 
 it('the client uses event streams after three WebSockets that closed before hello', async () => {
@@ -80,11 +115,10 @@ it('the client uses event streams after three WebSockets that closed before hell
   expect(server.upgrades.all).toHaveLength(3);
 });
 
-it('a stream resumes from its cursor, after the time in the retry field', async () => {
+it('a stream resumes from its cursor', async () => {
   const { server, connect } = await startFixture();
   const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
   const first = await server.streams.next();
-  first.response.write('retry: 300\n');
   // A message in two chunks, with a character that some regular expressions treat as a line terminator.
   const text = `data: ${JSON.stringify(event('e1', 'f1', { actor: 'a\u2028b', cursor: 'c2' }))}\n\n`;
   const bytes = Buffer.from(text);
@@ -94,12 +128,10 @@ it('a stream resumes from its cursor, after the time in the retry field', async 
   first.response.write(bytes.subarray(cut));
   const { lastEvent } = await until(channel, (state) => state.lastEvent !== null);
   expect(lastEvent?.actor).toBe('a\u2028b');
-  const lostAtMs = Date.now();
   first.response.end();
   await untilStatus(channel, 'stale');
   const second = await server.streams.next();
-  expect(Date.now() - lostAtMs).toBeGreaterThanOrEqual(290);
-  expect(lastEventId(second)).toBe('c2');
+  expect(second.subscribe).toEqual([{ ...prodPlace, cursor: 'c2' }]);
   write(second.response, hello(), caughtUp('c3'));
   await untilStatus(channel, 'live');
   expect(server.snapshots.all).toHaveLength(1);
@@ -114,30 +146,39 @@ it('a resync loads a new snapshot and opens a new stream', async () => {
   write(first.response, { type: 'resync', ...channelName, reason: 'cursor_expired' });
   first.response.end();
   const second = await server.streams.next();
-  expect(lastEventId(second)).toBe('c9');
+  expect(second.subscribe).toEqual([{ ...prodPlace, cursor: 'c9' }]);
   write(second.response, hello(), caughtUp('c9'));
   await untilStatus(channel, 'live');
 });
 
-it('a refused stream closes its channel and no other channel', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  server.respondToStream = (response, request) => {
-    if (nameOf(request) === stageName) respondJson(response, 403, { code: 'forbidden', message: 'No.' });
-    else response.writeHead(200).flushHeaders();
-  };
-  const prod = client.channel(channelArguments);
-  const stage = client.channel({ projectId: 'p1', env: 'stage' });
+it('a channel that the server refuses closes, and no other channel', async () => {
+  const { client, prod, stage, stream } = await startTwoChannels();
+  write(stream.response, { type: 'error', code: 'forbidden', message: 'No.', ...stageName });
   const { status } = await untilStatus(stage, 'closed');
   expect(status.state === 'closed' && status.error).toMatchObject({ code: 'forbidden', message: 'No.' });
-  const { response } = server.streams.all.find(({ request }) => nameOf(request) === channelName) ?? {};
-  if (response === undefined) throw new Error('prod has no stream');
+  expect(prod.getState().status).toEqual({ state: 'live' });
+  // The user may no longer see anything: the stream ends.
+  write(stream.response, { type: 'close', code: 4503, reason: 'forbidden' });
+  const closed = await untilStatus(prod, 'closed');
+  expect(closed.status.state === 'closed' && closed.status.error).toMatchObject({ code: 'forbidden' });
+  await untilConnection(client, 'closed');
+});
+
+it('a refused stream is opened again after the time that the server asks for', async () => {
+  const { server, connect } = await startFixture();
+  const errors: unknown[] = [];
+  server.respondToStream = (response) => {
+    server.respondToStream = null;
+    respondJson(response, 503, { code: 'draining', message: 'Later.' });
+  };
+  const channel = connect({ WebSocket: noWebSocket, onError: (error) => errors.push(error) }).channel(
+    channelArguments,
+  );
+  await server.streams.next();
+  const { response } = await server.streams.next();
   write(response, hello(), caughtUp('c1'));
-  await untilStatus(prod, 'live');
-  // The permission is revoked later: the stream ends with a close message.
-  write(response, { type: 'close', code: 4503, reason: 'forbidden' });
-  const ended = await untilStatus(prod, 'closed');
-  expect(ended.status.state === 'closed' && ended.status.error).toMatchObject({ code: 'forbidden' });
+  await untilStatus(channel, 'live');
+  expect(errors).toMatchObject([{ code: 'draining' }]);
 });
 
 it('an expired token leads to a new stream with a new token, and a refused token closes the client', async () => {
@@ -149,115 +190,51 @@ it('an expired token leads to a new stream with a new token, and a refused token
   write(first.response, hello(), caughtUp('c1'), { type: 'close', code: 4001, reason: 'token_expired' });
   const second = await server.streams.next();
   expect(second.request.headers.authorization).toBe('Bearer t2');
-  expect(lastEventId(second)).toBe('c1');
+  expect(second.subscribe).toEqual([{ ...prodPlace, cursor: 'c1' }]);
   write(second.response, hello(), caughtUp('c1'), { type: 'close', code: 4501, reason: 'unknown_user' });
   const status = await untilConnection(client, 'closed');
   expect(status.state === 'closed' && status.error).toMatchObject({ code: 'unknown_user', closeCode: 4501 });
   await untilStatus(channel, 'closed');
 });
 
-it('a stream ends when its channel is closed', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const channel = client.channel(channelArguments);
-  const { response } = await server.streams.next();
-  const ended = new Promise((resolve) => response.once('close', resolve));
-  write(response, hello(), caughtUp('c1'));
-  await untilStatus(channel, 'live');
-  channel.close();
-  await ended;
+it('the stream ends when its last channel is closed', async () => {
+  const { client, prod, stage, server, stream } = await startTwoChannels();
+  prod.close();
+  const next = await server.streams.next();
+  await ended(stream);
+  expect(next.subscribe).toEqual([{ ...stagePlace, cursor: 'c1' }]);
+  write(next.response, hello(), caughtUp('c1', stageName));
+  stage.close();
+  await ended(next);
   await untilConnection(client, 'idle');
 });
 
-it('one silent stream among several leads to a reconnect', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const channels = [channelArguments, { projectId: 'p1', env: 'stage' }].map((name) => client.channel(name));
-  const first = await server.streams.next();
-  const second = await server.streams.next();
+it('a silent stream is replaced', async () => {
+  const { server, client, prod, stream } = await startTwoChannels();
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] });
   onTestFinished(() => void vi.useRealTimers());
-  write(first.response, hello({ heartbeat_interval_ms: 100 }));
-  write(second.response, hello({ heartbeat_interval_ms: 100 }));
-  const reconnected = new AbortController();
-  const reconnecting = server.streams.next().finally(() => reconnected.abort());
-  // A reconnect ends all streams.
-  const ended = once(first.response, 'close');
-  while (!reconnected.signal.aborted) {
-    const beat = untilMessage(client, 'heartbeat');
-    write(first.response, heartbeat('c1'));
-    await Promise.race([beat, ended]);
-    await vi.advanceTimersByTimeAsync(50);
-  }
-  const third = await reconnecting;
-  expect(third.request.headers['last-event-id']).toBe('c0');
-  for (const channel of channels) channel.close();
+  const beat = untilMessage(client, 'heartbeat');
+  write(stream.response, heartbeat('c2'));
+  await beat;
+  const reconnecting = server.streams.next();
+  await vi.advanceTimersByTimeAsync(37_400);
+  expect(prod.getState().status.state).toBe('live');
+  await vi.advanceTimersByTimeAsync(200);
+  expect(prod.getState().status.state).toBe('stale');
+  await vi.advanceTimersByTimeAsync(1_000);
+  vi.useRealTimers();
+  expect((await reconnecting).subscribe).toEqual(expect.arrayContaining([{ ...prodPlace, cursor: 'c2' }]));
 });
 
 it('a stream requests its channel by the id of the environment', async () => {
   const { server, connect } = await startFixture();
   const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
-  const { request, response } = await server.streams.next();
-  expect(request.url).toBe('/api/events?project_id=p1&env_id=7');
+  const { subscribe, response } = await server.streams.next();
+  expect(subscribe).toEqual([{ ...prodPlace, cursor: 'c0' }]);
   write(response, hello(), caughtUp('c1'), renamed(channelName, 'production'));
   await until(channel, ({ environment }) => environment === 'production');
   write(response, event('e1', 'f1', { environment: 'production', environment_id: '7' }));
   await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
-});
-
-it('all channels are stale while the server of one stream is stale', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const channels = [client.channel(channelArguments), client.channel({ projectId: 'p1', env: 'stage' })];
-  const [one, other] = [await server.streams.next(), await server.streams.next()];
-  for (const { request, response } of [one, other]) write(response, hello(), caughtUp('c1', nameOf(request)));
-  const all = async (state: 'live' | 'stale'): Promise<unknown> =>
-    await Promise.all(channels.map(async (channel) => await untilStatus(channel, state)));
-  await all('live');
-  write(one.response, stale('2026-01-01T00:00:00Z'));
-  await all('stale');
-  write(other.response, stale('2026-01-01T00:00:00Z'), fresh, event('e1', 'f1', nameOf(other.request)));
-  const changed = channels.find(({ env }) => env === nameOf(other.request).environment);
-  if (changed) await until(changed, ({ lastEvent }) => lastEvent?.id === 'e1');
-  expect(client.getStatus().state).toBe('stale');
-  write(one.response, fresh);
-  await all('live');
-});
-
-it('the other channels are live when the channel of the stale stream is closed', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const prod = client.channel(channelArguments);
-  const stage = client.channel({ projectId: 'p1', env: 'stage' });
-  for (const { request, response } of [await server.streams.next(), await server.streams.next()]) {
-    const name = nameOf(request);
-    write(response, hello(), caughtUp('c1', name));
-    if (name === channelName) write(response, stale('2026-01-01T00:00:00Z'));
-  }
-  await untilStatus(stage, 'stale');
-  prod.close();
-  await untilStatus(stage, 'live');
-});
-
-it('a channel is live after a reconnect without the channel of the stale stream', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const prod = client.channel(channelArguments);
-  const stage = client.channel({ projectId: 'p1', env: 'stage' });
-  const streams = [await server.streams.next(), await server.streams.next()];
-  for (const { request, response } of streams) write(response, hello(), caughtUp('c1', nameOf(request)));
-  await untilStatus(stage, 'live');
-  const stopped = streams.find(({ request }) => nameOf(request) === channelName);
-  if (stopped) write(stopped.response, stale('2026-01-01T00:00:00Z'));
-  await untilStatus(stage, 'stale');
-  for (const { response } of streams) response.end();
-  await until(stage, ({ status }) => status.state === 'stale' && status.reason === 'disconnected');
-  prod.close();
-  // The client may have opened the stream of the other channel before it was closed.
-  let stream = await server.streams.next();
-  while (nameOf(stream.request) !== stageName) stream = await server.streams.next();
-  write(stream.response, hello(), caughtUp('c1', stageName));
-  await untilStatus(stage, 'live');
 });
 
 it('a stream that is opened after a resync is fresh until its server reports that it is stale', async () => {
@@ -272,27 +249,19 @@ it('a stream that is opened after a resync is fresh until its server reports tha
   await untilStatus(channel, 'live');
 });
 
-it("a heartbeat's cursor applies only to the channel of its stream", async () => {
-  const { server, connect } = await startFixture();
-  const client = connect({ WebSocket: noWebSocket });
-  const channels = [client.channel(channelArguments), client.channel({ projectId: 'p1', env: 'stage' })];
-  const streams = [await server.streams.next(), await server.streams.next()];
-  for (const stream of streams) {
-    write(stream.response, hello(), caughtUp('c1', nameOf(stream.request)));
-  }
-  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
-  const prod = streams.find(({ request }) => nameOf(request) === channelName);
-  const received = new Promise<void>((resolve) => {
-    client.onMessage((message) => {
-      if ('type' in message && message.type === 'heartbeat') resolve();
-    });
-  });
-  if (prod) write(prod.response, heartbeat('c9'));
-  await received;
-  for (const { response } of streams) response.end();
-  const again = [await server.streams.next(), await server.streams.next()];
-  const resumed = Object.fromEntries(
-    again.map((stream) => [nameOf(stream.request).environment, lastEventId(stream)]),
+it("a heartbeat's cursor applies only to channels that are caught up", async () => {
+  const { server, client, stream } = await startTwoChannels();
+  stream.response.end();
+  const second = await server.streams.next();
+  const beat = untilMessage(client, 'heartbeat');
+  write(second.response, hello(), caughtUp('c1'), heartbeat('c9'));
+  await beat;
+  second.response.end();
+  const third = await server.streams.next();
+  expect(third.subscribe).toEqual(
+    expect.arrayContaining([
+      { ...prodPlace, cursor: 'c9' },
+      { ...stagePlace, cursor: 'c1' },
+    ]),
   );
-  expect(resumed).toEqual({ prod: 'c9', stage: 'c1' });
 });

@@ -14,9 +14,9 @@ import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
 import { createConsoleApp } from './console-files.js';
-import { acceptsGzip, sendError, sendProblem } from './responses.js';
+import { acceptsGzip, invalidInput, limitBody, sendError, sendProblem } from './responses.js';
 import { createRestApi, type RestOptions } from './rest.js';
-import { documentHead, systemRoutes } from './system-routes.js';
+import { documentHead, subscriptionsBody, systemRoutes } from './system-routes.js';
 
 export interface AppOptions extends RestOptions {
   originPolicy: OriginPolicy;
@@ -50,9 +50,10 @@ function addRoute(
   app: App,
   route: (typeof systemRoutes)[keyof typeof systemRoutes],
   handler: Handler<AppEnv>,
+  method: 'get' | 'post' = 'get',
 ): void {
-  app.openAPIRegistry.registerPath({ method: 'get', ...route });
-  app.get(route.path, handler);
+  app.openAPIRegistry.registerPath({ method, ...route });
+  app[method](route.path, handler);
 }
 
 /** An app with default headers, the check of host and path, and responses for unknown paths and errors. */
@@ -99,15 +100,7 @@ export function createApp(options: AppOptions): App {
   if (!options.separateMonitoring) addMonitoring(app, options);
   addProjects(app, options);
   addSnapshot(app, options);
-  addRoute(app, systemRoutes.events, async (context) => {
-    const { incoming, outgoing } = context.env;
-    // The framework passes HEAD to the handler of GET, and a stream has no response without a body.
-    if (incoming.method !== 'GET') {
-      throw new HttpProblem('method_not_allowed', 'A stream of events is opened with GET');
-    }
-    await options.eventStreams.open(incoming, outgoing);
-    return RESPONSE_ALREADY_SENT;
-  });
+  addEventStreams(app, options);
   addRoute(app, systemRoutes.socket, (context) =>
     sendProblem(
       context,
@@ -176,6 +169,30 @@ function addSnapshot(app: App, options: AppOptions): void {
       });
     });
   });
+}
+
+function addEventStreams(app: App, { eventStreams }: AppOptions): void {
+  addRoute(app, systemRoutes.events, async (context) => {
+    const { incoming, outgoing } = context.env;
+    // The framework passes HEAD to the handler of GET, and a stream has no response without a body.
+    if (incoming.method !== 'GET') {
+      throw new HttpProblem('method_not_allowed', 'A stream of events is opened with GET or POST');
+    }
+    await eventStreams.open(incoming, outgoing);
+    return RESPONSE_ALREADY_SENT;
+  });
+  app.use(systemRoutes.eventsOfSeveral.path, limitBody);
+  addRoute(
+    app,
+    systemRoutes.eventsOfSeveral,
+    async (context) => {
+      const { data, error } = subscriptionsBody.safeParse(await context.req.json().catch(() => undefined));
+      if (error !== undefined) throw invalidInput(error);
+      await eventStreams.openAll(context.env.incoming, context.env.outgoing, data.subscribe);
+      return RESPONSE_ALREADY_SENT;
+    },
+    'post',
+  );
 }
 
 async function takeApprovals(

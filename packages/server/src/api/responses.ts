@@ -1,4 +1,5 @@
 import type { Context, Env, TypedResponse } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
 import { HTTPException } from 'hono/http-exception';
 import { matchedRoutes } from 'hono/route';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
@@ -110,6 +111,15 @@ export function invalidFields(fields: Readonly<Record<string, string>>): HttpPro
     details: { fields },
   });
 }
+
+const maxBodyBytes = 65_536;
+
+/** Refuses requests with larger bodies. */
+export const limitBody = bodyLimit({
+  maxSize: maxBodyBytes,
+  onError: (context) =>
+    sendProblem(context, new HttpProblem('body_too_large', 'The body is too large: send at most 64 KiB')),
+});
 
 export function unknownFeature(): HttpProblem {
   return new HttpProblem('unknown_feature', 'There is no such feature, or it has been deleted');

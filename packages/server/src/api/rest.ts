@@ -1,7 +1,6 @@
 import type { HttpBindings } from '@hono/node-server';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import type { Authorization, Channel } from '../auth/authorization.js';
 import { type Principal, type RequestAuthorizer } from '../auth/request-authorizer.js';
 import { channelFromQuery } from '../auth/request-target.js';
@@ -19,7 +18,7 @@ import { addEnvironmentRoutes } from './environment-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
 import type { RequestSlots, ResponseMemory } from './request-limits.js';
-import { invalidInput, missingTables, sendError, sendProblem } from './responses.js';
+import { invalidInput, limitBody, missingTables, sendError, sendProblem } from './responses.js';
 import { bearerSecurity } from './schemas.js';
 import type { DecisionPassword } from './writes/decisions.js';
 
@@ -72,19 +71,12 @@ export interface RestContext extends RestOptions {
   write: RouteAccess;
 }
 
-const maxBodyBytes = 65_536;
-
 /** The API of the console: sign-in, features, approvals, history. */
 export function createRestApi(options: RestOptions): RestApp {
   const { authorizer, sessions } = options;
   const app: RestApp = new OpenAPIHono<RestEnv>({
     defaultHook: (result, context) =>
       result.success ? undefined : sendProblem(context, invalidInput(result.error)),
-  });
-  const limitBody = bodyLimit({
-    maxSize: maxBodyBytes,
-    onError: (context) =>
-      sendProblem(context, new HttpProblem('body_too_large', 'The body is too large: send at most 64 KiB')),
   });
   for (const resource of ['auth/*', 'features/*', 'pending-changes/*', 'environments/*', 'audit']) {
     app.use(`/api/${resource}`, async (context, next) => {

@@ -13,6 +13,26 @@ const tooManyRefusal = {
   429: schemas.errorResponse('The user or the address has too many connections open'),
 };
 
+/** The body of a request for a stream of several subscriptions: each as the client would send it over a WebSocket. */
+export const subscriptionsBody = z
+  .strictObject({
+    subscribe: z
+      .array(
+        z.strictObject({
+          project_id: z.string().optional(),
+          env: z.string().optional(),
+          env_id: z.string().optional(),
+          feed: z.string().optional(),
+          scope: z.string().optional(),
+          cursor: z.string().optional(),
+        }),
+      )
+      .min(1)
+      // Above the limit of channels, each is refused as over a WebSocket.
+      .max(100),
+  })
+  .openapi('Subscriptions');
+
 const snapshotSchema = z
   .object({
     project_id: z.string(),
@@ -126,6 +146,18 @@ export const systemRoutes = {
     parameters: [...schemas.channelParameters, schemas.cursorParameter],
     responses: {
       200: textResponse('Until the client leaves; the id of an event is its cursor', 'text/event-stream'),
+      ...schemas.commonRefusals,
+      ...tooManyRefusal,
+    },
+  },
+  eventsOfSeveral: {
+    path: '/api/events',
+    operationId: 'streamEventsOfSeveral',
+    summary: 'One stream of server-sent events for several environments and the approvals feed',
+    security: schemas.bearerSecurity,
+    request: { body: schemas.jsonBody(subscriptionsBody) },
+    responses: {
+      200: textResponse('Until the client leaves', 'text/event-stream'),
       ...schemas.commonRefusals,
       ...tooManyRefusal,
     },

@@ -28,14 +28,13 @@ export interface EventStreamsOptions {
 /** Clients wait this long before they reconnect, in milliseconds. */
 const retryMs = 1_000;
 
-interface StreamRequest {
+interface StreamOptions {
   readonly principal: Principal;
-  /** Subscribes to the channel or the feed, which the user may view. */
-  readonly open: OpenSubscription;
-  readonly cursor: string | null;
+  /** Whether a client that cannot subscribe again has nothing more to expect then. */
+  readonly endsWithLastChannel: boolean;
 }
 
-/** flagcast.v1 as server-sent events, for networks that break WebSockets: one channel or feed for each request. */
+/** flagcast.v1 as server-sent events, for networks that break WebSockets. */
 export class EventStreams {
   readonly #options: EventStreamsOptions;
 
@@ -43,15 +42,69 @@ export class EventStreams {
     this.#options = options;
   }
 
-  /** Responds with a stream. Rejects with a refusal, or what the database throws, before anything is sent. */
+  /**
+   * Responds with the stream of the channel or feed that the query names. Rejects with a refusal, or what the database
+   * throws, before anything is sent.
+   */
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { limits, httpConnections, registry, clientAddress, sources } = this.#options;
+    const { authorizer } = this.#options.sources;
+    this.#check(request);
+    const query = new URL(request.url ?? '', 'http://localhost').searchParams;
+    const wanted = subscriptionFromQuery(query);
+    const cursor = cursorFromQuery(query);
+    const lastEventId = request.headers['last-event-id'];
+    const { principal, open } = await this.#unlessDraining(async () => {
+      const user = await authorizer.authenticate(request);
+      return { principal: user, open: await authorizeSubscription(authorizer, user, wanted) };
+    });
+    const session = this.#begin(request, response, { principal, endsWithLastChannel: true });
+    const hasLastEventId = typeof lastEventId === 'string' && lastEventId !== '';
+    if (session !== null) await this.#subscribe(session, open, hasLastEventId ? lastEventId : cursor);
+  }
+
+  /** Responds with one stream of several subscriptions. Each is answered in the stream, as over a WebSocket. Rejects as `open`. */
+  async openAll(
+    request: IncomingMessage,
+    response: ServerResponse,
+    subscriptions: readonly object[],
+  ): Promise<void> {
+    const { authorizer } = this.#options.sources;
+    this.#check(request);
+    const principal = await this.#unlessDraining(async () => await authorizer.authenticate(request));
+    const session = this.#begin(request, response, { principal, endsWithLastChannel: false });
+    for (const subscription of subscriptions) {
+      session?.receive(Buffer.from(JSON.stringify({ ...subscription, type: 'subscribe' })), false);
+    }
+  }
+
+  #check(request: IncomingMessage): void {
+    const { registry, sources } = this.#options;
     if (registry.isDraining) throw draining();
-    const { principal, ...stream } = await this.#authorize(request);
-    if (response.destroyed) return;
+    sources.authorizer.checkOrigin(request);
+  }
+
+  /** Rejects with `draining` if that has begun when it is done, or if it fails because of it. */
+  async #unlessDraining<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { registry } = this.#options;
+    try {
+      const result = await work();
+      if (registry.isDraining) throw draining();
+      return result;
+    } catch (error) {
+      // While draining, the sessions of the database are closed already.
+      if (registry.isDraining && !(error instanceof HttpProblem)) throw draining();
+      throw error;
+    }
+  }
+
+  /** Begins the response. Null if the client has left. */
+  #begin(request: IncomingMessage, response: ServerResponse, options: StreamOptions): V1Session | null {
+    const { principal } = options;
+    const { limits, httpConnections, registry, clientAddress, sources } = this.#options;
+    if (response.destroyed) return null;
     response.once('close', limits.acquire(principal.user.id, clientAddress(request)));
     httpConnections.release(request.socket);
-    const { session } = new EventStreamConnection(response, { principal, registry, sources });
+    const { session } = new EventStreamConnection(response, { ...options, registry, sources });
     // No request follows the stream: its connection is no longer counted as an HTTP connection.
     response.shouldKeepAlive = false;
     response.writeHead(200, {
@@ -66,32 +119,11 @@ export class EventStreams {
     request.socket.setTimeout(0);
     response.write(`retry: ${retryMs}\n`);
     session.sendHello();
-    await this.#subscribe(session, stream);
-  }
-
-  async #authorize(request: IncomingMessage): Promise<StreamRequest> {
-    const { registry, sources } = this.#options;
-    const { authorizer } = sources;
-    authorizer.checkOrigin(request);
-    const query = new URL(request.url ?? '', 'http://localhost').searchParams;
-    const wanted = subscriptionFromQuery(query);
-    const cursor = cursorFromQuery(query);
-    try {
-      const principal = await authorizer.authenticate(request);
-      const open = await authorizeSubscription(authorizer, principal, wanted);
-      if (registry.isDraining) throw draining();
-      const lastEventId = request.headers['last-event-id'];
-      const hasLastEventId = typeof lastEventId === 'string' && lastEventId !== '';
-      return { principal, open, cursor: hasLastEventId ? lastEventId : cursor };
-    } catch (error) {
-      // While draining, the sessions of the database are closed already.
-      if (registry.isDraining && !(error instanceof HttpProblem)) throw draining();
-      throw error;
-    }
+    return session;
   }
 
   /** The response has begun, so an error closes the stream with a close code, like a WebSocket. */
-  async #subscribe(session: V1Session, { open, cursor }: Omit<StreamRequest, 'principal'>): Promise<void> {
+  async #subscribe(session: V1Session, open: OpenSubscription, cursor: string | null): Promise<void> {
     try {
       await open(session, cursor);
     } catch (error) {
@@ -110,14 +142,16 @@ export class EventStreams {
 class EventStreamConnection extends Connection {
   readonly session: V1Session;
   readonly #response: ServerResponse;
+  readonly #endsWithLastChannel: boolean;
 
   /** Throws a refusal if the source of events is not known yet. */
   constructor(
     response: ServerResponse,
-    options: { principal: Principal; registry: ConnectionRegistry; sources: V1Sources },
+    options: StreamOptions & { registry: ConnectionRegistry; sources: V1Sources },
   ) {
     super(options.principal, options.registry);
     this.#response = response;
+    this.#endsWithLastChannel = options.endsWithLastChannel;
     this.session = new V1Session(options.sources, this, sseWire);
     this.registry.add(this);
     response.on('drain', () => this.session.drained());
@@ -137,6 +171,7 @@ class EventStreamConnection extends Connection {
   }
 
   override onLastChannelEnded(): void {
+    if (!this.#endsWithLastChannel) return;
     this.session.end();
     this.expectEnd();
     if (!this.#response.writableEnded) this.#response.end();
