@@ -1,5 +1,6 @@
 import type { ServerMessage, Snapshot } from '#protocol';
 import { type ChannelState, createChannelModel } from './channel-model.js';
+import type { Backoff } from './connection-machine.js';
 import { type ConnectionView, createConnection } from './connection.js';
 import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
@@ -37,6 +38,8 @@ export interface ClientOptions extends NetworkOptions {
    * reconnect. Default 5,000 ms. `client.close()` closes it at once.
    */
   readonly lingerMs?: number;
+  /** The wait before the next attempt to connect, and before a failed snapshot is requested again. */
+  readonly backoff?: Backoff | undefined;
   /** How many events `activity` of a channel contains. Default 200. */
   readonly activityLimit?: number;
   /**

@@ -16,6 +16,7 @@ import { isReconnectCode } from './wire.js';
  * | `connecting`  | waiting for `hello`                          | open a transport, depending on `usesStreams` |
  * | `live`        | `hello` has arrived                          | none                                        |
  * | `probing`     | live, but the page or the network was absent | send a ping                                 |
+ * | `silent`      | live, but no heartbeat has arrived           | send a ping; the state may be out of date   |
  * | `waiting`     | backoff before the next attempt              | close the transport                         |
  * | `closed`      | final                                        | close the transport                         |
  *
@@ -27,6 +28,7 @@ export type ConnectionState =
   | 'connecting'
   | 'live'
   | 'probing'
+  | 'silent'
   | 'waiting'
   | 'closed';
 
@@ -77,26 +79,36 @@ export const initialMachine: Machine = {
 };
 
 /** How long opening a transport may take until `hello`. */
-export const attemptTimeoutMs = 10_000;
+const attemptTimeoutMs = 10_000;
 const probeTimeoutMs = 5_000;
+/** A heartbeat may be late by a tenth of the interval, and by this time. */
+const heartbeatDelayMs = 500;
 /** A connection that was live for this long resets the backoff. */
 const stableAfterMs = 10_000;
 const draining: typeof CloseCode.draining = 4000;
 const drainSpreadMs = 2_000;
 const maxWebSocketFailures = 3;
 
+/** How long the client waits before it connects again, chosen at random below a width that doubles with each attempt. */
+export interface Backoff {
+  /** The width before the first attempt, in milliseconds. Default 250. */
+  readonly minMs?: number | undefined;
+  /** The greatest width, in milliseconds. Default 30,000. */
+  readonly maxMs?: number | undefined;
+}
+
 /** Returns the width of the full jitter before the attempt after `attempts` failed ones, in milliseconds. */
-export function backoffMs(attempts: number): number {
-  return Math.min(250 * 2 ** attempts, 30_000);
+export function backoffMs(attempts: number, { minMs = 250, maxMs = 30_000 }: Backoff = {}): number {
+  return Math.min(minMs * 2 ** attempts, maxMs);
 }
 
 export interface EventDetails {
   readonly nowMs: number;
-  /**
-   * With `hello` and `message`: how long the transport may be silent from now on. With `lost`: how long the server
-   * requested to wait. Default 0.
-   */
-  readonly durationMs?: number | undefined;
+  /** The interval of the server's heartbeats, in milliseconds. */
+  readonly heartbeatMs: number;
+  readonly backoff?: Backoff | undefined;
+  /** With `lost`: how long the server requested to wait, in milliseconds. Default 0. */
+  readonly delayMs?: number | undefined;
   /** With `lost`: the close code. Default 0: there is none. */
   readonly closeCode?: number | undefined;
 }
@@ -105,11 +117,12 @@ export interface EventDetails {
 export function transition(
   machine: Machine,
   event: ConnectionEvent,
-  { nowMs, durationMs = 0, closeCode = 0 }: EventDetails,
+  { nowMs, heartbeatMs, backoff, delayMs = 0, closeCode = 0 }: EventDetails,
 ): Machine {
   const { state, usesStreams, webSocketFailures, helloAtMs } = machine;
   const isConnected = helloAtMs;
   const connectedMs = nowMs - helloAtMs;
+  const quietMs = heartbeatMs + Math.max(heartbeatMs / 10, heartbeatDelayMs);
   const enter = (next: ConnectionState, timer?: Machine['timer'], changes?: Partial<Machine>): Machine => ({
     ...machine,
     helloAtMs: 0,
@@ -129,17 +142,22 @@ export function transition(
       return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
     }
     if (event === 'hello') {
-      return enter('live', [durationMs, 0], { helloAtMs: nowMs });
+      return enter('live', [quietMs, 0], { helloAtMs: nowMs });
     }
   }
   if (event === 'message' && isConnected) {
     // Prefer WebSockets over streams: retry one, after a time that doubles with each failed WebSocket.
     return usesStreams && connectedMs > 10_000 * 2 ** webSocketFailures
       ? enter('authorizing', undefined, { usesStreams: false })
-      : enter('live', [durationMs, 0], { helloAtMs });
+      : enter('live', [quietMs, 0], { helloAtMs });
   }
   if (event === 'wake' && isConnected && !usesStreams) {
-    return enter('probing', [probeTimeoutMs, 0], { helloAtMs });
+    return state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], { helloAtMs });
+  }
+  if (event === 'timer' && state === 'live') {
+    // A stream cannot be pinged: it gets the time of another heartbeat and a half.
+    const timeoutMs = 1.5 * heartbeatMs;
+    return enter('silent', [usesStreams ? timeoutMs : Math.min(timeoutMs, probeTimeoutMs), 0], { helloAtMs });
   }
   const retry = state === 'waiting' && (event === 'timer' || event === 'wake');
   // A stream cannot be pinged, so it is reopened.
@@ -148,7 +166,7 @@ export function transition(
 
   const isStable = isConnected && connectedMs >= stableAfterMs;
   const attempts = isStable ? 0 : machine.reconnectAttempts;
-  const jitterMs = Math.max(backoffMs(attempts), closeCode === draining ? drainSpreadMs : 0);
+  const jitterMs = Math.max(backoffMs(attempts, backoff), closeCode === draining ? drainSpreadMs : 0);
   // An application close code proves that WebSockets reach the server. If streams fail too, WebSockets are not the
   // cause. A proxy may cut connections after a few seconds.
   const failures =
@@ -157,7 +175,7 @@ export function transition(
       : isStable || usesStreams
         ? 0
         : webSocketFailures + 1;
-  return enter('waiting', [durationMs, jitterMs], {
+  return enter('waiting', [delayMs, jitterMs], {
     reconnectAttempts: attempts + 1,
     webSocketFailures: failures,
     usesStreams: failures >= maxWebSocketFailures,

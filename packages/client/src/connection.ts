@@ -1,6 +1,12 @@
 import type { ClientMessage, CloseCode, ServerMessage } from '#protocol';
-import { attemptTimeoutMs, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
-import { createEmitter, isEqual } from './emitter.js';
+import {
+  type Backoff,
+  backoffMs,
+  type ConnectionEvent,
+  initialMachine,
+  transition,
+} from './connection-machine.js';
+import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import { FlagcastError } from './flagcast-error.js';
 import { type Freshness, updateFreshness } from './freshness.js';
@@ -20,8 +26,10 @@ import { isReconnectCode, subprotocol } from './wire.js';
 export interface ConnectionView {
   /** Returns the same object until the status changes. */
   readonly getStatus: () => ConnectionStatus;
-  /** Calls `listener` when the status has changed. Returns the function that removes the listener. */
-  readonly subscribe: (listener: () => void) => () => void;
+  /** Calls `listener` with the status when it has changed. Returns the function that removes the listener. */
+  readonly subscribe: (listener: (status: ConnectionStatus) => void) => () => void;
+  /** The status in the form of a store of Svelte, or for `from` of Solid. */
+  readonly store: Readable<ConnectionStatus>;
   /** Connects again at once, e.g. when the user asks for it, instead of at `retryAtMs`. */
   readonly reconnect: () => void;
 }
@@ -41,7 +49,9 @@ export interface Connection {
   readonly checkUrl: () => void;
   readonly phase: () => ConnectionPhase;
   readonly capability: () => ConnectionCapability;
-  readonly dispatch: (event: ConnectionEvent, durationMs?: number, error?: FlagcastError) => void;
+  readonly dispatch: (event: ConnectionEvent, delayMs?: number, error?: FlagcastError) => void;
+  /** Returns the width of the jitter after failed attempts, in milliseconds. */
+  readonly backoffMs: (attempts: number) => number;
   /** Closes the client, with the error that ended it or null. */
   readonly end: (error: FlagcastError | null) => void;
   readonly send: (message: ClientMessage) => void;
@@ -53,6 +63,7 @@ export interface ConnectionOptions {
   readonly getToken: () => string | Promise<string>;
   readonly WebSocket: WebSocketClass;
   readonly fetch: typeof fetch;
+  readonly backoff?: Backoff | undefined;
   readonly onError: (error: unknown) => void;
   /** Logs messages and decisions. */
   readonly log?: ((...parts: unknown[]) => void) | undefined;
@@ -64,13 +75,11 @@ export interface ConnectionOptions {
   readonly onMessage: (message: ServerMessage) => void;
 }
 
-/** A connection without any message for this many heartbeat intervals is considered lost. */
-const silenceTimeoutIntervals = 2.5;
 const unknownChannel: typeof CloseCode.unknownChannel = 4504;
 
 /** Runs the connection's state machine: opens transports, fetches tokens, sets timers. */
 export function createConnection(options: ConnectionOptions): Connection {
-  const { WebSocket, fetch, onError, log, onChange } = options;
+  const { WebSocket, fetch, backoff, onError, log, onChange } = options;
   // A path is resolved when it is used, because a server that renders the page creates a client, too.
   const getBaseUrl = (): string => resolveBaseUrl(options.url);
   // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
@@ -92,8 +101,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   let transport: Transport | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let freshness: Freshness = { asOfMs: 0, stale: null };
-  /** How long the transport may be silent. Before `hello`: as long as `hello` may take. */
-  let silenceTimeoutMs = attemptTimeoutMs;
+  let heartbeatMs = 0;
 
   const end: Connection['end'] = (error) => {
     closeError ??= error;
@@ -102,22 +110,23 @@ export function createConnection(options: ConnectionOptions): Connection {
   const tokens = createTokenSource(options.getToken, onError, end);
   const request = createRequest(getBaseUrl, fetch, tokens.current);
 
-  const dispatch: Connection['dispatch'] = (event, durationMs, error) => {
+  const dispatch: Connection['dispatch'] = (event, delayMs, error) => {
     const before = machine;
-    machine = transition(before, event, { nowMs: Date.now(), durationMs, closeCode: error?.closeCode });
+    const closeCode = error?.closeCode;
+    machine = transition(before, event, { nowMs: Date.now(), heartbeatMs, backoff, delayMs, closeCode });
     if (machine === before) return;
     const { state, timer: due } = machine;
     clearTimeout(timer);
-    const delayMs = due ? due[0] + Math.random() * due[1] : 0;
-    if (due) timer = setTimeout(dispatch, delayMs, 'timer');
+    const waitMs = due ? due[0] + Math.random() * due[1] : 0;
+    if (due) timer = setTimeout(dispatch, waitMs, 'timer');
     const isWaiting = state === 'waiting';
-    retryAtMs = isWaiting ? Date.now() + delayMs : null;
+    retryAtMs = isWaiting ? Date.now() + waitMs : null;
     if (isWaiting) {
       lastError = error ?? connectionError(0, 'timed_out');
-      Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs });
+      Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs: waitMs });
     }
     if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
-    if (state === 'probing') send({ type: 'ping' });
+    if (state === 'probing' || state === 'silent') send({ type: 'ping' });
     else if (state === 'connecting') openTransport();
     else if (state !== 'live') closeTransport();
     if (state === 'authorizing')
@@ -133,7 +142,8 @@ export function createConnection(options: ConnectionOptions): Connection {
       emit();
     } else if (state === before.state) return;
     onChange();
-    if (isWaiting) onError(lastError);
+    // A page that is left is no failure.
+    if (isWaiting && lastError?.code !== 'pagehide') onError(lastError);
   };
   const closeTransport = (): void => {
     tokens.cancel();
@@ -145,7 +155,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     if (state === 'closed') return { state, error: closeError };
     if (state === 'idle') return { state };
     const { asOfMs, stale } = freshness;
-    if (helloAtMs) return stale ?? { state: 'live' };
+    if (helloAtMs && state !== 'silent') return stale ?? { state: 'live' };
     return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
   };
   const send: Connection['send'] = (message) => {
@@ -184,11 +194,11 @@ export function createConnection(options: ConnectionOptions): Connection {
         );
       }
       if ('heartbeat_interval_ms' in message) {
-        silenceTimeoutMs = Math.min(message.heartbeat_interval_ms * silenceTimeoutIntervals, maxTimerMs);
+        heartbeatMs = Math.min(message.heartbeat_interval_ms, maxTimerMs / 2);
       }
       freshness = updateFreshness(freshness, message);
       options.onMessage(message);
-      dispatch(type === 'hello' ? type : 'message', silenceTimeoutMs);
+      dispatch(type === 'hello' ? type : 'message');
       return message;
     } catch (error) {
       onLost(0, 'bad_message', { cause: error });
@@ -215,12 +225,17 @@ export function createConnection(options: ConnectionOptions): Connection {
   };
 
   const pageWatcher = watchPage(
-    () => onLost(0, 'offline'),
+    (reason) => onLost(0, reason),
     () => dispatch('wake'),
   );
 
   return {
-    view: { getStatus: () => status, subscribe, reconnect: () => dispatch('reconnect') },
+    view: {
+      getStatus: () => status,
+      ...observe(() => status, subscribe),
+      reconnect: () => dispatch('reconnect'),
+    },
+    backoffMs: (attempts) => backoffMs(attempts, backoff),
     checkUrl: getBaseUrl,
     phase: () => phase,
     capability: () =>

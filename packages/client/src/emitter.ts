@@ -26,6 +26,28 @@ export function createEmitter<Value = void>(
   ];
 }
 
+/** A store of Svelte, also for `from` of Solid: `run` is called at once, and with each new state. */
+export interface Readable<State> {
+  readonly subscribe: (run: (state: State) => void) => () => void;
+}
+
+/** Returns the two ways to follow a state: with and without a call for the current one. */
+export function observe<State>(
+  getState: () => State,
+  onChange: (listener: () => void) => () => void,
+): { readonly subscribe: Readable<State>['subscribe']; readonly store: Readable<State> } {
+  const subscribe: Readable<State>['subscribe'] = (listener) => onChange(() => listener(getState()));
+  return {
+    subscribe,
+    store: {
+      subscribe(run) {
+        run(getState());
+        return subscribe(run);
+      },
+    },
+  };
+}
+
 /** Whether two JSON values are equal, including the order of their keys. Listeners are not called for equal values. */
 export function isEqual(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);

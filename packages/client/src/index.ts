@@ -7,6 +7,8 @@ export {
   createClient,
   type NetworkOptions,
 } from './client.js';
+export type { Backoff } from './connection-machine.js';
+export type { Readable } from './emitter.js';
 export { FlagcastError, type FlagcastErrorDetails } from './flagcast-error.js';
 export type { ChannelKey } from './request.js';
 export type {

@@ -19,15 +19,19 @@ export function resolveBaseUrl(url: string): string {
 }
 
 /**
- * Calls `onOffline` when the page loses its network, and `onWake` when the network or the page becomes available
- * again. Abort the returned controller to stop. Does nothing in Node.
+ * Calls `onGone` with the reason when the page loses its network or is left, because a browser keeps no page with an open
+ * connection in its back-forward cache, and `onWake` when the network or the page becomes available again. Abort the
+ * returned controller to stop. Does nothing in Node.
  */
-export function watchPage(onOffline: () => void, onWake: () => void): AbortController {
+export function watchPage(
+  onGone: (reason: 'offline' | 'pagehide') => void,
+  onWake: () => void,
+): AbortController {
   const { addEventListener, document } = globalThis as unknown as Page;
   const controller = new AbortController();
-  for (const type of ['online', 'offline', 'pageshow', 'visibilitychange']) {
+  for (const type of ['online', 'offline', 'pagehide', 'pageshow', 'visibilitychange'] as const) {
     const listener = (): void => {
-      if (type === 'offline') onOffline();
+      if (type === 'offline' || type === 'pagehide') onGone(type);
       else if (type === 'online' || !document?.hidden) onWake();
     };
     addEventListener?.(type, listener, controller);

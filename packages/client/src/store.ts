@@ -1,5 +1,5 @@
 import type { EventMessage } from '#protocol';
-import { createEmitter, isEqual } from './emitter.js';
+import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
 import type { ChannelStatus } from './status.js';
 
 /** The part of the store that the app can see. */
@@ -7,11 +7,13 @@ export interface StoreView<State> {
   /** Returns the state as of the last notification: the same object until something changes. */
   readonly getState: () => State;
   /**
-   * Calls `listener` after changes: immediately when the status has changed, otherwise immediately for the first
+   * Calls `listener` with the state after changes: immediately when the status has changed, otherwise immediately for the first
    * change, then at most once per animation frame (16 ms if there are none). Returns the function that removes the
    * listener.
    */
-  readonly subscribe: (listener: () => void) => () => void;
+  readonly subscribe: (listener: (state: State) => void) => () => void;
+  /** The state in the form of a store of Svelte, or for `from` of Solid. */
+  readonly store: Readable<State>;
   /** Calls `listener` once for every event, in order. Returns the function that removes the listener. */
   readonly onEvent: (listener: (event: EventMessage) => void) => () => void;
 }
@@ -74,7 +76,7 @@ export function createStore<State, Content>(
   };
 
   return {
-    view: { getState: () => state, subscribe, onEvent },
+    view: { getState: () => state, ...observe(() => state, subscribe), onEvent },
     setStatus(nextStatus, key) {
       if (isEqual([status, environment], [nextStatus, key])) return;
       status = nextStatus;

@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { ApprovalsSnapshot, CloseCode, EventMessage, ServerMessage, Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
-import { backoffMs } from './connection-machine.js';
 import { isEqual } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { SubscriptionParams } from './request.js';
@@ -195,7 +194,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
       }
       onError(error);
       needsSnapshot = true;
-      scheduleUpdate(backoffMs(failures++), retryAfterMs);
+      scheduleUpdate(connection.backoffMs(failures++), retryAfterMs);
     }
     isLoading = false;
     if (needsSnapshot) scheduleReload();
@@ -321,7 +320,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
         // The second of two requests to unsubscribe is refused with `not_subscribed`. A channel that is in use may have
         // subscribed again in between.
         if (code !== 'not_subscribed' || !references) resetSubscription();
-        if (code.endsWith('unavailable')) scheduleUpdate(backoffMs(failures++));
+        if (code.endsWith('unavailable')) scheduleUpdate(connection.backoffMs(failures++));
         else if (code !== 'not_subscribed') close(new FlagcastError(code, message.message));
       }
     },

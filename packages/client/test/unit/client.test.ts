@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FlagcastError } from '../../src/index.js';
 import {
   respondJson,
@@ -9,7 +9,14 @@ import {
   heartbeat,
   stageName,
 } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  until,
+  untilConnection,
+  untilMessage,
+  untilStatus,
+} from './client-fixture.js';
 
 describe('the first connection', () => {
   it('stays open if the heartbeat interval is longer than a timer can be', async () => {
@@ -219,16 +226,28 @@ describe('reconnecting', () => {
     await untilStatus(channel, 'live');
   });
 
-  it('happens when the server is silent for longer than the time-out', async () => {
+  it('happens when the line is silent for longer than a heartbeat and a ping is not answered; stale meanwhile', async () => {
     const { server, connect } = await startFixture();
-    const channel = connect().channel(channelArguments);
+    const client = connect();
+    const channel = client.channel(channelArguments);
     const connection = await server.connections.next();
-    connection.hello({ heartbeat_interval_ms: 40 });
-    await connection.received.next();
-    connection.send(caughtUp('c1'));
-    // No further message and no close frame, as after a NAT has dropped the connection.
-    await untilStatus(channel, 'stale');
-    expect(await (await server.connections.next()).accept('c2')).toBe('c1');
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const beat = untilMessage(client, 'heartbeat');
+    connection.send(heartbeat('c2'));
+    await beat;
+    await vi.advanceTimersByTimeAsync(16_400);
+    expect(channel.getState().status.state).toBe('live');
+    await vi.advanceTimersByTimeAsync(200);
+    expect(channel.getState().status).toMatchObject({ state: 'stale', reason: 'disconnected' });
+    expect(await connection.received.next()).toEqual({ type: 'ping' });
+    connection.send({ type: 'pong', timestamp: 1 });
+    await untilStatus(channel, 'live');
+    await vi.advanceTimersByTimeAsync(16_600 + 5_000 + 250);
+    expect(channel.getState().status.state).toBe('stale');
+    expect(await (await server.connections.next()).accept('c3')).toBe('c2');
   });
 });
 

@@ -10,11 +10,13 @@ import {
 } from '../../src/connection-machine.js';
 
 const nowMs = 1_000_000;
-const silenceMs = 37_500;
+const heartbeatMs = 15_000;
+/** How late a heartbeat may be. */
+const quietMs = 16_500;
 
 /** Returns a machine in this state. Live ones have been connected for a minute, after two failed attempts. */
 function machineIn(state: ConnectionState): Machine {
-  const helloAtMs = state === 'live' || state === 'probing' ? nowMs - 60_000 : 0;
+  const helloAtMs = ['live', 'probing', 'silent'].includes(state) ? nowMs - 60_000 : 0;
   return { ...initialMachine, state, helloAtMs, reconnectAttempts: 2 };
 }
 
@@ -56,7 +58,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     end: ['closed'],
     token: 'stays',
     blocked: ['connecting', [10_000, 0]],
-    hello: ['live', [silenceMs, 0]],
+    hello: ['live', [quietMs, 0]],
     message: 'stays',
     timer: ['waiting', [0, 1_000]],
     lost: ['waiting', [0, 1_000]],
@@ -70,10 +72,23 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     token: 'stays',
     blocked: 'stays',
     hello: 'stays',
-    message: ['live', [silenceMs, 0]],
-    timer: ['waiting', [0, 250]],
+    message: ['live', [quietMs, 0]],
+    timer: ['silent', [5_000, 0]],
     lost: ['waiting', [0, 250]],
     wake: ['probing', [5_000, 0]],
+    reconnect: ['authorizing'],
+  },
+  silent: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: ['live', [quietMs, 0]],
+    timer: ['waiting', [0, 250]],
+    lost: ['waiting', [0, 250]],
+    wake: 'stays',
     reconnect: ['authorizing'],
   },
   probing: {
@@ -83,7 +98,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     token: 'stays',
     blocked: 'stays',
     hello: 'stays',
-    message: ['live', [silenceMs, 0]],
+    message: ['live', [quietMs, 0]],
     timer: ['waiting', [0, 250]],
     lost: ['waiting', [0, 250]],
     // The page was hidden and shown again: any message suffices, but the time-out starts again.
@@ -124,8 +139,7 @@ describe('the connection machine', () => {
       const cell = table[state][event];
       it(`${cell === 'stays' ? 'does not change' : `enters ${cell[0]}`} on ${event} in the state ${state}`, () => {
         const before = machineIn(state);
-        const durationMs = event === 'hello' || event === 'message' ? silenceMs : 0;
-        const after = transition(before, event, { nowMs, durationMs });
+        const after = transition(before, event, { nowMs, heartbeatMs });
         if (cell === 'stays') {
           expect(after).toBe(before);
           return;
@@ -143,25 +157,32 @@ function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machi
   for (const event of events) {
     result =
       typeof event === 'number'
-        ? transition(result, 'lost', { nowMs, closeCode: event })
-        : transition(result, event, { nowMs, durationMs: silenceMs });
+        ? transition(result, 'lost', { nowMs, heartbeatMs, closeCode: event })
+        : transition(result, event, { nowMs, heartbeatMs });
   }
   return result;
 }
 
 describe('the backoff', () => {
   it('doubles from 250 ms up to 30 s', () => {
-    expect([0, 1, 2, 6, 7, 8, 1_000].map(backoffMs)).toEqual([
+    expect([0, 1, 2, 6, 7, 8, 1_000].map((attempts) => backoffMs(attempts))).toEqual([
       250, 500, 1_000, 16_000, 30_000, 30_000, 30_000,
     ]);
   });
 
+  it('doubles between the bounds that the app gives', () => {
+    const backoff = { minMs: 1_000, maxMs: 3_000 };
+    expect([0, 1, 2].map((attempts) => backoffMs(attempts, backoff))).toEqual([1_000, 2_000, 3_000]);
+    const lost = transition(machineIn('connecting'), 'lost', { nowMs, heartbeatMs, backoff });
+    expect(lost.timer).toEqual([0, 3_000]);
+  });
+
   it('is reset by a connection that was live for ten seconds', () => {
     const connected = after({ ...machineIn('connecting'), reconnectAttempts: 5 }, 'hello');
-    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999 });
+    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999, heartbeatMs });
     expect(early.timer).toEqual([0, backoffMs(5)]);
     expect(early.reconnectAttempts).toBe(6);
-    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000 });
+    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000, heartbeatMs });
     expect(stable.timer).toEqual([0, backoffMs(0)]);
     expect(stable.reconnectAttempts).toBe(1);
   });
@@ -178,7 +199,8 @@ describe('the backoff', () => {
     expect(
       transition(machineIn('connecting'), 'lost', {
         nowMs,
-        durationMs: 7_000,
+        heartbeatMs,
+        delayMs: 7_000,
         closeCode: CloseCode.unavailable,
       }).timer,
     ).toEqual([7_000, 1_000]);
@@ -214,7 +236,7 @@ describe('the fallback to server-sent events', () => {
   it('does not start after an application close code or a WebSocket that was live for ten seconds', () => {
     const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
     expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
-    const stable = transition(after(twice, 'hello'), 'lost', { nowMs: nowMs + 10_000 });
+    const stable = transition(after(twice, 'hello'), 'lost', { nowMs: nowMs + 10_000, heartbeatMs });
     expect(after(stable, 'timer', 'token', 'lost').usesStreams).toBe(false);
   });
 
@@ -222,7 +244,7 @@ describe('the fallback to server-sent events', () => {
     const machine = after(machineIn('connecting'), 'blocked');
     expect(machine.usesStreams).toBe(true);
     const live = after(machine, 'hello');
-    expect(transition(live, 'message', { nowMs: nowMs + 1e12, durationMs: silenceMs }).state).toBe('live');
+    expect(transition(live, 'message', { nowMs: nowMs + 1e12, heartbeatMs }).state).toBe('live');
   });
 
   it.each([[], ['hello']] as ConnectionEvent[][])(
@@ -243,10 +265,8 @@ describe('the fallback to server-sent events', () => {
     const waits = [3, 4, 5].map((webSocketFailures) => {
       const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures, helloAtMs: nowMs };
       const waitMs = 10_000 * 2 ** webSocketFailures;
-      expect(transition(live, 'message', { nowMs: nowMs + waitMs, durationMs: silenceMs }).state).toBe(
-        'live',
-      );
-      const leaving = transition(live, 'message', { nowMs: nowMs + waitMs + 1, durationMs: silenceMs });
+      expect(transition(live, 'message', { nowMs: nowMs + waitMs, heartbeatMs }).state).toBe('live');
+      const leaving = transition(live, 'message', { nowMs: nowMs + waitMs + 1, heartbeatMs });
       expect([leaving.state, leaving.usesStreams]).toEqual(['authorizing', false]);
       // One failed WebSocket is enough to return to streams.
       expect(after(leaving, 'token', 'lost')).toMatchObject({
@@ -256,6 +276,12 @@ describe('the fallback to server-sent events', () => {
       return waitMs;
     });
     expect(waits).toEqual([80_000, 160_000, 320_000]);
+  });
+
+  it('gives a silent stream the time of another heartbeat and a half, because it cannot be pinged', () => {
+    const live: Machine = { ...machineIn('live'), usesStreams: true };
+    expect(after(live, 'timer')).toMatchObject({ state: 'silent', timer: [22_500, 0] });
+    expect(after(live, 'timer', 'timer').state).toBe('waiting');
   });
 
   it('reopens the stream when the page is visible again, because a stream cannot be pinged', () => {

@@ -1,4 +1,5 @@
 // @vitest-environment happy-dom
+import { once } from 'node:events';
 import { describe, expect, it, vi } from 'vitest';
 import { event } from './scripted-server.js';
 import { channelArguments, createChannelStore, startFixture, until, untilStatus } from './client-fixture.js';
@@ -38,12 +39,28 @@ describe('a page', () => {
     expect(channel.getState().status).toEqual({ state: 'live' });
   });
 
+  it('that is left has no connection, so that the browser can keep it, and resumes when it is shown again', async () => {
+    const { server, connect, errors } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    const closed = once(connection.socket, 'close');
+    fire(window, 'pagehide');
+    await untilStatus(channel, 'stale');
+    await closed;
+    expect(errors).toEqual([]);
+    fire(window, 'pageshow');
+    expect(await (await server.connections.next()).accept('c2')).toBe('c1');
+    await untilStatus(channel, 'live');
+  });
+
   it('has no listeners of the client after the client is closed', async () => {
     const added = vi.spyOn(window, 'addEventListener');
     const { connect } = await startFixture();
     const client = connect();
     const signals = added.mock.calls.map(([, , options]) => (options as AddEventListenerOptions).signal);
-    expect(signals).toHaveLength(4);
+    expect(signals).toHaveLength(5);
     client.close();
     expect(signals.every((signal) => signal?.aborted)).toBe(true);
     added.mockRestore();

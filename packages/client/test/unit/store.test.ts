@@ -241,6 +241,20 @@ describe('notifications', () => {
     expect(seen).toEqual(['live', 'stale', 'live']);
   });
 
+  it('have the state; as a store of Svelte or Solid also the current one', () => {
+    const store = createChannelStore(limit, () => undefined);
+    const [states, all]: [unknown[], unknown[]] = [[], []];
+    const before = store.view.getState();
+    store.view.subscribe((state) => states.push(state));
+    const stop = store.view.store.subscribe((state) => all.push(state));
+    store.setStatus({ state: 'live' }, 'prod');
+    stop();
+    store.setStatus({ state: 'catching-up' }, 'prod');
+    const [live, catchingUp] = states;
+    expect(catchingUp).toBe(store.view.getState());
+    expect(all).toEqual([before, live]);
+  });
+
   it('never modify a state that was returned before', async () => {
     const store = filled();
     const before = await settled(store);

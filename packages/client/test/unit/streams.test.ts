@@ -217,11 +217,11 @@ it('a silent stream is replaced', async () => {
   write(stream.response, heartbeat('c2'));
   await beat;
   const reconnecting = server.streams.next();
-  await vi.advanceTimersByTimeAsync(37_400);
+  await vi.advanceTimersByTimeAsync(16_400);
   expect(prod.getState().status.state).toBe('live');
   await vi.advanceTimersByTimeAsync(200);
   expect(prod.getState().status.state).toBe('stale');
-  await vi.advanceTimersByTimeAsync(1_000);
+  await vi.advanceTimersByTimeAsync(22_500 + 1_000);
   vi.useRealTimers();
   expect((await reconnecting).subscribe).toEqual(expect.arrayContaining([{ ...prodPlace, cursor: 'c2' }]));
 });
