@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { json } from 'node:stream/consumers';
 import { type ClientMessage, type EventMessage, type ServerMessage, subprotocol } from '@flagcast/protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
 
@@ -53,9 +54,12 @@ export class ScriptedServer {
         response.end(JSON.stringify(pathname === '/api/snapshot' ? snapshot : projects));
         return;
       }
-      const stream = streamConnection(response, String(request.headers['last-event-id']));
-      stream.send(hello);
-      this.#arrive(stream);
+      void json(request).then((body) => {
+        const { subscribe } = body as { readonly subscribe: readonly { readonly cursor: string }[] };
+        const stream = streamConnection(response, subscribe[0]?.cursor);
+        stream.send(hello);
+        this.#arrive(stream);
+      });
     });
     if (!webSockets) return;
     const sockets = new WebSocketServer({ server: this.#http, handleProtocols: () => subprotocol });
@@ -145,7 +149,7 @@ function socketConnection(socket: WebSocket, cursor: string | undefined): LiveCo
   };
 }
 
-function streamConnection(response: ServerResponse, cursor: string): LiveConnection {
+function streamConnection(response: ServerResponse, cursor: string | undefined): LiveConnection {
   const send: LiveConnection['send'] = (message, taken) => {
     response.write(`data: ${JSON.stringify(message)}\n\n`, (error) => {
       if (!error) taken?.();
