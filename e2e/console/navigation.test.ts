@@ -60,6 +60,32 @@ it('Back asks before it leaves an edit, stays on the page, and leaves it when th
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });
 
+it('Back twice at once asks once, and leaves to where the user wanted to go', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', at(webShop, 'dev', 'activity'));
+  await page.getByRole('link', { name: en.shell.features }).first().click();
+  await page.getByRole('searchbox', { name: en.features.search }).fill(flag.key);
+  await page.getByRole('link', { name: flag.name, exact: true }).click();
+  const description = field(page, en.fields.description);
+  await description.fill('mine');
+  const dialog = page.getByRole('dialog', { name: en.shell.leaveTitle });
+  const goBackTwice = async (): Promise<void> => {
+    await page.evaluate('history.back(); history.back();');
+  };
+  await goBackTwice();
+  await button(dialog, en.shell.stay).click();
+  expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'dev'));
+  expect(await description.inputValue()).toBe('mine');
+  // A link within the page leaves nothing.
+  await page.getByRole('link', { name: en.shell.skipToContent }).press('Enter');
+  expect(await dialog.count()).toBe(0);
+  await goBackTwice();
+  await button(dialog, en.shell.leave).click();
+  await page.getByRole('heading', { name: en.shell.activity, level: 1 }).waitFor();
+  expect(new URL(page.url()).pathname).toBe(at(webShop, 'dev', 'activity'));
+});
+
 it('the activity loads older entries while scrolling, down to the first one', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;

@@ -1,4 +1,4 @@
-import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
+import { type QueryClient, queryOptions, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
 import type { Me, Mode, OpenChange, Project, RequestStep } from './types.js';
@@ -17,10 +17,12 @@ export function useSignInMode() {
   return useQuery(signInModeQuery(useApi()));
 }
 
+export const meKey = ['me'];
+
 export function useMe() {
   const api = useApi();
   return useQuery({
-    queryKey: ['me'],
+    queryKey: meKey,
     queryFn: async () => await api.get<Me>('/api/auth/me'),
     staleTime: staleTimeMs,
   });
@@ -28,13 +30,22 @@ export function useMe() {
 
 export const projectsKey = ['projects'];
 
-export function useProjects() {
-  const api = useApi();
-  return useQuery({
+const projectsQuery = (api: Api) =>
+  queryOptions({
     queryKey: projectsKey,
     queryFn: async () => (await api.get<{ projects: readonly Project[] }>('/api/projects')).projects,
     staleTime: staleTimeMs,
   });
+
+export function useProjects() {
+  return useQuery(projectsQuery(useApi()));
+}
+
+/** Returns the function that loads the projects as they are now. */
+export function useFreshProjects() {
+  const api = useApi();
+  const queries = useQueryClient();
+  return async () => await queries.query({ ...projectsQuery(api), staleTime: 0 });
 }
 
 /** The details of a request, with its steps. */

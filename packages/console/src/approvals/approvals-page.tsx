@@ -1,4 +1,5 @@
 import { Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
+import { useDocumentVisibility } from '@mantine/hooks';
 import { useEffect } from 'react';
 import { useSearchParams } from 'react-router';
 import { useLiveOnly } from '../api/live.js';
@@ -70,8 +71,9 @@ function PendingRequests({ filter }: { readonly filter: Filter }) {
   const { open, error, retry, loading } = useOpenChanges();
   const { shown, waiting, show } = useShownRequests(open.filter(filters[filter]));
   const { markSeen } = useConcerns();
+  const visibility = useDocumentVisibility();
   useEffect(() => {
-    if (document.visibilityState === 'visible') markSeen(shown);
+    if (visibility === 'visible') markSeen(shown);
   });
   return (
     <>

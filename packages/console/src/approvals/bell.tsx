@@ -1,5 +1,6 @@
-import { Badge, Popover, Stack, Switch, Text, UnstyledButton } from '@mantine/core';
-import { useEffect, useState } from 'react';
+import { Badge, Button, Popover, Stack, Switch, Text, UnstyledButton } from '@mantine/core';
+import { useDocumentVisibility } from '@mantine/hooks';
+import { useEffect, useMemo, useState } from 'react';
 import { Link } from 'react-router';
 import type { OpenChange } from '../api/types.js';
 import { BellIcon } from '../shell/icons.js';
@@ -11,23 +12,16 @@ import { concernText } from './request-text.js';
 import { useBrowserNotifications } from './use-browser-notifications.js';
 import { stateKey, useConcerns } from './use-concerns.js';
 
-const maxListed = 30;
+/** How many concerns are listed at first, and added on demand. */
+const listedAtATime = 30;
 
 /** What concerns the user: decisions on own requests with their reasons, and requests that need a review. */
 export function Bell() {
   const { t } = useI18n();
-  const { concerns, unseen, markSeen } = useConcerns();
+  const { concerns, unseen } = useConcerns();
   const { isPossible, enabled, setEnabled } = useBrowserNotifications(concerns);
-  /** What was new when the list was opened; null while it is closed. */
-  const [fresh, setFresh] = useState<ReadonlySet<string> | null>(null);
+  const { fresh, setOpened, listed, showMore } = useList();
   const isOpened = fresh !== null;
-  const setOpened = (opened: boolean): void => setFresh(opened ? new Set() : null);
-  // Also what arrives while the list is open.
-  useEffect(() => {
-    if (!isOpened || unseen.length === 0) return;
-    setFresh((known) => new Set([...(known ?? []), ...unseen.map(stateKey)]));
-    markSeen(unseen);
-  }, [isOpened, unseen, markSeen]);
   const label = t.approvals.bell(unseen.length);
   return (
     <Popover
@@ -62,7 +56,7 @@ export function Bell() {
             </Text>
           )}
           <ul className="fc-concerns">
-            {concerns.slice(0, maxListed).map((change) => (
+            {listed.map((change) => (
               <Concern
                 key={change.id}
                 change={change}
@@ -71,6 +65,11 @@ export function Bell() {
               />
             ))}
           </ul>
+          {concerns.length > listed.length && (
+            <Button variant="subtle" size="compact-sm" onClick={showMore}>
+              {t.approvals.moreConcerns}
+            </Button>
+          )}
           {isPossible && (
             <Switch
               size="xs"
@@ -83,6 +82,32 @@ export function Bell() {
       </Popover.Dropdown>
     </Popover>
   );
+}
+
+/** The open list of concerns. What it shows counts as seen, also what arrives meanwhile. */
+function useList() {
+  const { concerns, unseen, markSeen } = useConcerns();
+  /** What is new in the open list; null while it is closed. */
+  const [fresh, setFresh] = useState<ReadonlySet<string> | null>(null);
+  const [limit, setLimit] = useState(listedAtATime);
+  const visibility = useDocumentVisibility();
+  const listed = useMemo(() => concerns.slice(0, limit), [concerns, limit]);
+  const isShown = fresh !== null && visibility === 'visible';
+  useEffect(() => {
+    const seen = isShown ? unseen.filter((change) => listed.includes(change)) : [];
+    if (seen.length === 0) return;
+    setFresh((known) => new Set([...(known ?? []), ...seen.map(stateKey)]));
+    markSeen(seen);
+  }, [isShown, listed, unseen, markSeen]);
+  return {
+    fresh,
+    listed,
+    setOpened: (opened: boolean): void => {
+      setFresh(opened ? new Set() : null);
+      setLimit(listedAtATime);
+    },
+    showMore: () => setLimit(limit + listedAtATime),
+  };
 }
 
 interface ConcernProps {

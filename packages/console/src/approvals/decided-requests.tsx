@@ -1,5 +1,6 @@
 import { Button, Loader } from '@mantine/core';
 import { useInfiniteQuery } from '@tanstack/react-query';
+import { useState } from 'react';
 import type { OpenChange } from '../api/types.js';
 import { useApi } from '../sign-in/app-services.js';
 import { EmptyState } from '../shell/empty-state.js';
@@ -7,6 +8,7 @@ import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
+import { useOpenChanges } from './open-changes.js';
 
 interface Page {
   readonly pending_changes: readonly OpenChange[];
@@ -14,6 +16,8 @@ interface Page {
 }
 
 const pageSize = 20;
+
+const idsOf = (changes: readonly OpenChange[]): ReadonlySet<string> => new Set(changes.map(({ id }) => id));
 
 /** The decided requests, newest first, a page at a time. */
 export function DecidedRequests() {
@@ -28,15 +32,31 @@ export function DecidedRequests() {
     initialPageParam: {},
     getNextPageParam: ({ next }) => (next === null ? null : { before: next }),
   });
+  const { decided, find } = useOpenChanges();
+  /** What was decided before the list was loaded. */
+  const [earlier, setEarlier] = useState<ReadonlySet<string>>(() => idsOf(decided));
   const changes = data?.pages.flatMap((page) => page.pending_changes) ?? [];
+  const listed = idsOf(changes);
+  const waiting = decided.filter(({ id }) => !earlier.has(id) && !listed.has(id)).length;
+  const show = (): void => {
+    setEarlier(idsOf(decided));
+    void refetch();
+  };
   return (
     <>
+      {waiting > 0 && (
+        <div className="fc-new-requests" role="status">
+          <Button size="compact-sm" radius="xl" onClick={show}>
+            {t.approvals.showNew(waiting)}
+          </Button>
+        </div>
+      )}
       {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
       {data !== undefined && changes.length === 0 && (
         <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />
       )}
       {changes.map((change) => (
-        <ChangeCard key={change.id} change={change} withScope />
+        <ChangeCard key={change.id} change={find(change.id) ?? change} withScope />
       ))}
       {isFetching && <Loader mx="auto" role="status" aria-label={t.shell.loading} />}
       {hasNextPage && !isFetching && (

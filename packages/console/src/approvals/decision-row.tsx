@@ -3,6 +3,7 @@ import { useState } from 'react';
 import type { OpenChange } from '../api/types.js';
 import { ReasonDialog, type ReasonInput } from '../features/reason-dialog.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
+import { useFreshProjects } from '../api/queries.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -27,12 +28,28 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
   const { me, projects } = useScope();
   const { busy, decide } = useDecide(shown, moved);
   const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
+  const [isChecking, setChecking] = useState(false);
+  const loadProjects = useFreshProjects();
   const isOpen = shown.status === 'pending';
+  // A request that is reopened is another one to decide on.
+  if (!isOpen && dialog !== null) setDialog(null);
   const needsPassword = me.decisions === 'password';
   const send = async (step: Step, body?: object): Promise<boolean> => {
     const outcome = await decide(step, body);
     if (outcome !== 'retry') setDialog(null);
     return outcome === 'done';
+  };
+  const approve = async (): Promise<void> => {
+    if (needsPassword || isProduction(shown, projects)) {
+      setDialog('approve');
+      return;
+    }
+    // Another environment may have been guarded meanwhile: no event tells this page.
+    setChecking(true);
+    const fresh = await loadProjects().catch(() => []);
+    setChecking(false);
+    if (isProduction(shown, fresh)) setDialog('approve');
+    else await send('approve');
   };
   return (
     <div className="fc-decision">
@@ -48,11 +65,8 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
       {isOpen && !isOutdated && me.writes && (
         <Buttons
           change={shown}
-          busy={busy}
-          onApprove={() => {
-            if (needsPassword || isProduction(shown, projects)) setDialog('approve');
-            else void send('approve');
-          }}
+          busy={isChecking ? 'approve' : busy}
+          onApprove={() => void approve()}
           onReject={() => setDialog('reject')}
           onCancel={() => void send('cancel')}
         />

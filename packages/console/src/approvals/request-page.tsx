@@ -4,7 +4,7 @@ import { useParams } from 'react-router';
 import { actionOf } from '../api/actions.js';
 import { ApiError } from '../api/api.js';
 import { useRequestDetail } from '../api/queries.js';
-import type { RequestStep } from '../api/types.js';
+import type { OpenChange, RequestStep } from '../api/types.js';
 import { useAppServices } from '../sign-in/app-services.js';
 import { BackLink } from '../shell/back-link.js';
 import { EmptyState } from '../shell/empty-state.js';
@@ -16,19 +16,38 @@ import { RelativeTime } from '../shell/relative-time.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
+import { withoutRights } from './requests.js';
 import { useOpenChanges } from './open-changes.js';
 
 /** The details of a request. They are loaded again when the feed has another state of it. */
 function useRequest(id: string) {
-  const live = useOpenChanges().find(id);
+  const { find, loading } = useOpenChanges();
   const { data, error, refetch } = useRequestDetail(id);
+  const live = find(data?.id ?? id);
   const version = live?.version;
   const isBehind = data !== undefined && version !== undefined && version !== data.version;
+  // The feed has every open request that the user may view.
+  const isGone = data?.status === 'pending' && !loading && live === undefined;
   useEffect(() => {
-    if (isBehind) void refetch();
-  }, [isBehind, version, refetch]);
-  const latest = isBehind && live !== undefined ? live : data;
-  return { latest, steps: data?.steps ?? [], error, refetch };
+    if (isBehind || isGone) void refetch();
+  }, [isBehind, isGone, version, refetch]);
+  return {
+    latest: data && latestOf(data, live, { isBehind, isGone }),
+    steps: data?.steps ?? [],
+    error,
+    refetch,
+  };
+}
+
+function latestOf(
+  data: OpenChange,
+  live: OpenChange | undefined,
+  { isBehind, isGone }: { readonly isBehind: boolean; readonly isGone: boolean },
+): OpenChange {
+  if (isGone) return withoutRights(data);
+  if (live === undefined || isBehind) return live ?? data;
+  // The rights of the user follow the feed.
+  return { ...data, may_decide: live.may_decide, may_cancel: live.may_cancel };
 }
 
 /** One request, open or decided: what it changes, its whole life, and the buttons to decide. */
@@ -55,7 +74,7 @@ export default function RequestPage() {
         error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />
       )}
       {latest === undefined && error === null && <Loader role="status" aria-label={t.shell.loading} />}
-      {latest !== undefined && (
+      {latest !== undefined && !isUnknown && (
         <>
           <ChangeCard key={latest.id} change={latest} withScope />
           <Timeline steps={steps} />

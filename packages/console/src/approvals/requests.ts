@@ -1,6 +1,6 @@
 import type { PendingChange } from '@flagcast/client';
 import { parseJson, writeJson } from '../api/exact-json.js';
-import type { ChangedEntity, Environment, Me, OpenChange, Project, RequestedField } from '../api/types.js';
+import type { ChangedEntity, Me, OpenChange, Project, RequestedField } from '../api/types.js';
 
 /** What the rights of a user on a request depend on. */
 export interface Viewer {
@@ -47,6 +47,12 @@ export function toOpenChange(change: PendingChange, { me, projects, mayDecide }:
   };
 }
 
+/** A request that the feed no longer has: nothing is known but what it was. */
+export function withoutRights(change: OpenChange): OpenChange {
+  if (change.status !== 'pending') return change;
+  return { ...change, status: 'gone', may_decide: false, may_cancel: false };
+}
+
 /** What a request changes of a flag: its first entity that belongs to one, which names the flag. Undefined if none does. */
 export function flagOf({ entities }: OpenChange): ChangedEntity | undefined {
   return entities.find(({ feature_id: id }) => id !== null);
@@ -67,10 +73,17 @@ export function stampOf(change: OpenChange): string {
 
 const production = /^prod(uction)?$/i;
 
-/** Whether an approval needs a confirmation: it changes a guarded environment, or one for production. */
+/**
+ * Whether an approval needs a confirmation: it changes a guarded environment, one for production, or one that is not
+ * known.
+ */
 export function isProduction(change: OpenChange, projects: readonly Project[]): boolean {
-  const environment: Environment | undefined = environmentOf(change, projects).environment;
-  return environment?.guarded === true || production.test(change.environment);
+  const { environment } = environmentOf(change, projects);
+  return (
+    environment === undefined ||
+    environment.guarded ||
+    [environment.key, change.environment].some((key) => production.test(key))
+  );
 }
 
 /** Whether two values are shown alike. */

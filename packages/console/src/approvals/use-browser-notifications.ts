@@ -36,17 +36,23 @@ export function useBrowserNotifications(concerns: readonly OpenChange[]): Browse
     known.current = new Set(concerns.map(stateKey));
     if (before === null || !enabled || !isSupported() || document.hasFocus()) return;
     for (const change of concerns.filter((each) => !before.has(stateKey(each)))) {
-      // Several tabs show one.
-      const notification = new Notification(concernText(change, t), {
-        body: change.decision_reason ?? change.reason ?? '',
-        tag: stateKey(change),
-      });
-      notification.addEventListener('click', () => {
-        window.focus();
-        void navigate(`/approvals/${change.id}`);
-      });
+      try {
+        // Several tabs show one.
+        const notification = new Notification(concernText(change, t), {
+          body: change.decision_reason ?? change.reason ?? '',
+          tag: stateKey(change),
+        });
+        notification.addEventListener('click', () => {
+          window.focus();
+          void navigate(`/approvals/${change.id}`);
+        });
+      } catch {
+        // Chrome on Android has the class, but shows only notifications of service workers.
+        setEnabled(false);
+        return;
+      }
     }
-  }, [concerns, enabled, loading, navigate, t]);
+  }, [concerns, enabled, setEnabled, loading, navigate, t]);
   return {
     isPossible: isSupported() && Notification.permission !== 'denied',
     enabled: enabled && isSupported() && Notification.permission === 'granted',

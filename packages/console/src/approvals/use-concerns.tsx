@@ -27,6 +27,18 @@ export function stateKey({ id, version }: OpenChange): string {
 }
 
 const newsMs = 7 * 86_400_000;
+/** More than any list of concerns, so that those of all tabs are remembered. */
+const maxSeen = 2_000;
+
+/** What is stored can be anything. */
+function readStates(stored: string | undefined): readonly string[] | null {
+  try {
+    const value: unknown = JSON.parse(stored ?? 'null');
+    return Array.isArray(value) ? value.map(String) : null;
+  } catch {
+    return null;
+  }
+}
 
 const timeOf = ({ decided_at: decidedAt, created_at: createdAt }: OpenChange): string =>
   decidedAt ?? createdAt;
@@ -38,12 +50,17 @@ export function ConcernsProvider({ children }: { readonly children: ReactNode })
   const [seen, setSeen] = useLocalStorage<readonly string[] | null>({
     key: `flagcast.seen ${me.user.id}`,
     defaultValue: null,
+    deserialize: readStates,
     getInitialValueInEffect: false,
   });
   const value = useMemo<Concerns>(() => {
     const concerns = [
       ...open.filter((change) => change.may_decide),
-      ...decided.filter(({ own, status }) => own && status !== 'cancelled'),
+      // Whoever cancels an own request knows it.
+      ...decided.filter(
+        ({ own, status, decided_by: by }) =>
+          own && !(status === 'cancelled' && (by === null || by === me.user.username)),
+      ),
     ].sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1));
     const seenStates = seen === null ? null : new Set(seen);
     // In a new browser, old decisions are no news.
@@ -58,10 +75,10 @@ export function ConcernsProvider({ children }: { readonly children: ReactNode })
       markSeen: (changes) => {
         const marked = new Set(changes.map(stateKey));
         if (!unseen.some((change) => marked.has(stateKey(change)))) return;
-        // Only what still concerns the user, so that it does not grow.
-        setSeen(concerns.filter((change) => isSeen(change) || marked.has(stateKey(change))).map(stateKey));
+        const before = concerns.filter(isSeen).map(stateKey);
+        setSeen((stored) => [...new Set([...(stored ?? before), ...marked])].slice(-maxSeen));
       },
     };
-  }, [open, decided, seen, setSeen]);
+  }, [open, decided, me, seen, setSeen]);
   return <ConcernsContext value={value}>{children}</ConcernsContext>;
 }

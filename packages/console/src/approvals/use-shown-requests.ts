@@ -1,6 +1,7 @@
 import { useState } from 'react';
 import type { OpenChange } from '../api/types.js';
 import { useOpenChanges } from './open-changes.js';
+import { withoutRights } from './requests.js';
 
 interface ShownRequests {
   readonly shown: readonly OpenChange[];
@@ -10,18 +11,27 @@ interface ShownRequests {
   readonly show: () => void;
 }
 
-const idsOf = (changes: readonly OpenChange[]): string[] => changes.map(({ id }) => id);
+const byId = (changes: readonly OpenChange[]): ReadonlyMap<string, OpenChange> =>
+  new Map(changes.map((change) => [change.id, change]));
 
-/** Keeps a list of requests in place, so that nothing moves under the pointer: new ones wait, decided ones stay. */
+/**
+ * Keeps a list of requests in place, so that nothing moves under the pointer: new ones wait, decided ones stay, also
+ * those that the feed has forgotten.
+ */
 export function useShownRequests(matching: readonly OpenChange[]): ShownRequests {
   const { find } = useOpenChanges();
-  const [ids, setIds] = useState(() => idsOf(matching));
+  const [kept, setKept] = useState(() => byId(matching));
   // On an empty list nothing can move.
-  if (ids.length === 0 && matching.length > 0) setIds(idsOf(matching));
-  const known = new Set(ids);
+  if (kept.size === 0 && matching.length > 0) setKept(byId(matching));
+  const shown = Array.from(kept.values(), (known) => find(known.id) ?? withoutRights(known));
+  if (shown.some((change) => change.status !== 'gone' && change !== kept.get(change.id))) {
+    setKept(
+      byId(shown.map((change) => (change.status === 'gone' ? (kept.get(change.id) ?? change) : change))),
+    );
+  }
   return {
-    shown: ids.flatMap((id) => find(id) ?? []),
-    waiting: matching.filter(({ id }) => !known.has(id)).length,
-    show: () => setIds(idsOf(matching)),
+    shown,
+    waiting: matching.filter(({ id }) => !kept.has(id)).length,
+    show: () => setKept(byId(matching)),
   };
 }

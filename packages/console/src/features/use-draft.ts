@@ -14,10 +14,21 @@ export function useDraft<Value>(name: string): Draft<Value> {
   const key = `flagcast.draft ${useScope().me.user.id} ${name}`;
   return useMemo(
     () => ({
-      read: () => JSON.parse(sessionStorage.getItem(key) ?? 'null') as Value | null,
+      read: () => {
+        try {
+          return JSON.parse(sessionStorage.getItem(key) ?? 'null') as Value | null;
+        } catch {
+          return null;
+        }
+      },
       write: (value) => {
-        if (value === null) sessionStorage.removeItem(key);
-        else sessionStorage.setItem(key, JSON.stringify(value));
+        try {
+          if (value === null) sessionStorage.removeItem(key);
+          else sessionStorage.setItem(key, JSON.stringify(value));
+        } catch {
+          // The storage is full or forbidden: the form itself still has the text.
+          sessionStorage.removeItem(key);
+        }
       },
     }),
     [key],

@@ -47,26 +47,26 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
   }, [context]);
   const setGuarded = useMemo(
     () => (next: boolean) => {
-      guardedAt.current = next ? placeOf(history.state) : null;
+      guardedAt.current = next ? (placeOf(history.state) ?? 0) : null;
+      // What was asked about is saved meanwhile.
+      if (!next) setLeave(null);
     },
     [],
   );
   // The layout effect of the router, which is a parent, adds its listener after this one.
   useLayoutEffect(() => {
-    /** What causes the next navigation: the user, the way back to the guarded page, or the user's confirmation. */
-    let cause: 'user' | 'undo' | 'confirmed' = 'user';
-    const go = (steps: number, next: typeof cause): void => {
-      cause = next;
-      history.go(steps);
-    };
     const onPop = (event: PopStateEvent): void => {
-      const steps = guardedAt.current === null ? 0 : placeOf(event.state) - guardedAt.current;
-      const isHeldBack = cause === 'user' && steps !== 0;
-      if (isHeldBack || cause === 'undo') event.stopImmediatePropagation();
-      cause = 'user';
-      if (!isHeldBack) return;
-      go(-steps, 'undo');
-      setLeave(() => () => go(steps, 'confirmed'));
+      const [place, guardedPlace] = [placeOf(event.state), guardedAt.current];
+      // An entry without a place is one of the browser, e.g. of a link within the page.
+      if (guardedPlace === null || place === null) return;
+      event.stopImmediatePropagation();
+      // Back at the guarded page.
+      if (place === guardedPlace) return;
+      history.go(guardedPlace - place);
+      setLeave(() => () => {
+        guardedAt.current = null;
+        history.go(place - guardedPlace);
+      });
     };
     addEventListener('popstate', onPop);
     return () => removeEventListener('popstate', onPop);
@@ -101,7 +101,7 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
   );
 }
 
-/** The number that the router has given to an entry of the history. */
-function placeOf(state: unknown): number {
-  return (state as { readonly idx?: number } | null)?.idx ?? 0;
+/** The number that the router has given to an entry of the history; null if it has given none. */
+function placeOf(state: unknown): number | null {
+  return (state as { readonly idx?: number } | null)?.idx ?? null;
 }

@@ -24,7 +24,15 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
       navbar={{ width: 216, breakpoint: 'sm', collapsed: { mobile: true } }}
       padding={0}
     >
-      <a className="fc-skip" href="#content">
+      <a
+        className="fc-skip"
+        href="#content"
+        onClick={(event) => {
+          // Not as a navigation: the router does not number its entry of the history.
+          event.preventDefault();
+          content.current?.focus();
+        }}
+      >
         {t.shell.skipToContent}
       </a>
       <AppShell.Header className="fc-header">
