@@ -1,3 +1,8 @@
+/**
+ * The client: channels with their live state, and the messages of the protocol.
+ *
+ * @module @flagcast/client
+ */
 export type * from '#protocol';
 export type { ChannelState } from './channel-model.js';
 export {

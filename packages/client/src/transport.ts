@@ -25,12 +25,17 @@ export interface TransportHandlers {
 
 /** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {
+  /** Set by the client. Its argument has `data`: the text of a message. */
   onmessage: ((event: never) => unknown) | null;
+  /** Set by the client. Its argument has `code` and `reason`, like a CloseEvent. */
   onclose: ((event: never) => unknown) | null;
+  /** Set by the client. `close` is expected to follow, unless `readyState` is 3 (closed). */
   onerror: ((event: never) => unknown) | null;
   /** Default 1: open. */
   readonly readyState?: number;
+  /** Sends a text message. Only called while `readyState` is 1. */
   send(text: string): void;
+  /** Closes the socket, also while it is connecting. */
   close(): void;
 }
 

@@ -1,3 +1,8 @@
+/**
+ * The messages, close codes and error codes that servers and clients share. PROTOCOL.md describes their order.
+ *
+ * @module @flagcast/protocol
+ */
 export { CloseCode, isReconnectCode } from './close-codes.js';
 export {
   errorCodes,

@@ -11,7 +11,7 @@ export const maxChannels = 32;
 export interface PlainMessage {
   /** `audit`: a change was made. `pending`: a step of an approval. */
   source: string;
-  /** `<entity>_<action>`, e.g. `feature_updated`; for approvals `pending_change_created`, `..._approved`, `..._rejected`, `..._cancelled`. */
+  /** `<entity>_<action>`, e.g. `feature_updated`; for approvals `pending_change_created`, `..._updated`, `..._approved`, `..._rejected`, `..._cancelled`. */
   type: string;
   /** RFC 3339 in UTC, with up to microseconds. */
   timestamp: string;
@@ -20,7 +20,7 @@ export interface PlainMessage {
   environment: string;
   entity: string;
   entity_id: string;
-  /** `created`, `updated`, `deleted`; for approvals `pending`, `approved`, `rejected`, `cancelled`. */
+  /** `created`, `updated`, `deleted`; for approvals `pending`, `updated`, `approved`, `rejected`, `cancelled`. */
   action: string;
 }
 
@@ -161,8 +161,10 @@ export type SubscriptionName = ChannelName | FeedName;
 
 /** Why the server gives its guarantee. */
 export const guaranteeReasons = ['event_log', 'tables', 'view'] as const;
+/** What the server reads events from: the event log, the host's tables, or a view of the host. */
 export type GuaranteeReason = (typeof guaranteeReasons)[number];
 
+/** The first message of a connection: the user, and what the server guarantees. */
 export interface HelloMessage {
   type: 'hello';
   protocol: string;
@@ -170,6 +172,7 @@ export interface HelloMessage {
   server: string;
   user_id: string;
   username: string;
+  /** RFC 3339: when the connection is closed with 4001, unless `auth` replaces the token. */
   token_expires_at: string;
   heartbeat_interval_ms: number;
   max_channels: number;
@@ -181,6 +184,7 @@ export interface HelloMessage {
   embedded_state: boolean;
 }
 
+/** The channel or feed is live: the response to a successful `subscribe`, after the missed events. */
 export type CaughtUpMessage = SubscriptionName & {
   type: 'caught_up';
   cursor: string;
@@ -197,21 +201,26 @@ export const resyncReasons = [
   'cursor_ahead',
   'scope_changed',
 ] as const;
+/** One of `resyncReasons`. */
 export type ResyncReason = (typeof resyncReasons)[number];
 
+/** Not all missed events can be sent, and the subscription has ended. Load a snapshot and subscribe from its cursor. */
 export type ResyncMessage = SubscriptionName & {
   type: 'resync';
   reason: ResyncReason;
 };
 
+/** The response to `unsubscribe`. No event of the channel or feed follows. */
 export type UnsubscribedMessage = SubscriptionName & {
   type: 'unsubscribed';
 };
 
+/** Sent every `heartbeat_interval_ms` while all channels of the connection are live. */
 export interface HeartbeatMessage {
   type: 'heartbeat';
   /** Valid for every channel of the connection that is caught up. */
   cursor: string;
+  /** RFC 3339: the time of the server. */
   timestamp: string;
   /** RFC 3339. Everything that was committed before this time has been read. null before the first read. */
   as_of: string | null;
@@ -224,6 +233,7 @@ export const freshnessReasons = [
   'read_overdue',
   'triggers_missing',
 ] as const;
+/** One of `freshnessReasons`. */
 export type FreshnessReason = (typeof freshnessReasons)[number];
 
 /** Whether the server is reading the database. Sent when this changes, and after `hello` if the server is stale. */
@@ -244,14 +254,17 @@ export interface ChannelChangedMessage extends ChannelName {
   previous_environment: string;
 }
 
+/** The response to `ping`. */
 export interface PongMessage {
   type: 'pong';
   /** Seconds since the epoch. */
   timestamp: number;
 }
 
+/** The response to `auth`: the new token has replaced the previous one. */
 export interface AuthenticatedMessage {
   type: 'authenticated';
+  /** RFC 3339. */
   token_expires_at: string;
 }
 
@@ -275,6 +288,7 @@ export const errorCodes = [
   'project_deleted',
 ] as const;
 
+/** A message of the client has failed, or a channel has ended. The connection stays open. */
 export interface ErrorMessage {
   type: 'error';
   /** One of `errorCodes`, or the code of a refused request, e.g. `forbidden`. */
@@ -296,6 +310,7 @@ export interface CloseMessage {
   reason: string;
 }
 
+/** Every message of the server that is not an event. */
 export type ControlMessage =
   | HelloMessage
   | CaughtUpMessage
@@ -312,6 +327,7 @@ export type ControlMessage =
 /** A discriminated union: `'source' in message` is an event, every other message has its own `type`. */
 export type ServerMessage = EventMessage | ControlMessage;
 
+/** Subscribes to a channel. The response is `caught_up`, `resync` or `error`. */
 export interface SubscribeMessage {
   type: 'subscribe';
   project_id: string;
@@ -322,6 +338,7 @@ export interface SubscribeMessage {
   cursor?: string;
 }
 
+/** Ends the subscription to a channel, named by `env` or `env_id`. The response is `unsubscribed` or `error`. */
 export interface UnsubscribeMessage {
   type: 'unsubscribe';
   project_id: string;
@@ -329,11 +346,13 @@ export interface UnsubscribeMessage {
   env_id?: string | number;
 }
 
+/** Replaces the token of the connection. A token of another user closes it with 4501. */
 export interface AuthMessage {
   type: 'auth';
   token: string;
 }
 
+/** Requests a `pong`. More than 100 messages or pings in 10 seconds close the connection with 4505. */
 export interface PingMessage {
   type: 'ping';
 }
@@ -347,11 +366,13 @@ export interface SubscribeFeedMessage {
   cursor?: string;
 }
 
+/** Ends the subscription to the approvals feed. The response is `unsubscribed` or `error`. */
 export interface UnsubscribeFeedMessage {
   type: 'unsubscribe';
   feed: 'approvals';
 }
 
+/** Every message of a client of flagcast.v1. Others get an `error` with the code `bad_message`. */
 export type ClientMessage =
   | SubscribeMessage
   | UnsubscribeMessage

@@ -85,4 +85,5 @@ export const requestErrors = {
   outcome_unknown: { status: 504, meaning: 'The database has not confirmed the change in time.' },
 } as const;
 
+/** A key of `requestErrors`. */
 export type RequestErrorCode = keyof typeof requestErrors;

@@ -7,6 +7,7 @@ export const flagcastErrorCodes = {
   closed: 'Flagcast was closed before it was ready, or is started again after it was closed.',
 } as const;
 
+/** A key of `flagcastErrorCodes`. */
 export type FlagcastErrorCode = keyof typeof flagcastErrorCodes;
 
 /** An error of Flagcast. `code` is stable; `message` is one line that says what is wrong and how to fix it. */

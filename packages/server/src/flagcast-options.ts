@@ -42,6 +42,7 @@ export interface FlagcastOptions {
 /** What Flagcast uses of a `pg.Pool`. Not that type, so that hosts without `@types/pg` can use these types. */
 export interface PgPool {
   readonly options: object;
+  /** Borrows a `pg.PoolClient`. */
   connect(): Promise<object>;
 }
 
@@ -65,6 +66,7 @@ export type DatabaseOptions = DatabaseSettings &
       }
   );
 
+/** The settings that apply to both `url` and `pool`. */
 export interface DatabaseSettings {
   /**
    * The URL for LISTEN: `postgresql://...` directly to the primary. Needed where `url` or `pool` leads to a pooler in
@@ -113,6 +115,7 @@ export interface HostAuthOptions {
   readonly allowQueryToken?: boolean | undefined;
 }
 
+/** The origins, Host headers and reverse proxies that the server accepts. */
 export interface NetworkOptions {
   /**
    * Origins whose pages may connect and read responses (CORS), in addition to the server's own, such as
@@ -131,6 +134,7 @@ export interface NetworkOptions {
   readonly trustedProxies?: readonly string[] | undefined;
 }
 
+/** The limits of one server on connections and memory. */
 export interface LimitOptions {
   /** Open connections of one user. Default 100. */
   readonly connectionsPerUser?: number | undefined;
@@ -171,6 +175,7 @@ export interface TimeoutOptions extends ConnectionTimeouts {
   readonly readinessLagMs?: number | undefined;
 }
 
+/** A server to attach to an HTTP server of the host, or to run on its own. `createFlagcast` creates it. */
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
   /** Handles HTTP requests: the console's pages, /healthz, /readyz, /metrics, and the routes of /api/openapi.json. */

@@ -1,3 +1,8 @@
+/**
+ * Flagcast in a server of your own: `createFlagcast` and its options.
+ *
+ * @module flagcast
+ */
 export { createFlagcast } from './flagcast.js';
 export type {
   AuthOptions,

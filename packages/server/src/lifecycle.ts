@@ -133,4 +133,5 @@ export interface LifecycleEvents {
   'access:rows-ignored': [{ source: string; rows: number }];
 }
 
+/** Emits `LifecycleEvents`. Listeners run synchronously within the work that they observe: they must be fast and must not throw. */
 export class Lifecycle extends EventEmitter<LifecycleEvents> {}

@@ -1,3 +1,8 @@
+/**
+ * The requests for approval in all channels of the user.
+ *
+ * @module @flagcast/client/approvals
+ */
 import type { ApprovalsSnapshot } from '#protocol';
 import type { Client } from '../client.js';
 import type { Subscription } from '../subscription.js';

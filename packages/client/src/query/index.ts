@@ -1,3 +1,8 @@
+/**
+ * Updates the cache of TanStack Query 5 from a channel.
+ *
+ * @module @flagcast/client/query
+ */
 import type { Query, QueryClient, QueryKey } from '@tanstack/query-core';
 import type { Channel, ChannelState, FeatureState, PendingChange } from '../index.js';
 
@@ -11,7 +16,9 @@ export interface QueryKeys {
   readonly pendingChanges?: QueryKey | null;
 }
 
+/** The options of `connectQueryClient`. */
 export interface ConnectQueryClientOptions {
+  /** Default: all parts of the state are cached, under the default keys. */
   readonly keys?: QueryKeys;
 }
 

@@ -1,3 +1,8 @@
+/**
+ * Shares one connection between the tabs of a browser.
+ *
+ * @module @flagcast/client/tabs
+ */
 import type { Client, ClientOptions } from '../client.js';
 import { FlagcastError } from '../flagcast-error.js';
 import { tabProtocolVersion } from './messages.js';
@@ -6,6 +11,7 @@ import type { TabBus, TabLocks } from './tab-group.js';
 
 export type { TabBus, TabLocks } from './tab-group.js';
 
+/** The options of `sharedTabs`: which tabs share a connection. */
 export interface SharedTabsOptions {
   /**
    * Identifies the user. Tabs of different users never share a connection, because each user may only get what their

@@ -2,6 +2,7 @@ import type { TabMessage } from './messages.js';
 
 /** The part of the Web Locks API that is used. */
 export interface TabLocks {
+  /** Calls `granted` when the lock is free, and holds the lock until the promise of `granted` has settled. */
   request(
     name: string,
     options: { readonly signal?: AbortSignal; readonly steal?: boolean },
@@ -11,8 +12,11 @@ export interface TabLocks {
 
 /** The part of a BroadcastChannel that is used. */
 export interface TabBus {
+  /** Set by the client. Its argument has `data`: a message of another tab. */
   onmessage: ((event: never) => unknown) | null;
+  /** Sends a structured clone of the message to all other tabs. */
   postMessage(message: unknown): void;
+  /** Ends sending and receiving. */
   close(): void;
 }
 

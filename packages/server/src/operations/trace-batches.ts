@@ -1,3 +1,8 @@
+/**
+ * OpenTelemetry traces of the delivery of events.
+ *
+ * @module flagcast/tracing
+ */
 import { ROOT_CONTEXT, SpanKind, trace, type Tracer } from '@opentelemetry/api';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
 

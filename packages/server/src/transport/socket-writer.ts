@@ -12,6 +12,7 @@ export interface BatchedConnection {
   writeToSocket(bytes: Buffer): boolean;
   /** Is called with the result of `writeToSocket` for bytes that `SocketWriter.write` had accepted. */
   onWritten(hasRoom: boolean): void;
+  /** Destroys the socket without a close frame. */
   terminate(): void;
 }
 
