@@ -28,6 +28,7 @@ export function createEmitter<Value = void>(
 
 /** A store of Svelte, also for `from` of Solid: `run` is called at once, and with each new state. */
 export interface Readable<State> {
+  /** Returns the function that removes `run`. */
   readonly subscribe: (run: (state: State) => void) => () => void;
 }
 
