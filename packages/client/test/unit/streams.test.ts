@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { ServerMessage } from '#protocol';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Channel, Client, WebSocketClass } from '../../src/index.js';
 import {
   respondJson,
@@ -24,6 +24,7 @@ import {
   untilMessage,
   untilStatus,
 } from './client-fixture.js';
+import { useTabFixture } from './tab-fixture.js';
 
 /** Throws as in a page whose policy forbids WebSockets. */
 const noWebSocket = function () {
@@ -264,4 +265,28 @@ it("a heartbeat's cursor applies only to channels that are caught up", async () 
       { ...stagePlace, cursor: 'c1' },
     ]),
   );
+});
+
+describe('tabs without WebSockets', () => {
+  const fixture = useTabFixture();
+
+  it('share one stream, which has the channels of all tabs', async () => {
+    const leader = fixture.openTab({ WebSocket: noWebSocket });
+    const prod = leader.client.channel(channelArguments);
+    const first = await fixture.server.streams.next();
+    write(first.response, hello(), caughtUp('c1'));
+    await untilStatus(prod, 'live');
+    const follower = fixture.openTab({ WebSocket: noWebSocket });
+    const stage = follower.client.channel({ projectId: 'p1', env: 'stage' });
+    const next = await fixture.server.streams.next();
+    expect(next.subscribe).toEqual([
+      { ...prodPlace, cursor: 'c1' },
+      { ...stagePlace, cursor: 'c0' },
+    ]);
+    write(next.response, hello(), caughtUp('c1'), caughtUp('c1', stageName));
+    await untilStatus(stage, 'live');
+    write(next.response, event('e1', 'f1', stageName));
+    await until(stage, ({ lastEvent }) => lastEvent?.id === 'e1');
+    expect(fixture.server.streams.all).toHaveLength(2);
+  });
 });
