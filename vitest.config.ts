@@ -46,6 +46,12 @@ const longest = [
   'event-stream',
   'resume-storm',
   'rest-sign-in',
+  'client',
+  'tabs',
+  'tabs-state',
+  'streams',
+  'channel-keys-random',
+  'recovery',
 ];
 
 class LongestFirst extends BaseSequencer {

@@ -58,6 +58,7 @@ it('describes every route of the server', () => {
     'patch /api/environments/{id}',
     'patch /api/features/{id}',
     'post /api/auth/login',
+    'post /api/events',
     'post /api/features',
     'post /api/pending-changes/{id}/approve',
     'post /api/pending-changes/{id}/cancel',
