@@ -288,7 +288,7 @@ describe('the progress of the reader', () => {
         expect(reader.loss).toBe(null);
         expect(reader.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
@@ -300,7 +300,7 @@ describe('the progress of the reader', () => {
         expect(reader.loss).toBe(null);
         expect(reader.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
@@ -323,7 +323,7 @@ describe('the progress of the reader', () => {
         expect(follower.loss).toBe(null);
         expect(follower.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 400 },
+      { numRuns: 150 },
     );
   });
 
@@ -341,7 +341,7 @@ describe('the progress of the reader', () => {
           else expect(taken).not.toEqual([]);
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 150 },
     );
   });
 });
