@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createTestFolder } from '../packages/server/test/database.js';
-import { packAll } from '../scripts/packages/pack.js';
+import { packInto } from '../scripts/packages/pack.js';
 
 const execute = promisify(execFile);
 const root = fileURLToPath(new URL('../', import.meta.url));
@@ -18,7 +18,7 @@ export interface Manifest {
 /** A folder outside the repository in which only the published packages are installed. */
 export interface Consumer {
   readonly folder: string;
-  readonly packed: Awaited<ReturnType<typeof packAll>>;
+  readonly packed: Awaited<ReturnType<typeof packInto>>;
   /** The installed program, as npm links it. */
   readonly program: string;
   /** Installs additional packages. */
@@ -31,14 +31,14 @@ export interface Consumer {
 
 /**
  * Packs the built packages and unpacks them like npm. Only declared dependencies are linked to those of the repository, so an
- * undeclared import fails.
+ * undeclared import fails. Default of `folders`: all packages.
  */
-export async function createConsumer(): Promise<Consumer> {
+export async function createConsumer(folders?: readonly string[]): Promise<Consumer> {
   const folder = await createTestFolder();
   const modules = path.join(folder, 'node_modules');
   const bin = path.join(modules, '.bin');
   await mkdir(bin, { recursive: true });
-  const packed = await packAll(folder);
+  const packed = await packInto(folder, folders);
   const own = packed.map(({ name }) => name);
 
   async function add(...names: string[]): Promise<void> {

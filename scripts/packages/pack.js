@@ -31,10 +31,11 @@ const folders = [
  * Creates the tarballs that would be published from the current build.
  *
  * @param {string} destination an existing folder
+ * @param {readonly string[]} [chosen] folders of packages; default: all
  * @returns {Promise<Packed[]>}
  */
-export async function packAll(destination) {
-  const packed = await pack('--pack-destination', destination);
+export async function packInto(destination, chosen = folders) {
+  const packed = await pack(chosen, '--pack-destination', destination);
   // npm 9 prints another file name for a scoped package than it writes.
   return packed.map((each) => ({
     ...each,
@@ -44,15 +45,16 @@ export async function packAll(destination) {
 
 /** Describes the tarballs without creating them. */
 export async function listPackages() {
-  return await pack('--dry-run');
+  return await pack(folders, '--dry-run');
 }
 
 /**
+ * @param {readonly string[]} chosen
  * @param {string[]} options
  * @returns {Promise<Described[]>}
  */
-async function pack(...options) {
-  const workspaces = folders.flatMap((folder) => ['--workspace', folder]);
+async function pack(chosen, ...options) {
+  const workspaces = chosen.flatMap((folder) => ['--workspace', folder]);
   const { stdout } = await promisify(execFile)(
     'npm',
     ['pack', ...workspaces, '--json', '--ignore-scripts', ...options],
@@ -62,7 +64,7 @@ async function pack(...options) {
   // npm 11 prints an object by name, npm 10 a list.
   const packed = /** @type {Omit<Described, 'folder'>[]} */ (Object.values(/** @type {object} */ (parsed)));
   return await Promise.all(
-    folders.map(async (folder) => {
+    chosen.map(async (folder) => {
       const { name } = /** @type {{ name: string }} */ (
         JSON.parse(await readFile(path.join(root, folder, 'package.json'), 'utf8'))
       );
