@@ -161,20 +161,29 @@ it('flagcast installs, serves its console, and the program of the README receive
 
 describe('strict TypeScript with checked declarations of all dependencies', () => {
   const examples = [
-    ...['node.ts', 'react.tsx', 'tabs.ts', 'tanstack-query.tsx', 'vanilla.ts'].map(
-      (file) => `packages/client/examples/${file}`,
-    ),
+    ...[
+      ...['next/app/flags.tsx', 'node.ts', 'optimistic-update.tsx', 'react.tsx', 'rxjs.ts', 'solid.tsx'],
+      ...['tabs.ts', 'tanstack-query.tsx', 'vanilla.ts'],
+    ].map((file) => `packages/client/examples/${file}`),
     ...['node-http.ts', 'express.ts', 'fastify.ts'].map((file) => `packages/server/examples/${file}`),
   ];
 
   beforeAll(async () => {
     await consumer.add('react', '@tanstack/react-query', '@tanstack/query-core', 'ws', 'express', 'fastify');
+    await consumer.add('rxjs', 'solid-js', 'svelte');
     await consumer.add('@types/node', '@types/react', '@types/ws', '@types/express');
     for (const file of examples) await consumer.write(path.basename(file), await read(file));
     const [block] = (await blocksOf('packages/protocol/README.md')).filter(
       ({ language }) => language === 'ts',
     );
     await consumer.write('protocol.ts', block?.text ?? '');
+    await consumer.write(
+      'svelte.ts',
+      `import type { Channel, ChannelState, Client, ConnectionStatus } from '@flagcast/client';
+      import type { Readable } from 'svelte/store';
+      export const ofChannel = ({ store }: Channel): Readable<ChannelState> => store;
+      export const ofClient = ({ store }: Client): Readable<ConnectionStatus> => store;`,
+    );
   });
 
   it.each([
