@@ -12,6 +12,7 @@ export function FlagSwitches({ channel, save }: { channel: Channel; save: Save }
   const { data = [] } = useQuery<FeatureState[]>({ queryKey, queryFn: skipToken });
   const { mutate } = useMutation({
     mutationFn: (feature: FeatureState) => save(feature, !feature.enabled),
+    // Until its own event arrives, an event of another flag shows the confirmed value again.
     onMutate: ({ id, enabled }) =>
       queryClient.setQueryData<FeatureState[]>(queryKey, (features) =>
         features?.map((each) => (each.id === id ? { ...each, enabled: !enabled } : each)),
