@@ -169,7 +169,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     return new FlagcastError(
       reason || 'connection_lost',
       isReconnectCode(closeCode)
-        ? `${what} ${url} by ${status.transport} (close code ${closeCode} ${reason})`
+        ? `${what} ${url} by ${status.transport}${closeCode ? ` (close code ${closeCode})` : ''} ${reason}`.trim()
         : `Refused: ${reason}`,
       { closeCode, url, cause },
     );
