@@ -254,7 +254,7 @@ END
 $$;
 
 -- Logs a control entry for a renamed or deleted environment and an archived or deleted project. Servers then rename
--- or end the channels.
+-- or end the channels. A restored project is a change of permissions: it ends no channel, but users may view it again.
 CREATE FUNCTION flagcast.log_channel() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -274,7 +274,9 @@ BEGIN
       WHEN after IS NULL THEN 'deleted'
       WHEN is_environment AND after -> 'project_id' IS DISTINCT FROM before -> 'project_id' THEN 'deleted'
       WHEN is_environment AND after -> 'key' IS DISTINCT FROM before -> 'key' THEN 'renamed'
-      WHEN NOT is_environment AND before ->> 'archived_at' IS NULL AND after ->> 'archived_at' IS NOT NULL THEN 'archived'
+      WHEN is_environment THEN NULL
+      WHEN before ->> 'archived_at' IS NULL AND after ->> 'archived_at' IS NOT NULL THEN 'archived'
+      WHEN before ->> 'archived_at' IS NOT NULL AND after ->> 'archived_at' IS NULL THEN 'restored'
     END;
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'flagcast.log_channel: %', SQLERRM;
@@ -283,15 +285,20 @@ BEGIN
     RETURN NULL;
   END IF;
   current_xid := pg_current_xact_id();
-  INSERT INTO flagcast.event_log
-    (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at)
-  VALUES (
-    current_xid::bigint, 'control', before ->> 'id',
-    CASE WHEN is_environment THEN before ->> 'project_id' ELSE before ->> 'id' END,
-    CASE WHEN is_environment THEN before ->> 'id' END,
-    coalesce(after, before) ->> 'key',
-    CASE WHEN is_environment THEN 'environment' ELSE 'project' END, before ->> 'id', change, now()
-  );
+  IF change = 'restored' THEN
+    INSERT INTO flagcast.event_log (xid, source, entity, action, created_at)
+    VALUES (current_xid::bigint, 'control', 'rights', 'updated', now());
+  ELSE
+    INSERT INTO flagcast.event_log
+      (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at)
+    VALUES (
+      current_xid::bigint, 'control', before ->> 'id',
+      CASE WHEN is_environment THEN before ->> 'project_id' ELSE before ->> 'id' END,
+      CASE WHEN is_environment THEN before ->> 'id' END,
+      coalesce(after, before) ->> 'key',
+      CASE WHEN is_environment THEN 'environment' ELSE 'project' END, before ->> 'id', change, now()
+    );
+  END IF;
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
   END IF;
