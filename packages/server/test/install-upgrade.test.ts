@@ -4,7 +4,15 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { install, planInstall, uninstall } from '../src/install/install.js';
 import { examine } from '../src/install/doctor/examine.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
-import { createTestDatabase, insertAudit, seedProject, withClient, type TestDatabase } from './database.js';
+import {
+  createTestDatabase,
+  decideRequest,
+  insertAudit,
+  insertRequest,
+  seedProject,
+  withClient,
+  type TestDatabase,
+} from './database.js';
 import { makeChannel, makeHostTables, readLog } from './host-tables.js';
 import { installOld } from './install-0.1.js';
 
@@ -184,6 +192,31 @@ describe('install', () => {
     const error = await installRefusal(database, async (client) => await install(client, { agreed }));
     expect(error.code).toBe('plan-changed');
     expect(error.message).toMatch(/Run this again\.$/);
+  });
+
+  test('gives the steps of requests of an earlier build the column of their reasons, and keeps them', async () => {
+    const { pool } = database;
+    await onClient((client) => install(client));
+    const channel = await makeChannel(pool);
+    const { id } = await insertRequest(pool, channel);
+    await pool.query(`ALTER TABLE flagcast.request_steps DROP COLUMN reason;
+      DELETE FROM flagcast.request_steps;
+      UPDATE flagcast.schema_version SET md5 = 'an earlier build'`);
+    expect((await onClient((client) => install(client))).changed).toBe(true);
+    const steps = async (): Promise<object[]> => {
+      const { rows } = await pool.query<object>(
+        'SELECT pending_change_id, action, reason FROM flagcast.request_steps ORDER BY xid, created_at',
+      );
+      return rows;
+    };
+    const logged = { pending_change_id: id, action: 'pending', reason: null };
+    expect(await steps()).toStrictEqual([logged]);
+    await decideRequest(pool, id, 'rejected');
+    expect(await steps()).toStrictEqual([
+      logged,
+      { ...logged, action: 'rejected', reason: 'not on Fridays' },
+    ]);
+    expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
   });
 
   test('retries while a lock is held, and names the holder after each attempt', async () => {

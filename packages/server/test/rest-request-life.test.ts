@@ -114,6 +114,19 @@ describe('a decision is bound to what the user has seen', () => {
 });
 
 describe('the life of a request', () => {
+  /** Retention deletes all rows of the event log. */
+  async function prune(): Promise<void> {
+    await rest.pool.query(`UPDATE flagcast.event_log SET logged_at = now() - interval '8 days'`);
+    await rest.pool.query(`SELECT flagcast.prune_event_log('7 days', 100000)`);
+  }
+
+  /** Deletes the steps, as if the log had begun later. */
+  async function forgetSteps(changeId: string): Promise<void> {
+    for (const table of ['event_log', 'request_steps']) {
+      await rest.pool.query(`DELETE FROM flagcast.${table} WHERE pending_change_id = $1`, [changeId]);
+    }
+  }
+
   it('has each step with its user and reason, also of a cancellation here and of a reopened request', async () => {
     const rejected = (await requestChange(rest, 'bob')).changeId;
     await decide(rest, 'alice', rejected, 'reject');
@@ -137,12 +150,59 @@ describe('the life of a request', () => {
     ]);
   });
 
+  it('keeps the reason of each step when the request is reopened, edited and decided again', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    const reject = async (reason: string): Promise<void> => {
+      const path = `/api/pending-changes/${changeId}/reject`;
+      const body = { ...(await seenBy(rest, 'alice', changeId)), reason };
+      expect((await rest.ask('alice', 'POST', path, body)).status).toBe(200);
+    };
+    await reject('NO-1');
+    await rest.pool.query(
+      `UPDATE pending_changes SET status = 'pending', rejected_by = NULL, rejected_at = NULL, rejection_reason = NULL
+       WHERE id = $1`,
+      [changeId],
+    );
+    await rest.pool.query(
+      `UPDATE pending_changes SET change = jsonb_set(change, '{meta,reason}', '"Now without risk"') WHERE id = $1`,
+      [changeId],
+    );
+    await reject('NO-2');
+    const expected = [
+      ['pending', 'bob', 'The launch is today'],
+      ['rejected', 'alice', 'NO-1'],
+      ['pending', null, null],
+      ['updated', null, 'Now without risk'],
+      ['rejected', 'alice', 'NO-2'],
+    ];
+    expect(await life(changeId)).toStrictEqual(expected);
+    await rest.pool.query(`UPDATE pending_changes SET rejection_reason = 'NO-3' WHERE id = $1`, [changeId]);
+    expect(await life(changeId)).toStrictEqual(expected);
+    await prune();
+    expect(await life(changeId)).toStrictEqual(expected);
+  });
+
+  it('has the reasons of the request where its steps were logged without them', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'alice', changeId, 'reject');
+    await rest.pool.query(`UPDATE pending_changes SET status = 'pending' WHERE id = $1`, [changeId]);
+    await decide(rest, 'alice', changeId, 'reject');
+    await rest.pool.query('UPDATE flagcast.request_steps SET reason = NULL WHERE pending_change_id = $1', [
+      changeId,
+    ]);
+    expect(await life(changeId)).toStrictEqual([
+      ['pending', 'bob', 'The launch is today'],
+      ['rejected', 'alice', null],
+      ['pending', null, null],
+      ['rejected', 'alice', 'Not before Monday'],
+    ]);
+  });
+
   it('outlives the retention of the event log', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     await decide(rest, 'bob', changeId, 'cancel');
     const before = await life(changeId);
-    await rest.pool.query(`UPDATE flagcast.event_log SET logged_at = now() - interval '8 days'`);
-    await rest.pool.query(`SELECT flagcast.prune_event_log('7 days', 100000)`);
+    await prune();
     const { rows } = await rest.pool.query('SELECT FROM flagcast.event_log WHERE pending_change_id = $1', [
       changeId,
     ]);
@@ -153,7 +213,7 @@ describe('the life of a request', () => {
   it('is what the tables of the host record where the log has nothing', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     await decide(rest, 'alice', changeId, 'reject');
-    await rest.pool.query('DELETE FROM flagcast.event_log WHERE pending_change_id = $1', [changeId]);
+    await forgetSteps(changeId);
     expect(await life(changeId)).toStrictEqual([
       ['pending', 'bob', 'The launch is today'],
       ['rejected', 'alice', 'Not before Monday'],
@@ -162,12 +222,12 @@ describe('the life of a request', () => {
 
   it('begins with the request where the log began later, and the request was reopened since', async () => {
     const { changeId } = await requestChange(rest, 'bob');
-    await rest.pool.query('DELETE FROM flagcast.event_log WHERE pending_change_id = $1', [changeId]);
+    await forgetSteps(changeId);
     await decide(rest, 'alice', changeId, 'reject');
     await rest.pool.query(`UPDATE pending_changes SET status = 'pending' WHERE id = $1`, [changeId]);
     expect(await life(changeId)).toStrictEqual([
       ['pending', 'bob', 'The launch is today'],
-      ['rejected', 'alice', null],
+      ['rejected', 'alice', 'Not before Monday'],
       ['pending', null, null],
     ]);
   });

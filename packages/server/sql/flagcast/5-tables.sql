@@ -47,8 +47,10 @@ CREATE INDEX IF NOT EXISTS event_log_pending_xid_seq_idx ON flagcast.event_log (
 CREATE INDEX IF NOT EXISTS event_log_pending_change_id_idx ON flagcast.event_log (pending_change_id)
   WHERE source = 'pending';
 
--- The steps of requests whose rows retention has deleted from the event log: the host's tables record neither
--- cancellations nor earlier decisions of a request that was reopened. One row for each step, without its entities.
+-- The steps of requests, which retention does not delete: the host's tables record neither cancellations nor earlier
+-- decisions of a request that was reopened, and a later decision overwrites the reason of an earlier one. One row for
+-- each step, without its entities. The triggers write it with the rows of the event log; steps of
+-- flagcast.record_event are copied before retention deletes their rows.
 CREATE TABLE IF NOT EXISTS flagcast.request_steps (
   pending_change_id text NOT NULL,
   xid bigint NOT NULL,
@@ -57,6 +59,9 @@ CREATE TABLE IF NOT EXISTS flagcast.request_steps (
   actor text,
   PRIMARY KEY (pending_change_id, xid, action)
 );
+-- The reason that was given for the step; empty if none was given, null for steps that were logged by a build without
+-- this column or by flagcast.record_event.
+ALTER TABLE flagcast.request_steps ADD COLUMN IF NOT EXISTS reason text;
 
 -- One row. Transaction ids are valid in one cluster only: system_identifier names the cluster that wrote the log.
 -- deleted_xid is the highest transaction id of the rows that retention has deleted. host_triggers is false after

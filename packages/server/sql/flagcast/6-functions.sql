@@ -140,6 +140,35 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Returns the reason that a request has in its JSON; empty if it has none.
+CREATE OR REPLACE FUNCTION flagcast.reason_of(request jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+  RETURN coalesce(
+    jsonb_path_query_first(request -> 'change', '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}', ''
+  );
+EXCEPTION WHEN OTHERS THEN
+  RETURN '';
+END
+$$;
+
+-- Keeps a step of a request with its reason. A step is one row, however many entities the request has.
+CREATE OR REPLACE FUNCTION flagcast.keep_step(
+  current_xid text, request_id text, step text, step_at timestamptz, step_actor text, step_reason text
+) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  INSERT INTO flagcast.request_steps AS s (pending_change_id, xid, action, created_at, actor, reason)
+  SELECT request_id, current_xid::bigint, step, step_at, step_actor, step_reason
+  -- An index row holds 2,700 bytes at most.
+  WHERE octet_length(request_id) + octet_length(step) <= 2000
+  ON CONFLICT (pending_change_id, xid, action) DO UPDATE SET reason = excluded.reason
+  WHERE excluded.reason <> '' AND s.reason IS DISTINCT FROM excluded.reason;
+END
+$$;
+
 -- An INSERT into pending_change_entities is a `pending` event: a change of this entity was requested.
 CREATE FUNCTION flagcast.log_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -176,6 +205,9 @@ BEGIN
     item ->> 'entity', item ->> 'entity_id', 'pending', created_at, feature_id, request ->> 'id',
     request ->> 'requested_by'
   );
+  PERFORM flagcast.keep_step(
+    current_xid, request ->> 'id', 'pending', created_at, request ->> 'requested_by', flagcast.reason_of(request)
+  );
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
   END IF;
@@ -197,6 +229,8 @@ DECLARE
   before jsonb;
   request jsonb;
   step text;
+  step_actor text;
+  reason text;
   entities jsonb;
 BEGIN
   BEGIN
@@ -208,6 +242,15 @@ BEGIN
       WHEN request ->> 'status' = 'pending'
         AND (request -> 'change' IS DISTINCT FROM before -> 'change'
           OR request -> 'requested_by' IS DISTINCT FROM before -> 'requested_by') THEN 'updated'
+    END;
+    step_actor := CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by'
+      ELSE nullif(current_setting('flagcast.actor', true), '') END;
+    -- That of the request belongs to the step that has written it.
+    reason := CASE
+      WHEN step = 'rejected' THEN coalesce(request ->> 'rejection_reason', '')
+      WHEN step IN ('pending', 'updated') AND flagcast.reason_of(request) <> flagcast.reason_of(before)
+        THEN flagcast.reason_of(request)
+      ELSE ''
     END;
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'flagcast.log_decision: %', SQLERRM;
@@ -242,10 +285,9 @@ BEGIN
   SELECT
     current_xid::bigint, 'pending', request ->> 'id', request ->> 'project_id', request ->> 'environment_id',
     item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
-    flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id',
-    CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by'
-      ELSE nullif(current_setting('flagcast.actor', true), '') END
+    flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id', step_actor
   FROM jsonb_array_elements(entities) AS item;
+  PERFORM flagcast.keep_step(current_xid, request ->> 'id', step, clock_timestamp(), step_actor, reason);
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
   END IF;
@@ -515,6 +557,14 @@ END
 $$;
 REVOKE ALL ON FUNCTION flagcast.adopt_event_log FROM PUBLIC;
 SELECT flagcast.adopt_event_log();
+
+-- The steps that earlier builds have logged.
+INSERT INTO flagcast.request_steps (pending_change_id, xid, action, created_at, actor)
+SELECT l.pending_change_id, l.xid, l.action, min(l.created_at), min(l.actor)
+FROM flagcast.event_log l
+WHERE l.source = 'pending' AND l.pending_change_id IS NOT NULL AND l.action IS NOT NULL
+GROUP BY l.pending_change_id, l.xid, l.action
+ON CONFLICT DO NOTHING;
 
 -- A publication FOR ALL TABLES copies the log to the subscriber, where the publisher's transaction ids are not valid
 -- and the triggers on the host's tables write the log. So on tables that describe one database or cluster, a trigger

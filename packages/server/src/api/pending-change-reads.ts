@@ -138,20 +138,27 @@ export async function readPendingChanges(
   return { changes, next: next !== null && parsePageKey(next) === null ? null : next };
 }
 
-/** The steps of the request $1 in the event log, and those that retention has deleted from it. */
+/**
+ * The steps of the request $1. Those of hosts that log them with flagcast.record_event are in the event log only. An
+ * installation of an earlier build has no column `reason`.
+ */
 export const stepsStatement = `
-SELECT step.action, ${isoUtc('min(step.created_at)')} AS at, min(step.actor) AS by
+SELECT step.action, ${isoUtc('min(step.created_at)')} AS at, min(step.actor) AS by, max(step.reason) AS reason
 FROM (
-  SELECT l.xid, l.action, l.created_at, l.actor FROM flagcast.event_log l
+  SELECT l.xid, l.action, l.created_at, l.actor, NULL AS reason FROM flagcast.event_log l
   WHERE l.source = 'pending' AND l.pending_change_id = $1
   UNION ALL
-  SELECT s.xid, s.action, s.created_at, s.actor FROM flagcast.request_steps s WHERE s.pending_change_id = $1
+  SELECT s.xid, s.action, s.created_at, s.actor, to_jsonb(s) ->> 'reason'
+  FROM flagcast.request_steps s WHERE s.pending_change_id = $1
 ) step
 WHERE step.action IS NOT NULL
 GROUP BY step.xid, step.action
 ORDER BY min(step.created_at), step.xid`;
 
-/** The steps of a request, oldest first: from the event log, and what the request itself records. */
+/**
+ * The steps of a request, oldest first, each with the reason that was given for it. For steps without a recorded
+ * reason, the request itself has that of its newest content and of its newest decision.
+ */
 export async function readSteps(
   pool: Queries,
   change: Pick<
@@ -167,7 +174,7 @@ export async function readSteps(
   >,
 ): Promise<RequestStep[]> {
   const { rows: logged } = await pool
-    .query<Omit<RequestStep, 'reason'>>(stepsStatement, [change.id])
+    .query<RequestStep>(stepsStatement, [change.id])
     .catch((error: unknown) => {
       // Nothing is installed, or the role may not read the log.
       if (isMissing(error)) return { rows: [] };
@@ -176,14 +183,19 @@ export async function readSteps(
   const steps = [...logged];
   // Before the log began. A later `pending` reopened the request.
   if (steps[0]?.action !== 'pending') {
-    steps.unshift({ action: 'pending', at: change.created_at, by: change.requested_by });
+    steps.unshift({ action: 'pending', at: change.created_at, by: change.requested_by, reason: null });
   }
   if (change.status !== 'pending' && !steps.some(({ action }) => action === change.status)) {
-    steps.push({ action: change.status, at: change.decided_at, by: change.decided_by });
+    steps.push({ action: change.status, at: change.decided_at, by: change.decided_by, reason: null });
   }
+  // Null: not recorded. Empty: no reason was given.
+  const isContent = ({ action }: RequestStep): boolean => action === 'pending' || action === 'updated';
+  const hasOtherReason = steps.slice(1).some((step) => isContent(step) && (step.reason ?? '') !== '');
   const lastDecision = steps.findLastIndex(({ action }) => action === change.status);
   return steps.map((step, index) => {
-    const reason = index === 0 ? change.reason : index === lastDecision ? change.decision_reason : null;
-    return { ...step, reason };
+    let { reason } = step;
+    if (reason === null && index === 0) reason = hasOtherReason ? null : change.reason;
+    else if (reason === null && index === lastDecision) reason = change.decision_reason;
+    return { ...step, reason: reason === '' ? null : reason };
   });
 }

@@ -110,7 +110,7 @@ function neededGrants({
     },
     grant(`schema ${schemaName}`, 'all reads'),
     grant(`table ${schemaName}.event_log`, 'the events'),
-    grant(`table ${schemaName}.request_steps`, 'the steps of old requests', extra),
+    grant(`table ${schemaName}.request_steps`, 'the steps of requests', extra),
     grant(`table ${schemaName}.log_state`, 'how far the event log reaches'),
     grant(`function ${schemaName}.prune_event_log(interval, integer)`, 'deletes old rows of the event log'),
     grant(

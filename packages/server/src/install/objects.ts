@@ -61,6 +61,8 @@ export const triggerFunctions = [
 const otherFunctions = [
   'notify_reader',
   'feature_of',
+  'reason_of',
+  'keep_step',
   'record_event',
   'environment_key',
   'prune_event_log',
