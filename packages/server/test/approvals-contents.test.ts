@@ -163,4 +163,50 @@ describe('the approvals feed', () => {
     expect((await approvalsSnapshot(server, ann)).may_decide).toStrictEqual([first.projectId]);
     await client.close();
   });
+
+  it('begins with the newest decisions that the user may view, by the time of the decision', async () => {
+    const { pool } = database;
+    const gil = await createUser(pool, 'gil');
+    const [shown, archived, hidden] = [
+      await seedProject(pool),
+      await seedProject(pool),
+      await seedProject(pool),
+    ];
+    for (const { projectId } of [shown, archived]) await addMember(pool, projectId, gil.id, 'project_viewer');
+    const insert = async (project: SeededProject, count: number, age: string): Promise<string[]> => {
+      const { rows } = await pool.query<{ id: string }>(
+        `INSERT INTO pending_changes (project_id, environment_id, requested_by, request_user_id, change, status, created_at,
+           rejected_by, rejected_at)
+         SELECT $1, $2, 'gil', $3, '{}', 'rejected', now() - interval '1 year', 'root', now() - $5::interval
+         FROM generate_series(1, $4::int) RETURNING id`,
+        [project.projectId, project.environments.prod, gil.id, count, age],
+      );
+      return rows.map(({ id }) => id);
+    };
+    const newest = await insert(shown, 98, '2 days');
+    const older = await insert(shown, 10, '3 days');
+    // They must not crowd out the others.
+    await insert(archived, 110, '1 day');
+    await insert(hidden, 110, '1 day');
+    await pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [archived.projectId]);
+    // Cancelled now: the newest decision, although it was requested first. The host has no time of it.
+    const { id: cancelled } = await insertRequest(pool, {
+      projectId: shown.projectId,
+      environmentId: shown.environments.prod,
+      requestedBy: gil,
+    });
+    await pool.query(`UPDATE pending_changes SET created_at = now() - interval '2 years' WHERE id = $1`, [
+      cancelled,
+    ]);
+    await decideRequest(pool, cancelled, 'cancelled');
+    const ids = async (): Promise<string[]> =>
+      (await approvalsSnapshot(server, gil)).pending_changes.map(({ id }) => id);
+    const taken = await ids();
+    expect(taken).toHaveLength(100);
+    expect(taken).toEqual(expect.arrayContaining([cancelled, ...newest]));
+    expect(taken.filter((id) => older.includes(id))).toHaveLength(1);
+    // Without its step, the time of the request counts.
+    await pool.query('DELETE FROM flagcast.request_steps WHERE pending_change_id = $1', [cancelled]);
+    expect(await ids()).not.toContain(cancelled);
+  });
 });

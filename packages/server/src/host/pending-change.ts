@@ -1,3 +1,4 @@
+import type { Queries } from '../postgres/session-pool.js';
 import { escapedText, featureJsonOf, plainText, type TextReader } from './feature-state.js';
 import { isoUtc, requestedDiffTexts, requestedEntity, shownJson } from './sql-expressions.js';
 
@@ -124,29 +125,51 @@ SELECT
 /** How many decided requests of a user the approvals feed begins with. */
 const maxOwnDecided = 100;
 
+/** Whether the session may read flagcast.request_steps. Looks in the catalogue, for which no right is needed. */
+export async function canReadSteps(database: Queries): Promise<boolean> {
+  const { rowCount } = await database.query(
+    `SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'flagcast' AND c.relname = 'request_steps'
+       AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')`,
+  );
+  return rowCount === 1;
+}
+
 /**
  * What an approvals feed begins with, as JSON text: all open requests that the user may view, and the newest of the
  * user's own that were decided. $1 and $2 are the projects and environments that may be viewed, in parallel (null: all
  * that are not archived); an environment may be null for all of its project. $3 is the id of the user, $4 the name.
+ * The host does not record the times of cancellations: with `hasSteps` they are read from flagcast.request_steps,
+ * otherwise it is the time of the request.
  */
-export function approvalsStatement({ escapes }: { escapes: boolean }): string {
-  // The time of a cancellation is not recorded.
-  const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at ELSE c.created_at END`;
+export function approvalsStatement({ escapes, hasSteps }: { escapes: boolean; hasSteps: boolean }): string {
+  // Conditions that do not refer to the request, so that each is evaluated once, not for each request.
+  const isViewable = `EXISTS (
+      SELECT FROM public.projects project WHERE project.id = c.project_id AND project.archived_at IS NULL
+    ) AND (
+      $1::text[] IS NULL
+      OR c.project_id::text IN (
+        SELECT v.project_id FROM unnest($1::text[], $2::text[]) AS v (project_id, environment_id) WHERE v.environment_id IS NULL
+      )
+      OR c.project_id::text || ' ' || c.environment_id IN (
+        SELECT v.project_id || ' ' || v.environment_id FROM unnest($1::text[], $2::text[]) AS v (project_id, environment_id) WHERE v.environment_id IS NOT NULL
+      )
+    )`;
+  // One look-up by the primary key for each of the user's own requests that needs it.
+  const stepAt = `(
+        SELECT max(s.created_at) FROM flagcast.request_steps s WHERE s.pending_change_id = c.id::text AND s.action = c.status
+      )`;
+  const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at
+      ELSE ${hasSteps ? `coalesce(${stepAt}, c.created_at)` : 'c.created_at'} END`;
   return `
 SELECT coalesce(json_agg(${pendingChangeJson({ escapes })} ORDER BY c.created_at, c.id), '[]')::text AS pending_changes
 FROM (
-  SELECT c.xmin, c.* FROM public.pending_changes c WHERE c.status = 'pending'
+  SELECT c.xmin, c.* FROM public.pending_changes c WHERE c.status = 'pending' AND ${isViewable}
   UNION ALL
   (
     SELECT c.xmin, c.* FROM public.pending_changes c
-    WHERE c.status <> 'pending' AND coalesce(c.request_user_id::text = $3, c.requested_by = $4)
-    ORDER BY ${decidedAt} DESC LIMIT ${maxOwnDecided}
+    WHERE c.status <> 'pending' AND coalesce(c.request_user_id::text = $3, c.requested_by = $4) AND ${isViewable}
+    ORDER BY ${decidedAt} DESC NULLS LAST, c.id LIMIT ${maxOwnDecided}
   )
-) c
-JOIN public.projects project ON project.id = c.project_id AND project.archived_at IS NULL
-WHERE $1::text[] IS NULL OR EXISTS (
-  SELECT FROM unnest($1::text[], $2::text[]) AS viewable (project_id, environment_id)
-  WHERE viewable.project_id = c.project_id::text
-    AND (viewable.environment_id IS NULL OR viewable.environment_id = c.environment_id::text)
-)`;
+) c`;
 }

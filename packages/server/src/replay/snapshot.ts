@@ -4,7 +4,7 @@ import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
 import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { approvalsStatement, channelStatement } from '../host/pending-change.js';
+import { approvalsStatement, canReadSteps, channelStatement } from '../host/pending-change.js';
 import { errorCode } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -168,7 +168,12 @@ interface SnapshotContent {
   /** The lists by their keys, each as JSON text. */
   readonly noLists: Readonly<Record<string, string>>;
   /** Reads the lists in one row. With `escapes` texts that cannot be decoded are escaped. */
-  statement(escapes: boolean): { text: string; values: unknown[] };
+  statement(session: Queries, escapes: boolean): Promise<SnapshotStatement> | SnapshotStatement;
+}
+
+interface SnapshotStatement {
+  readonly text: string;
+  readonly values: unknown[];
 }
 
 interface SnapshotRequest {
@@ -191,10 +196,11 @@ async function takeSnapshot(
   });
   const [row = []] = rows;
   const [transactions = null, insertLsn = null] = row;
-  const { text: statement, values } = content.statement(escapes);
-  const lists = source.hasState
-    ? (await session.query<Record<string, string>>(statement, values)).rows[0]
-    : undefined;
+  let lists: Readonly<Record<string, string>> | undefined;
+  if (source.hasState) {
+    const { text: statement, values } = await content.statement(session, escapes);
+    [lists] = (await session.query<Record<string, string>>(statement, values)).rows;
+  }
   await session.query('COMMIT');
   const shown = source.guarantee === 'exact' ? toSnapshotPosition(row) : null;
   const cursor = encodeCursor(shown === null ? position : await positionOf(session, shown, position));
@@ -219,7 +225,7 @@ function channelContent({ projectId, environmentId, environmentKey }: Channel): 
       embedded_state: embeddedState,
     }),
     noLists: { features: '[]', pending_changes: '[]' },
-    statement: (escapes) => ({ text: channelStatement({ escapes }), values: [projectId, environmentId] }),
+    statement: (_, escapes) => ({ text: channelStatement({ escapes }), values: [projectId, environmentId] }),
   };
 }
 
@@ -234,8 +240,8 @@ function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): Snapsho
       may_decide: [...mayDecide],
     }),
     noLists: { pending_changes: '[]' },
-    statement: (escapes) => ({
-      text: approvalsStatement({ escapes }),
+    statement: async (session, escapes) => ({
+      text: approvalsStatement({ escapes, hasSteps: await canReadSteps(session) }),
       values: [projectIds, environmentIds, user.id, user.username],
     }),
   };
