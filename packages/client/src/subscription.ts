@@ -85,11 +85,15 @@ function subjectOf({ feed, project_id, environment_id }: Subject = {}): unknown 
   return feed ?? [project_id, environment_id];
 }
 
-/** Whether the event contains the state after it, as far as the server can read it. */
+/**
+ * Whether the event contains the state after it, as far as a snapshot does. A feature that is unreadable in events is not
+ * better in a snapshot, but a request that is too large for events is.
+ */
 export function isComplete(event: EventMessage): boolean | undefined {
-  return event.feed
-    ? 'pending_change' in event || event.pending_change_unreadable
-    : 'feature' in event || event.feature_unreadable;
+  return (
+    (event.source !== 'pending' || 'pending_change' in event) &&
+    (!!event.feed || 'feature' in event || event.feature_unreadable)
+  );
 }
 
 /** Whether the message is about one channel or feed: not about the connection. */
@@ -294,8 +298,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
       if ('source' in message) {
         store.apply(message);
         cursor = message.cursor ?? cursor;
-        // The server no longer has the tables. If only this feature or request is unreadable, a snapshot would not
-        // contain it either.
+        // The server no longer has the tables, or the request is too large for events.
         if (!isComplete(message) && snapshot?.embedded_state) scheduleReload();
         return;
       }

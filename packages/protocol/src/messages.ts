@@ -135,7 +135,7 @@ export interface EventMessage extends PlainMessage {
   feature_unreadable?: true;
   /** For steps of approvals: the request after the step; null if it was deleted; absent like `feature`. */
   pending_change?: PendingChange | null;
-  /** True if the request could not be read. `pending_change` is then absent. */
+  /** True if the request could not be read. `pending_change` is then absent; the snapshot has the request. */
   pending_change_unreadable?: true;
   /** Only in the approvals feed. A connection with the channel too receives the event twice, with the same `id`. */
   feed?: 'approvals';

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import type { EventMessage, ServerMessage } from '#protocol';
+import type { EventMessage, PendingChange, ServerMessage } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import { type Approvals, approvals, type ApprovalsState } from '../../src/approvals/index.js';
 import type { Client, WebSocketClass } from '../../src/index.js';
@@ -99,18 +99,24 @@ describe('the approvals feed of a client', () => {
     expect([...open.keys(), ...decided.keys()]).toEqual([]);
   });
 
-  it('keeps what it knows of a request that the server cannot read, with the decision', async () => {
+  it('loads a snapshot after a request that is too large for events, and shows none without its contents', async () => {
     const { server, opened, connection } = await startFeed();
-    const { pending_change: _, ...unreadable } = step('e1', 'r1', 'approved', 'f1');
-    const { pending_change: __, ...unknown } = step('e2', 'r9', 'pending', 'f9');
-    connection.send(
-      { ...unreadable, actor: 'bob', pending_change_unreadable: true },
-      { ...unknown, pending_change_unreadable: true },
-    );
-    const { open, decided } = await untilFeed(opened, (state) => state.open.has('r9'));
-    expect(decided.get('r1')).toMatchObject({ status: 'approved', decided_by: 'bob', reason: 'because' });
-    expect(open.get('r9')).toMatchObject({ status: 'pending', requested_by: 'ada' });
-    expect(server.snapshots.all).toHaveLength(1);
+    const { pending_change: _, ...decision } = step('e1', 'r1', 'approved', 'f1');
+    const { pending_change: __, ...large } = step('e2', 'r9', 'pending', 'f9');
+    const shown: (PendingChange | undefined)[] = [];
+    opened.subscribe(({ open }) => shown.push(open.get('r9')));
+    const full = pendingChange('r9', ['f9']);
+    const approved = { ...pendingChange('r1', ['f1']), status: 'approved', decided_by: 'bob' };
+    server.approvalsSnapshot = { ...server.approvalsSnapshot, pending_changes: [approved, full] };
+    connection.send({ ...decision, actor: 'bob', pending_change_unreadable: true });
+    const { decided } = await untilFeed(opened, (state) => state.decided.has('r1'));
+    const { entities } = pendingChange('r1', ['f1']);
+    expect(decided.get('r1')).toMatchObject({ status: 'approved', decided_by: 'bob', entities });
+    connection.send({ ...large, pending_change_unreadable: true });
+    const { open } = await untilFeed(opened, (state) => state.open.has('r9'));
+    expect(open.get('r9')).toStrictEqual(full);
+    expect(shown.filter((each) => each !== undefined && each.version === '')).toStrictEqual([]);
+    expect(server.snapshots.all.length).toBeGreaterThan(1);
   });
 
   it('loads a snapshot after an event without the request, because the server has lost its tables', async () => {
