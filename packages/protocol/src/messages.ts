@@ -133,7 +133,7 @@ export interface EventMessage extends PlainMessage {
   feature?: FeatureState | null;
   /** True if the feature's state could not be read (undecodable bytes, too large). `feature` is then absent. */
   feature_unreadable?: true;
-  /** For steps of approvals: the request after the step; null if it was deleted; absent like `feature`. */
+  /** For steps of approvals: the request after the step; null if it was deleted or moved to another channel; absent like `feature`. */
   pending_change?: PendingChange | null;
   /** True if the request could not be read. `pending_change` is then absent; the snapshot has the request. */
   pending_change_unreadable?: true;

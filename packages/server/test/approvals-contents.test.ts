@@ -175,10 +175,14 @@ describe('the approvals feed', () => {
     for (const { projectId } of [shown, archived]) await addMember(pool, projectId, gil.id, 'project_viewer');
     const insert = async (project: SeededProject, count: number, age: string): Promise<string[]> => {
       const { rows } = await pool.query<{ id: string }>(
-        `INSERT INTO pending_changes (project_id, environment_id, requested_by, request_user_id, change, status, created_at,
-           rejected_by, rejected_at)
-         SELECT $1, $2, 'gil', $3, '{}', 'rejected', now() - interval '1 year', 'root', now() - $5::interval
-         FROM generate_series(1, $4::int) RETURNING id`,
+        `WITH c AS (
+           INSERT INTO pending_changes (project_id, environment_id, requested_by, request_user_id, change, status, created_at,
+             rejected_by, rejected_at)
+           SELECT $1, $2, 'gil', $3, '{}', 'rejected', now() - interval '1 year', 'root', now() - $5::interval
+           FROM generate_series(1, $4::int) RETURNING id
+         )
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+         SELECT id, 'rule', gen_random_uuid() FROM c RETURNING pending_change_id AS id`,
         [project.projectId, project.environments.prod, gil.id, count, age],
       );
       return rows.map(({ id }) => id);

@@ -121,12 +121,17 @@ describe('a decision', () => {
     // A host may keep only the name.
     const { id } = await rest.addFeature();
     const { rows } = await rest.pool.query<{ id: string }>(
-      `INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
-       VALUES ($1, $2, 'alice', $3) RETURNING id`,
+      `WITH made AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+         VALUES ($1, $2, 'alice', $3) RETURNING id
+       )
+       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+       SELECT id, 'feature', $4 FROM made RETURNING pending_change_id AS id`,
       [
         projectId,
         rest.shop.environments.prod,
         { entities: [{ entity: 'feature', entity_id: id, action: 'update', changes: {} }] },
+        id,
       ],
     );
     const changeId = rows[0]?.id ?? '';

@@ -120,8 +120,12 @@ describe('a request of a user who is no longer active', () => {
   it('is marked when the user was deleted, or is known by name only', async () => {
     const leaver = await createUser(rest.pool, 'leaver');
     const { rows } = await rest.pool.query<{ id: string }>(
-      `INSERT INTO pending_changes (project_id, environment_id, requested_by, request_user_id, change)
-       SELECT $1, $2, 'leaver', user_id, '{}' FROM unnest(ARRAY[$3::int, NULL]) AS user_id RETURNING id`,
+      `WITH made AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, request_user_id, change)
+         SELECT $1, $2, 'leaver', user_id, '{}' FROM unnest(ARRAY[$3::int, NULL]) AS user_id RETURNING id
+       )
+       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+       SELECT id, 'rule', gen_random_uuid() FROM made RETURNING pending_change_id AS id`,
       [rest.shop.projectId, rest.shop.environments.prod, leaver.id],
     );
     const ids = rows.map(({ id }) => id);

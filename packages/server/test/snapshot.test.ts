@@ -128,8 +128,9 @@ describe('a snapshot', () => {
        ), entities AS (
          INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
          SELECT made.id, touched.entity, touched.id
-         FROM made, (VALUES ('feature', $5::uuid), ('rule', $6::uuid)) AS touched (entity, id)
-         WHERE made.requested_by = 'carol'
+         FROM made, (VALUES ('carol', 'feature', $5::uuid), ('carol', 'rule', $6::uuid), ('elsewhere', 'rule', gen_random_uuid()))
+           AS touched (requested_by, entity, id)
+         WHERE made.requested_by = touched.requested_by
        )
        SELECT id, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created
        FROM made WHERE requested_by = 'carol'`,
@@ -172,7 +173,7 @@ describe('a snapshot', () => {
       },
     ]);
     expect((await take(stage)).pending_changes).toMatchObject([
-      { requested_by: 'elsewhere', reason: null, entities: [] },
+      { requested_by: 'elsewhere', reason: null, entities: [{ entity: 'rule', feature_id: null, diff: [] }] },
     ]);
     await pool.query(`UPDATE pending_changes SET status = 'rejected' WHERE id = $1`, [rows[0]?.id]);
     await pool.query('DELETE FROM features WHERE id = $1', [second]);

@@ -217,7 +217,8 @@ $$;
 
 -- An UPDATE or DELETE of a pending_changes row is an event for each entity of the request: its new status
 -- (approved, rejected, cancelled, or pending if it was reopened), `updated` if the content of an open request changed,
--- `cancelled` if an open request was deleted. The time is the database's: hosts take the time of a decision from the
+-- `cancelled` if an open request was deleted. An open request that was moved to another environment or project is an
+-- event in both: `updated`, or its new status. The time is the database's: hosts take the time of a decision from the
 -- clock of another machine, and do not record the time of a cancellation. Nor do they record who cancelled a request:
 -- Flagcast's API sets flagcast.actor in its transaction.
 CREATE FUNCTION flagcast.log_decision() RETURNS trigger
@@ -232,15 +233,20 @@ DECLARE
   step_actor text;
   reason text;
   entities jsonb;
+  is_moved boolean := false;
+  place jsonb;
 BEGIN
   BEGIN
     before := to_jsonb(OLD);
     request := CASE WHEN TG_OP = 'DELETE' THEN before ELSE to_jsonb(NEW) END;
+    is_moved := before ->> 'status' = 'pending'
+      AND (request -> 'project_id' IS DISTINCT FROM before -> 'project_id'
+        OR request -> 'environment_id' IS DISTINCT FROM before -> 'environment_id');
     step := CASE
       WHEN TG_OP = 'DELETE' THEN CASE WHEN before ->> 'status' = 'pending' THEN 'cancelled' END
       WHEN request -> 'status' IS DISTINCT FROM before -> 'status' THEN request ->> 'status'
       WHEN request ->> 'status' = 'pending'
-        AND (request -> 'change' IS DISTINCT FROM before -> 'change'
+        AND (is_moved OR request -> 'change' IS DISTINCT FROM before -> 'change'
           OR request -> 'requested_by' IS DISTINCT FROM before -> 'requested_by') THEN 'updated'
     END;
     step_actor := CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by'
@@ -279,14 +285,17 @@ BEGIN
     RETURN NULL;
   END IF;
   current_xid := pg_current_xact_id();
-  INSERT INTO flagcast.event_log
-    (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id,
-      pending_change_id, actor)
-  SELECT
-    current_xid::bigint, 'pending', request ->> 'id', request ->> 'project_id', request ->> 'environment_id',
-    item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
-    flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id', step_actor
-  FROM jsonb_array_elements(entities) AS item;
+  -- The place that the request has left comes first: the feed of both then ends with the request.
+  FOREACH place IN ARRAY CASE WHEN is_moved THEN ARRAY[before, request] ELSE ARRAY[request] END LOOP
+    INSERT INTO flagcast.event_log
+      (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id,
+        pending_change_id, actor)
+    SELECT
+      current_xid::bigint, 'pending', request ->> 'id', place ->> 'project_id', place ->> 'environment_id',
+      item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
+      flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id', step_actor
+    FROM jsonb_array_elements(entities) AS item;
+  END LOOP;
   PERFORM flagcast.keep_step(current_xid, request ->> 'id', step, clock_timestamp(), step_actor, reason);
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);

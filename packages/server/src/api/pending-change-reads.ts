@@ -1,6 +1,6 @@
 import { decidableProjects } from '../host/deciders.js';
 import { auditFeatureState } from '../host/feature-state.js';
-import { requestedEntitiesJson, requestEntities, requestReason } from '../host/pending-change.js';
+import { isRequest, requestedEntitiesJson, requestEntities, requestReason } from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
 import { isoUtc, requestedDiffWithCurrent, shownJson } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
@@ -83,7 +83,7 @@ FROM public.pending_changes c
 CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
 JOIN public.projects project ON project.id = c.project_id
 JOIN public.environments e ON e.id = c.environment_id
-WHERE c.project_id = ANY ($1::uuid[])
+WHERE c.project_id = ANY ($1::uuid[]) AND ${isRequest}
   AND CASE $6::text WHEN 'open' THEN c.status = 'pending' WHEN 'decided' THEN c.status <> 'pending'
     WHEN 'all' THEN true ELSE c.status = $6::text END
   AND ($4::uuid IS NULL OR c.id = $4::uuid)

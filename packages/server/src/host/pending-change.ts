@@ -98,10 +98,20 @@ export const isLargeRequest = (id: string, bytes: number): string => `(
     OR EXISTS (SELECT FROM public.pending_change_entities p WHERE p.pending_change_id = ${id} OFFSET ${maxSentEntities})
   )`;
 
-/** A request by its id, as the JSON text of the protocol's PendingChange; null if it does not exist. */
-export function pendingChangeState(id: string): string {
+/**
+ * Whether a row `c` of pending_changes is a request: it has an entity. The log has an event for each entity, so a row
+ * without any could not be kept up to date.
+ */
+export const isRequest = `EXISTS (SELECT FROM public.pending_change_entities item WHERE item.pending_change_id = c.id)`;
+
+/**
+ * A request of a channel, as the JSON text of the protocol's PendingChange; null if the channel does not have it: it
+ * does not exist or was moved. All parameters are SQL.
+ */
+export function pendingChangeState(id: string, projectId: string, environmentId: string): string {
   return `(
-    SELECT ${pendingChangeJson({ escapes: false })}::text FROM public.pending_changes c WHERE c.id = ${id}
+    SELECT ${pendingChangeJson({ escapes: false })}::text FROM public.pending_changes c
+    WHERE c.id = ${id} AND c.project_id = ${projectId} AND c.environment_id = ${environmentId} AND ${isRequest}
   )`;
 }
 
@@ -118,7 +128,7 @@ SELECT
   (
     SELECT coalesce(json_agg(${pendingChangeJson({ escapes })} ORDER BY c.created_at, c.id), '[]')::text
     FROM public.pending_changes c
-    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
+    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint AND ${isRequest}
   ) AS pending_changes`;
 }
 
@@ -143,8 +153,8 @@ export async function canReadSteps(database: Queries): Promise<boolean> {
  * otherwise it is the time of the request.
  */
 export function approvalsStatement({ escapes, hasSteps }: { escapes: boolean; hasSteps: boolean }): string {
-  // Conditions that do not refer to the request, so that each is evaluated once, not for each request.
-  const isViewable = `EXISTS (
+  // The lists of projects and environments do not refer to the request, so that each is evaluated once.
+  const isViewable = `${isRequest} AND EXISTS (
       SELECT FROM public.projects project WHERE project.id = c.project_id AND project.archived_at IS NULL
     ) AND (
       $1::text[] IS NULL

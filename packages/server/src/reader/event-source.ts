@@ -231,7 +231,10 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
   const state = featureState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"));
   return (
-    (await refusalOf(client, `SELECT ${state}, ${pendingChangeState(asUuid("''::text"))}`)) ??
+    (await refusalOf(
+      client,
+      `SELECT ${state}, ${pendingChangeState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"))}`,
+    )) ??
     (await refusalOf(client, channelStatement({ escapes: false }), [
       '00000000-0000-0000-0000-000000000000',
       '0',

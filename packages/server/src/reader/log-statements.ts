@@ -60,25 +60,35 @@ const limited = (state: string): string => `(
 
 /**
  * SQL for the request of a row that is a step, for `RequestStates`. A step has a row for each entity of its request: the
- * first one in this order has the state.
+ * first one in this order has the state. A request that was moved to another channel has steps in both.
  */
 export const requestOfStep = (row: string, order: string): string => {
   const id = asUuid(`${row}.pending_change_id`);
+  const [projectId, environmentId] = [asUuid(`${row}.project_id`), asBigint(`${row}.environment_id`)];
+  const step = ['source', 'project_id', 'environment_id', 'pending_change_id'].map(
+    (column) => `${row}.${column}`,
+  );
   return `CASE WHEN ${row}.source = 'pending' THEN CASE
-    WHEN row_number() OVER (PARTITION BY ${row}.source, ${row}.pending_change_id ORDER BY ${order}) > 1 THEN '${sameRequest}'
+    WHEN row_number() OVER (PARTITION BY ${step.join(', ')} ORDER BY ${order}) > 1 THEN '${sameRequest}'
     WHEN ${isLargeRequest(id, maxStateBytes)} THEN '${tooLarge}'
-    ELSE ${limited(pendingChangeState(id))}
+    ELSE ${limited(pendingChangeState(id, projectId, environmentId))}
   END END`;
 };
 
+type RequestOfChannel = Pick<FlagEvent, 'projectId' | 'environmentId' | 'pendingChangeId'>;
+
 /** The states of the requests in the rows of one result, as `requestOfStep` returns them. */
 export class RequestStates {
-  readonly #states = new Map<string | null, string | null>();
+  readonly #states = new Map<string, string | null>();
 
   /** The state of a row that is a step; `isUnreadable`: it is too large. */
-  of(requestId: string | null, column: string | null): { json: string | null; isUnreadable: boolean } {
-    if (column !== sameRequest) this.#states.set(requestId, column);
-    const json = this.#states.get(requestId) ?? null;
+  of(
+    { projectId, environmentId, pendingChangeId }: RequestOfChannel,
+    column: string | null,
+  ): { json: string | null; isUnreadable: boolean } {
+    const key = JSON.stringify([projectId, environmentId, pendingChangeId]);
+    if (column !== sameRequest) this.#states.set(key, column);
+    const json = this.#states.get(key) ?? null;
     return { json, isUnreadable: json === tooLarge };
   }
 }
@@ -224,24 +234,25 @@ function toLogRow(
   if (seq === null) return null;
   const xid = BigInt(text(1));
   const isStep = text(2) === 'pending';
-  const [feature, requestId] = [column(15), column(12)];
+  const [projectId, environmentId, pendingChangeId] = [text(4), text(5), column(12)];
+  const feature = column(15);
   const isUnreadable = hasState && (mode === 'safe' || feature === tooLarge);
-  const request = isStep ? requests.of(requestId, column(16)) : null;
+  const request = isStep ? requests.of({ projectId, environmentId, pendingChangeId }, column(16)) : null;
   const isRequestUnreadable = hasState && (mode === 'safe' || request?.isUnreadable === true);
   const event: FlagEvent = {
     id: seq,
     xid,
     source: text(2),
     rowId: text(3),
-    projectId: text(4),
-    environmentId: text(5),
+    projectId,
+    environmentId,
     environmentKey: text(6),
     entity: text(7),
     entityId: text(8),
     action: text(9),
     createdAt: text(10),
     featureId: column(11),
-    pendingChangeId: requestId,
+    pendingChangeId,
     actor: column(13),
     committedAt: column(14),
     featureJson: hasState && !isUnreadable ? feature : undefined,

@@ -99,8 +99,11 @@ function toFoundEvent(
   const text = (index: number): string => row[index] ?? '';
   const names = [0, 1, 2, 3, 5, 6, 7, 8].map(text);
   const isOpenRequest = text(12) === 'true';
-  const requestId = row[10] ?? null;
-  const request = hasState && text(0) === 'pending' ? requests.of(requestId, row[14] ?? null) : null;
+  const [projectId, environmentId, pendingChangeId] = [text(2), text(3), row[10] ?? null];
+  const request =
+    hasState && text(0) === 'pending'
+      ? requests.of({ projectId, environmentId, pendingChangeId }, row[14] ?? null)
+      : null;
   return {
     isOpenRequest,
     event: {
@@ -108,15 +111,15 @@ function toFoundEvent(
       xid: batch,
       source: text(0),
       rowId: text(1),
-      projectId: text(2),
-      environmentId: text(3),
+      projectId,
+      environmentId,
       environmentKey: text(4),
       entity: text(5),
       entityId: text(6),
       action: text(7),
       createdAt: text(8),
       featureId: row[9] ?? null,
-      pendingChangeId: requestId,
+      pendingChangeId,
       actor: row[11] ?? null,
       committedAt: null,
       featureJson: hasState ? (row[13] ?? null) : undefined,

@@ -12,7 +12,7 @@ import type { Queries, SessionSource } from '../../postgres/session-pool.js';
 import type { Decision } from '../schemas.js';
 import { applyChange } from './apply-change.js';
 import { authorOf, lockFeature, readFeature } from './feature.js';
-import { requestEntities } from '../../host/pending-change.js';
+import { isRequest, requestEntities } from '../../host/pending-change.js';
 import { readPendingChanges } from '../pending-change-reads.js';
 import { inWriteTransaction } from './write-transaction.js';
 
@@ -111,7 +111,7 @@ async function decide(
   return await inWriteTransaction(sessions, async (client) => {
     const { rows: found } = await client.query<{ project_id: string }>(
       `SELECT c.project_id FROM public.pending_changes c
-       JOIN public.projects p ON p.id = c.project_id AND p.archived_at IS NULL WHERE c.id = $1`,
+       JOIN public.projects p ON p.id = c.project_id AND p.archived_at IS NULL WHERE c.id = $1 AND ${isRequest}`,
       [changeId],
     );
     if (found[0] === undefined) throw unknownChange();
