@@ -296,8 +296,51 @@ describe('the list of requests', () => {
     expect(paged).toStrictEqual((await list({ state: 'all' })).ids);
   });
 
+  it('has the user and the time of a cancellation, which only the log records', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    expect((await rest.ask('root', 'POST', `/api/pending-changes/${changeId}/cancel`)).status).toBe(200);
+    const { decided_by: by, decided_at: at, steps } = await detail(changeId);
+    expect(by).toBe('root');
+    expect(at).toBe((steps.at(-1) as Step & { at: string }).at);
+    expect((await list({ state: 'cancelled', username: 'root' })).ids).toContain(changeId);
+    expect((await list({ state: 'cancelled', username: 'alice' })).ids).not.toContain(changeId);
+    await rest.pool.query(`UPDATE pending_changes SET status = 'pending' WHERE id = $1`, [changeId]);
+    expect(await detail(changeId)).toMatchObject({ decided_by: null, decided_at: null });
+    expect((await list({ state: 'open', username: 'root' })).ids).not.toContain(changeId);
+  });
+
+  it('is limited to any status of the host', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query('ALTER TABLE pending_changes DROP CONSTRAINT pending_changes_status_check');
+    await rest.pool.query(`UPDATE pending_changes SET status = 'failed' WHERE id = $1`, [changeId]);
+    expect((await list({ state: 'failed' })).ids).toStrictEqual([changeId]);
+    expect((await list({ state: 'applied' })).ids).toStrictEqual([]);
+  });
+
+  it('continues after a request whose time is not one of RFC 3339', async () => {
+    const ids: string[] = [];
+    for (const time of ['infinity', 'infinity', '12026-01-01', '2026-01-01', '0044-03-15 BC', '-infinity']) {
+      const { changeId } = await requestChange(rest, 'erin');
+      await rest.pool.query('UPDATE pending_changes SET created_at = $2 WHERE id = $1', [changeId, time]);
+      ids.push(changeId);
+    }
+    const paged: string[] = [];
+    let before: string | null = null;
+    do {
+      const page: Awaited<ReturnType<typeof list>> = await list({
+        username: 'erin',
+        limit: '1',
+        ...(before === null ? {} : { before }),
+      });
+      paged.push(...page.ids);
+      before = page.next;
+    } while (before !== null);
+    expect(paged).toStrictEqual((await list({ username: 'erin' })).ids);
+    expect(paged).toEqual(expect.arrayContaining(ids));
+  });
+
   it.each([
-    ['state', 'some'],
+    ['state', ''],
     ['before', '2026-02-30T00:00:00.000000Z_00000000-0000-0000-0000-000000000000'],
     ['limit', '0'],
     ['since', 'yesterday'],

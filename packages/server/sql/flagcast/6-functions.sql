@@ -230,6 +230,7 @@ DECLARE
   before jsonb;
   request jsonb;
   step text;
+  step_at timestamptz := clock_timestamp();
   step_actor text;
   reason text;
   entities jsonb;
@@ -292,11 +293,11 @@ BEGIN
         pending_change_id, actor)
     SELECT
       current_xid::bigint, 'pending', request ->> 'id', place ->> 'project_id', place ->> 'environment_id',
-      item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
+      item ->> 'entity', item ->> 'entity_id', step, step_at,
       flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id', step_actor
     FROM jsonb_array_elements(entities) AS item;
   END LOOP;
-  PERFORM flagcast.keep_step(current_xid, request ->> 'id', step, clock_timestamp(), step_actor, reason);
+  PERFORM flagcast.keep_step(current_xid, request ->> 'id', step, step_at, step_actor, reason);
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
   END IF;

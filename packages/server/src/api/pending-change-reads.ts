@@ -1,6 +1,12 @@
 import { decidableProjects } from '../host/deciders.js';
 import { auditFeatureState } from '../host/feature-state.js';
-import { isRequest, requestedEntitiesJson, requestEntities, requestReason } from '../host/pending-change.js';
+import {
+  canReadSteps,
+  isRequest,
+  requestedEntitiesJson,
+  requestEntities,
+  requestReason,
+} from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
 import { isoUtc, requestedDiffWithCurrent, shownJson } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
@@ -14,13 +20,10 @@ type OpenChangeJson = Omit<OpenChange, 'entities'> & { readonly entities: JsonTe
 /** How many requests a page has at most. */
 export const maxPendingChanges = 1_000;
 
-/** The states that a list of requests can be limited to. */
-export const requestStates = ['open', 'decided', 'approved', 'rejected', 'cancelled', 'all'] as const;
-
 /** The place of a request in the list. */
 export interface PageKey {
-  /** RFC 3339, microseconds in UTC. */
-  readonly createdAt: string;
+  /** RFC 3339, microseconds in UTC. Null for a time that has no such text, e.g. infinity: that of the request. */
+  readonly createdAt: string | null;
   readonly id: string;
 }
 
@@ -29,14 +32,18 @@ const timePattern = new RegExp(`^${microsecondTime}$`);
 /** Parses the `next` of a page; null for any other text, which must not reach the database. */
 export function parsePageKey(text: string): PageKey | null {
   const [createdAt = '', id = ''] = text.split('_', 2);
-  return timePattern.test(createdAt) && isRealTime(createdAt) && isUuid(id) ? { createdAt, id } : null;
+  if (!isUuid(id)) return null;
+  if (createdAt === '') return { createdAt: null, id };
+  return isPageTime(createdAt) ? { createdAt, id } : null;
 }
+
+const isPageTime = (text: string): boolean => timePattern.test(text) && isRealTime(text);
 
 /** Which requests are wanted. What is absent does not limit them. */
 export interface WantedChanges {
   readonly projectIds: readonly string[];
-  /** Default `open`. */
-  readonly state?: (typeof requestStates)[number];
+  /** `open` (the default), `decided`, `all`, or a status. A host can have others than those of the protocol. */
+  readonly state?: string;
   readonly environmentId?: string | undefined;
   readonly featureId?: string | undefined;
   readonly pendingChangeId?: string;
@@ -51,8 +58,6 @@ export interface WantedChanges {
   readonly limit?: number;
 }
 
-const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END`;
-
 const entitiesJson = requestedEntitiesJson({
   diff: requestedDiffWithCurrent('requested.entity', 'now.state'),
   joins: `CROSS JOIN LATERAL (
@@ -61,10 +66,18 @@ const entitiesJson = requestedEntitiesJson({
 });
 
 /**
+ * The newest step to the status of a request `c`, for other statuses than those of which the host records the user and
+ * the time. For JOIN: actor, created_at.
+ */
+const lastStep = `SELECT s.actor, s.created_at FROM flagcast.request_steps s
+  WHERE c.status NOT IN ('pending', 'approved', 'rejected') AND s.pending_change_id = c.id::text AND s.action = c.status
+  ORDER BY s.created_at DESC, s.xid DESC LIMIT 1`;
+
+/**
  * $1 the projects, $2 the user's id, $3 the user's name, $4 the id of the request, $5 a feature, $6 the state, $7 an
  * environment, $8 the name of a user, $9 and $10 the times, $11 and $12 the key of a page.
  */
-const changesStatement = `
+const changesStatement = ({ hasSteps }: { hasSteps: boolean }): string => `
 SELECT c.id, c.status::text AS status, c.xmin::text AS version,
   c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
   e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
@@ -73,8 +86,8 @@ SELECT c.id, c.status::text AS status, c.xmin::text AS version,
     ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
   END AS requester_active,
   ${isoUtc('c.created_at')} AS created_at,
-  CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END::text AS decided_by,
-  ${isoUtc(`(${decidedAt})`)} AS decided_at,
+  CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by ELSE step.actor END::text AS decided_by,
+  ${isoUtc(`(CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at ELSE step.created_at END)`)} AS decided_at,
   CASE c.status WHEN 'rejected' THEN c.rejection_reason END::text AS decision_reason,
   ${requestReason} AS reason,
   coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
@@ -83,6 +96,7 @@ FROM public.pending_changes c
 CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
 JOIN public.projects project ON project.id = c.project_id
 JOIN public.environments e ON e.id = c.environment_id
+LEFT JOIN LATERAL (${hasSteps ? lastStep : 'SELECT NULL::text AS actor, NULL::timestamptz AS created_at'}) step ON true
 WHERE c.project_id = ANY ($1::uuid[]) AND ${isRequest}
   AND CASE $6::text WHEN 'open' THEN c.status = 'pending' WHEN 'decided' THEN c.status <> 'pending'
     WHEN 'all' THEN true ELSE c.status = $6::text END
@@ -92,10 +106,13 @@ WHERE c.project_id = ANY ($1::uuid[]) AND ${isRequest}
     WHERE v.pending_change_id = c.id AND v.feature_id = $5::uuid
   ))
   AND ($7::text IS NULL OR c.environment_id::text = $7::text)
-  AND ($8::text IS NULL OR $8::text IN (c.requested_by, c.approved_by, c.rejected_by))
+  AND ($8::text IS NULL OR $8::text IN (c.requested_by, c.approved_by, c.rejected_by, step.actor))
   AND ($9::timestamptz IS NULL OR c.created_at >= $9::timestamptz)
   AND ($10::timestamptz IS NULL OR c.created_at < $10::timestamptz)
-  AND ($11::timestamptz IS NULL OR (c.created_at, c.id) < ($11::timestamptz, $12::uuid))
+  AND ($12::uuid IS NULL OR (c.created_at, c.id) < (
+    coalesce($11::timestamptz, (SELECT previous.created_at FROM public.pending_changes previous WHERE previous.id = $12::uuid)),
+    $12::uuid
+  ))
 ORDER BY c.created_at DESC, c.id DESC`;
 
 /** The requests that the user may see, newest first, each with the current values of what it changes. */
@@ -105,9 +122,10 @@ export async function readPendingChanges(
   wanted: WantedChanges,
 ): Promise<{ readonly changes: OpenChangeJson[]; readonly next: string | null }> {
   const limit = Math.min(wanted.limit ?? maxPendingChanges, maxPendingChanges);
+  const hasSteps = await canReadSteps(pool);
   const { rows } = await pool.query<
     Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> & { readonly entities: string }
-  >(`${changesStatement} LIMIT ${limit}`, [
+  >(`${changesStatement({ hasSteps })} LIMIT ${limit}`, [
     // Ids of a foreign schema may be other texts.
     wanted.projectIds.filter(isUuid),
     rights.userId,
@@ -125,7 +143,7 @@ export async function readPendingChanges(
   const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
   const decidable = await decidableProjects(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
   const last = rows.length < limit ? undefined : rows.at(-1);
-  const next = last === undefined ? null : `${last.created_at}_${last.id}`;
+  const next = last === undefined ? null : `${isPageTime(last.created_at) ? last.created_at : ''}_${last.id}`;
   const changes = shown.map((row) => {
     const isOpen = row.status === 'pending';
     return {
@@ -135,7 +153,7 @@ export async function readPendingChanges(
       may_cancel: isOpen && (row.own || rights.superuser),
     };
   });
-  return { changes, next: next !== null && parsePageKey(next) === null ? null : next };
+  return { changes, next };
 }
 
 /**

@@ -2,13 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { Rights } from '../host/rights.js';
 import { HttpProblem } from '../http-problem.js';
-import {
-  maxPendingChanges,
-  parsePageKey,
-  readPendingChanges,
-  readSteps,
-  requestStates,
-} from './pending-change-reads.js';
+import { maxPendingChanges, parsePageKey, readPendingChanges, readSteps } from './pending-change-reads.js';
 import { sendJson } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
 import { openChangeSchema, requestDetailSchema } from './request-schemas.js';
@@ -79,10 +73,10 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
 }
 
 const listQuery = z.object({
-  state: z
-    .enum(requestStates, `must be one of ${requestStates.join(', ')}`)
-    .default('open')
-    .openapi({ description: 'Default open' }),
+  state: schemas.textField(1, 255).default('open').openapi({
+    description:
+      'open (the default), decided, all, or a status: approved, rejected, cancelled, or another one of the host',
+  }),
   project_id: schemas.uuidField.optional(),
   environment_id: schemas.textField(1, 20).optional(),
   feature_id: schemas.uuidField.optional(),

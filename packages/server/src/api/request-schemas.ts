@@ -14,7 +14,7 @@ const requestedFieldSchema = diffSchema
 export const openChangeSchema = z
   .object({
     id,
-    status: text.describe('pending, approved, rejected or cancelled'),
+    status: text.describe('pending, approved, rejected or cancelled, or another one of the host'),
     version: text.describe('Changes with every write to the request; a decision sends it back'),
     project_id: id,
     project: text,
@@ -28,7 +28,7 @@ export const openChangeSchema = z
     created_at: time,
     reason: nullableText,
     decided_by: nullableText,
-    decided_at: time.nullable().describe('Null while it is open, and for a cancellation'),
+    decided_at: time.nullable().describe('Null while it is open, and for a cancellation that was not logged'),
     decision_reason: nullableText,
     entities: z.array(
       z.object({
