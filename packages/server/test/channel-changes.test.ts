@@ -9,7 +9,7 @@ import {
 } from './database.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient, Refused } from './plain-client.js';
-import { addMember, createUser, startTestServer, type TestServer } from './server.js';
+import { addMember, createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 let database: TestDatabase;
@@ -228,7 +228,10 @@ describe.each(ends)('a channel whose %s', (_, code, message, end, refusal) => {
 });
 
 it('an environment of an archived project stays closed, and opens again with the project', async () => {
+  const archived = nextEvent(server.flagcast.lifecycle, 'channels:changed');
   await database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [prod.projectId]);
+  // Otherwise it would end the channel that is opened later.
+  await archived;
   const client = await connect();
   expect(await client.subscribe(prod)).toMatchObject({ code: 'unknown_project' });
   await database.pool.query('UPDATE projects SET archived_at = NULL WHERE id = $1', [prod.projectId]);
