@@ -88,6 +88,20 @@ it('a requester who comes back after the log has forgotten finds the decision wi
   await button(bob.page, en.approvals.bell(0)).waitFor();
 });
 
+it('a requester learns that somebody else has cancelled the request, at once and after a reload', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const bob = await fixture.open('bob', at(webShop, 'dev', 'features'));
+  await waitUntilLive(bob.page);
+  await bob.page.getByRole('button', { name: /^For you/ }).click();
+  await fixture.decide('root', await request('bob', flag), 'cancel');
+  const news = bob.page.getByText(`${flag.name}: ${en.approvals.decided.cancelled('root')}`);
+  await news.waitFor();
+  await bob.page.reload();
+  await bob.page.getByRole('button', { name: /^For you/ }).click();
+  await news.waitFor();
+});
+
 it('one page follows 500 requests in 60 environments with one subscription, and an event costs no HTTP request', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;

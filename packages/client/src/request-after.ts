@@ -6,13 +6,16 @@ import type { EventMessage, PendingChange } from '#protocol';
  */
 export function requestAfter(event: EventMessage, known?: PendingChange): PendingChange | null {
   const { action, actor, entity, entity_id, feature_id, timestamp } = event;
-  if (event.pending_change !== undefined) return event.pending_change;
   const isOpen = action === 'pending' || action === 'updated';
   const decision = {
     decided_by: isOpen ? null : actor,
     decided_at: isOpen ? null : timestamp,
     status: isOpen ? 'pending' : action,
   };
+  const { pending_change: request } = event;
+  // The host records no cancellations: only the step says whose it is.
+  if (request?.status === 'cancelled' && request.status === action) return { ...request, ...decision };
+  if (request !== undefined) return request;
   // A new snapshot will have it. Until then an empty one must not be shown.
   if (event.pending_change_unreadable) return known ? { ...known, ...decision } : null;
   // The server has no tables of requests.

@@ -7,6 +7,7 @@ import {
   seedProject,
   type SeededProject,
   type TestDatabase,
+  withClient,
 } from './database.js';
 import {
   addMember,
@@ -202,9 +203,18 @@ describe('the approvals feed', () => {
     await pool.query(`UPDATE pending_changes SET created_at = now() - interval '2 years' WHERE id = $1`, [
       cancelled,
     ]);
-    await decideRequest(pool, cancelled, 'cancelled');
+    await withClient(database.url, async (client) => {
+      await client.query(`SELECT set_config('flagcast.actor', 'root', false)`);
+      await client.query(`UPDATE pending_changes SET status = 'cancelled' WHERE id = $1`, [cancelled]);
+    });
     const ids = async (): Promise<string[]> =>
       (await approvalsSnapshot(server, gil)).pending_changes.map(({ id }) => id);
+    const { pending_changes: changes } = await approvalsSnapshot(server, gil);
+    // The host does not record who cancelled it, and when.
+    expect(changes.find(({ id }) => id === cancelled)).toMatchObject({
+      decided_by: 'root',
+      decided_at: expect.stringMatching(/^20/) as string,
+    });
     const taken = await ids();
     expect(taken).toHaveLength(100);
     expect(taken).toEqual(expect.arrayContaining([cancelled, ...newest]));

@@ -293,6 +293,8 @@ describe('the approvals feed', () => {
     await database.pool.query(`UPDATE environments SET key = 'dev' WHERE project_id = $1 AND key = 'other'`, [
       first.projectId,
     ]);
+    // The next feed must not hear of it.
+    await client.settled(database.pool);
     await client.close();
   });
 

@@ -99,6 +99,14 @@ describe('the approvals feed of a client', () => {
     expect([...open.keys(), ...decided.keys()]).toEqual([]);
   });
 
+  it('knows from the step who cancelled a request, which the host does not record', async () => {
+    const { opened, connection } = await startFeed();
+    const cancelled = { ...pendingChange('r1', ['f1']), status: 'cancelled' };
+    connection.send({ ...step('e1', 'r1', 'cancelled', 'f1'), actor: 'root', pending_change: cancelled });
+    const { decided } = await untilFeed(opened, (state) => state.decided.has('r1'));
+    expect(decided.get('r1')).toMatchObject({ decided_by: 'root', decided_at: expect.any(String) as string });
+  });
+
   it('loads a snapshot after a request that is too large for events, and shows none without its contents', async () => {
     const { server, opened, connection } = await startFeed();
     const { pending_change: _, ...decision } = step('e1', 'r1', 'approved', 'f1');

@@ -69,10 +69,18 @@ export const requestedEntitiesJson = ({
 
 /**
  * The protocol's PendingChange of a row of pending_changes `c`, as JSON. With `escapes` no text of it can fail to be
- * decoded; JSON cannot be escaped, so the reason and the differences are left out then.
+ * decoded; JSON cannot be escaped, so the reason and the differences are left out then. With `hasSteps` the host's table
+ * is completed by flagcast.request_steps: by whom and when a request was cancelled.
  */
-function pendingChangeJson({ escapes }: { escapes: boolean }): string {
+function pendingChangeJson({ escapes, hasSteps = false }: { escapes: boolean; hasSteps?: boolean }): string {
   const text: TextReader = escapes ? escapedText : plainText;
+  const ofStep = (value: string): string =>
+    hasSteps
+      ? `WHEN 'pending' THEN NULL ELSE (
+        SELECT ${value} FROM flagcast.request_steps s WHERE s.pending_change_id = c.id::text AND s.action = c.status
+        ORDER BY s.xid DESC LIMIT 1
+      )`
+      : '';
   return `(SELECT json_build_object(
     'id', c.id, 'project_id', c.project_id, 'environment_id', c.environment_id::text,
     'environment', (SELECT ${text('e.key')} FROM public.environments e WHERE e.id = c.environment_id),
@@ -80,8 +88,8 @@ function pendingChangeJson({ escapes }: { escapes: boolean }): string {
     'created_at', ${isoUtc('c.created_at')}, 'version', c.xmin::text,
     'reason', ${escapes ? 'NULL' : requestReason},
     'entities', ${requestedEntitiesJson({ diff: requestedDiffTexts('requested.entity'), text })},
-    'decided_by', CASE c.status WHEN 'approved' THEN ${text('c.approved_by')} WHEN 'rejected' THEN ${text('c.rejected_by')} END,
-    'decided_at', CASE c.status WHEN 'approved' THEN ${isoUtc('c.approved_at')} WHEN 'rejected' THEN ${isoUtc('c.rejected_at')} END,
+    'decided_by', CASE c.status WHEN 'approved' THEN ${text('c.approved_by')} WHEN 'rejected' THEN ${text('c.rejected_by')} ${ofStep(text('s.actor'))} END,
+    'decided_at', CASE c.status WHEN 'approved' THEN ${isoUtc('c.approved_at')} WHEN 'rejected' THEN ${isoUtc('c.rejected_at')} ${ofStep(isoUtc('s.created_at'))} END,
     'decision_reason', CASE c.status WHEN 'rejected' THEN ${text('c.rejection_reason')} END
   ) FROM (SELECT ${escapes ? 'NULL::jsonb' : shownJson('c.change::jsonb')} AS change OFFSET 0) shown)`;
 }
@@ -172,7 +180,7 @@ export function approvalsStatement({ escapes, hasSteps }: { escapes: boolean; ha
   const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at
       ELSE ${hasSteps ? `coalesce(${stepAt}, c.created_at)` : 'c.created_at'} END`;
   return `
-SELECT coalesce(json_agg(${pendingChangeJson({ escapes })} ORDER BY c.created_at, c.id), '[]')::text AS pending_changes
+SELECT coalesce(json_agg(${pendingChangeJson({ escapes, hasSteps })} ORDER BY c.created_at, c.id), '[]')::text AS pending_changes
 FROM (
   SELECT c.xmin, c.* FROM public.pending_changes c WHERE c.status = 'pending' AND ${isViewable}
   UNION ALL
