@@ -88,6 +88,7 @@ const stableAfterMs = 10_000;
 const draining: typeof CloseCode.draining = 4000;
 const drainSpreadMs = 2_000;
 const maxWebSocketFailures = 3;
+const firstRetryMs = 3_000;
 
 /** How long the client waits before it connects again, chosen at random below a width that doubles with each attempt. */
 export interface Backoff {
@@ -122,7 +123,14 @@ export function transition(
   const { state, usesStreams, webSocketFailures, helloAtMs } = machine;
   const isConnected = helloAtMs;
   const connectedMs = nowMs - helloAtMs;
+  // Prefer WebSockets over streams: retry one, after a time that doubles with each failed WebSocket. The first ones may
+  // have failed because the server was down: streams of several tabs would take all connections of the browser.
+  const streamMs = webSocketFailures > maxWebSocketFailures ? 10_000 * 2 ** webSocketFailures : firstRetryMs;
   const quietMs = heartbeatMs + Math.max(heartbeatMs / 10, heartbeatDelayMs);
+  const liveTimer = (sinceMs: number): Machine['timer'] => [
+    usesStreams ? Math.min(quietMs, streamMs - sinceMs) : quietMs,
+    0,
+  ];
   const enter = (next: ConnectionState, timer?: Machine['timer'], changes?: Partial<Machine>): Machine => ({
     ...machine,
     helloAtMs: 0,
@@ -142,15 +150,14 @@ export function transition(
       return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
     }
     if (event === 'hello') {
-      return enter('live', [quietMs, 0], { helloAtMs: nowMs });
+      return enter('live', liveTimer(0), { helloAtMs: nowMs });
     }
   }
-  if (event === 'message' && isConnected) {
-    // Prefer WebSockets over streams: retry one, after a time that doubles with each failed WebSocket.
-    return usesStreams && connectedMs > 10_000 * 2 ** webSocketFailures
-      ? enter('authorizing', undefined, { usesStreams: false })
-      : enter('live', [quietMs, 0], { helloAtMs });
+  const isTimely = event === 'message' || (event === 'timer' && state === 'live');
+  if (isTimely && isConnected && usesStreams && connectedMs >= streamMs) {
+    return enter('authorizing', undefined, { usesStreams: false });
   }
+  if (event === 'message' && isConnected) return enter('live', liveTimer(connectedMs), { helloAtMs });
   if (event === 'wake' && isConnected && !usesStreams) {
     return state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], { helloAtMs });
   }

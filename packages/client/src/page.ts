@@ -10,7 +10,8 @@ export type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'locat
 export function resolveBaseUrl(url: string): string {
   const { location } = globalThis as unknown as Page;
   try {
-    const { href } = new URL(url.replace(/\/*$/, '/').replace(/^ws/, 'http'), location?.href);
+    const base = url.startsWith('/') ? location?.href : undefined;
+    const { href } = new URL(url.replace(/\/*$/, '/').replace(/^ws/, 'http'), base);
     if (href.startsWith('http')) return href;
   } catch {
     // It is refused below.

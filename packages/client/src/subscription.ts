@@ -196,7 +196,9 @@ export function createSubscription<State, Content extends AnySnapshot>(
         close(error as FlagcastError);
         return;
       }
-      onError(error);
+      onError(
+        code ? error : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause: error }),
+      );
       needsSnapshot = true;
       scheduleUpdate(connection.backoffMs(failures++), retryAfterMs);
     }

@@ -65,6 +65,22 @@ describe('an approval', () => {
     expect(approvalsOf(server)).toEqual([]);
   });
 
+  it('asks if it cannot find out whether its environment is guarded, and sends nothing later by itself', async () => {
+    const server = createServer();
+    server.openChanges = [first];
+    await openLive(page, server);
+    const shown = await card();
+    const answer = server.refuse('GET', /^\/api\/projects$/, 503, { code: 'unavailable' });
+    await click(button(en.approvals.approve, shown));
+    await click(
+      button(en.shell.cancel, await screen.findByRole('dialog', { name: en.approvals.approveTitle })),
+    );
+    answer();
+    await click(screen.getAllByRole('link', { name: en.shell.features })[0] ?? document.body);
+    await screen.findByRole('heading', { name: en.shell.features });
+    expect(approvalsOf(server)).toEqual([]);
+  });
+
   it('asks if its environment is not known, and names the project once that is', async () => {
     const server = createServer();
     server.openChanges = [

@@ -102,7 +102,7 @@ describe('a stream of server-sent events', () => {
     const stream = await open(channel);
     expect(stream.response.headers).toMatchObject({
       'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-store',
+      'cache-control': 'no-store, no-transform',
       'x-accel-buffering': 'no',
     });
     await stream.control('caught_up');

@@ -11,6 +11,14 @@ it.each(['localhost:8080', 'ftp://flags.example.com', 'flags.example.com', '', n
   },
 );
 
+it('an address without a scheme is no path of the page', () => {
+  vi.stubGlobal('location', { href: 'http://localhost:5173/' });
+  onTestFinished(() => void vi.unstubAllGlobals());
+  expect(() => createClient({ url: '127.0.0.1:8080', getToken: () => 'token' })).toThrow(
+    expect.objectContaining({ code: 'bad_url' }),
+  );
+});
+
 it('the address of a WebSocket is understood as the address of the server', async () => {
   const { server, connect } = await startFixture();
   const channel = connect({ url: server.url.replace('http', 'ws') }).channel(channelArguments);

@@ -1,4 +1,4 @@
-import { type QueryClient, queryOptions, useQuery, useQueryClient } from '@tanstack/react-query';
+import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
 import type { Me, Mode, OpenChange, Project, RequestStep } from './types.js';
@@ -30,10 +30,16 @@ export function useMe() {
 
 export const projectsKey = ['projects'];
 
+const freshTimeoutMs = 4_000;
+
+interface ProjectList {
+  readonly projects: readonly Project[];
+}
+
 const projectsQuery = (api: Api) =>
   queryOptions({
     queryKey: projectsKey,
-    queryFn: async () => (await api.get<{ projects: readonly Project[] }>('/api/projects')).projects,
+    queryFn: async () => (await api.get<ProjectList>('/api/projects')).projects,
     staleTime: staleTimeMs,
   });
 
@@ -41,11 +47,19 @@ export function useProjects() {
   return useQuery(projectsQuery(useApi()));
 }
 
-/** Returns the function that loads the projects as they are now. */
+/**
+ * Returns the function that loads the projects as they are now. It rejects if they do not come within a few seconds, also
+ * without a network: what the user does with them must not happen later by itself.
+ */
 export function useFreshProjects() {
   const api = useApi();
-  const queries = useQueryClient();
-  return async () => await queries.query({ ...projectsQuery(api), staleTime: 0 });
+  return async () => {
+    const timeout = new Promise<never>((_, reject) => {
+      setTimeout(reject, freshTimeoutMs, new Error('The projects did not come in time'));
+    });
+    const { body } = await Promise.race([api.send<ProjectList>('GET', '/api/projects'), timeout]);
+    return body.projects;
+  };
 }
 
 /** The details of a request, with its steps. */

@@ -1,6 +1,6 @@
 import { Badge, Button, Popover, Stack, Switch, Text, UnstyledButton } from '@mantine/core';
 import { useDocumentVisibility } from '@mantine/hooks';
-import { useEffect, useMemo, useState } from 'react';
+import { useEffect, useMemo, useRef, useState } from 'react';
 import { Link } from 'react-router';
 import type { OpenChange } from '../api/types.js';
 import { BellIcon } from '../shell/icons.js';
@@ -23,6 +23,12 @@ export function Bell() {
   const { fresh, setOpened, listed, showMore } = useList();
   const isOpened = fresh !== null;
   const label = t.approvals.bell(unseen.length);
+  const list = useRef<HTMLUListElement>(null);
+  const more = (): void => {
+    // The button may go away: the focus must not leave the list.
+    list.current?.focus();
+    showMore();
+  };
   return (
     <Popover
       position="bottom-end"
@@ -55,7 +61,7 @@ export function Bell() {
               {t.approvals.noConcerns}
             </Text>
           )}
-          <ul className="fc-concerns">
+          <ul className="fc-concerns" ref={list} tabIndex={-1}>
             {listed.map((change) => (
               <Concern
                 key={change.id}
@@ -66,7 +72,7 @@ export function Bell() {
             ))}
           </ul>
           {concerns.length > listed.length && (
-            <Button variant="subtle" size="compact-sm" onClick={showMore}>
+            <Button variant="subtle" size="compact-sm" onClick={more}>
               {t.approvals.moreConcerns}
             </Button>
           )}

@@ -37,25 +37,28 @@ export function DecidedRequests() {
   const [earlier, setEarlier] = useState<ReadonlySet<string>>(() => idsOf(decided));
   const changes = data?.pages.flatMap((page) => page.pending_changes) ?? [];
   const listed = idsOf(changes);
-  const waiting = decided.filter(({ id }) => !earlier.has(id) && !listed.has(id)).length;
+  const [added, setAdded] = useState<readonly OpenChange[]>([]);
+  const waiting = decided.filter(({ id }) => !earlier.has(id) && !listed.has(id));
   const show = (): void => {
     setEarlier(idsOf(decided));
-    void refetch();
+    setAdded([...waiting.toReversed(), ...added]);
   };
+  // A page that is loaded later can have them, too.
+  const shown = [...added.filter(({ id }) => !listed.has(id)), ...changes];
   return (
     <>
-      {waiting > 0 && (
-        <div className="fc-new-requests" role="status">
+      <div className="fc-new-requests" role="status">
+        {waiting.length > 0 && (
           <Button size="compact-sm" radius="xl" onClick={show}>
-            {t.approvals.showNew(waiting)}
+            {t.approvals.showNew(waiting.length)}
           </Button>
-        </div>
-      )}
+        )}
+      </div>
       {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
-      {data !== undefined && changes.length === 0 && (
+      {data !== undefined && shown.length === 0 && (
         <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />
       )}
-      {changes.map((change) => (
+      {shown.map((change) => (
         <ChangeCard key={change.id} change={find(change.id) ?? change} withScope />
       ))}
       {isFetching && <Loader mx="auto" role="status" aria-label={t.shell.loading} />}

@@ -1,5 +1,5 @@
 import { Badge, Button, Group, Text } from '@mantine/core';
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import type { OpenChange } from '../api/types.js';
 import { ReasonDialog, type ReasonInput } from '../features/reason-dialog.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
@@ -30,6 +30,11 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
   const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
   const [isChecking, setChecking] = useState(false);
   const loadProjects = useFreshProjects();
+  const isHere = useRef(true);
+  useEffect(() => {
+    isHere.current = true;
+    return () => void (isHere.current = false);
+  }, []);
   const isOpen = shown.status === 'pending';
   // A request that is reopened is another one to decide on.
   if (!isOpen && dialog !== null) setDialog(null);
@@ -47,6 +52,8 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     // Another environment may have been guarded meanwhile: no event tells this page.
     setChecking(true);
     const fresh = await loadProjects().catch(() => []);
+    // The user has left the page.
+    if (!isHere.current) return;
     setChecking(false);
     if (isProduction(shown, fresh)) setDialog('approve');
     else await send('approve');

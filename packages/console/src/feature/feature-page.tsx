@@ -109,13 +109,16 @@ function Feature({ feature, gone }: FeatureProps) {
           {t.feature.deletedHint}
         </Alert>
       )}
-      <FeatureRequests featureId={feature.id} />
       <div className="fc-columns">
         <Stack gap="lg">
           <EditForm feature={feature} changedBy={by} gone={gone} />
           <RulesAndSchedules featureId={feature.id} />
         </Stack>
-        <FeatureHistory featureId={feature.id} />
+        {/* Beside the form, which must not move under the pointer when a request arrives. */}
+        <Stack gap="lg">
+          <FeatureRequests featureId={feature.id} />
+          <FeatureHistory featureId={feature.id} />
+        </Stack>
       </div>
       <Suspense>
         {deleting && (

@@ -109,7 +109,8 @@ export class EventStreams {
     response.shouldKeepAlive = false;
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
-      'Cache-Control': 'no-store',
+      // Next's server and others compress, and so buffer, what may be transformed.
+      'Cache-Control': 'no-store, no-transform',
       ...defaultHeaders,
       // Otherwise proxies that compress (Caddy's `encode`, nginx) would buffer events.
       'Content-Encoding': 'identity',
