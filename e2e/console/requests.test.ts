@@ -88,7 +88,7 @@ it('a requester who comes back after the log has forgotten finds the decision wi
   await button(bob.page, en.approvals.bell(0)).waitFor();
 });
 
-it('a requester learns that somebody else has cancelled the request, at once and after a reload', async () => {
+it('a requester learns that another user has cancelled the request, at once and after a reload', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const bob = await fixture.open('bob', at(webShop, 'dev', 'features'));

@@ -88,6 +88,7 @@ const stableAfterMs = 10_000;
 const draining: typeof CloseCode.draining = 4000;
 const drainSpreadMs = 2_000;
 const maxWebSocketFailures = 3;
+/** How long the first event streams stay before a WebSocket is tried again. */
 const firstRetryMs = 3_000;
 
 /** How long the client waits before it connects again, chosen at random below a width that doubles with each attempt. */

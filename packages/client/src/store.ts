@@ -82,7 +82,7 @@ export function createStore<State, Content>(
       status = nextStatus;
       environment = key;
       notify();
-      // A loss that is made good within a frame is told, too.
+      // Also a status that lasts for less than a frame.
       if (isChanged) publish();
     },
     replace(snapshot) {

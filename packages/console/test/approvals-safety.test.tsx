@@ -187,7 +187,7 @@ describe('the page of a request', () => {
 });
 
 describe('the bell', () => {
-  it('tells a requester that somebody else has cancelled the request', async () => {
+  it('shows a requester that another user has cancelled the request', async () => {
     const server = createServer();
     await openLive(flags, server);
     const cancelled = { ...ownRejected, status: 'cancelled', decided_by: 'root' };

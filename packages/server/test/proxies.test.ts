@@ -285,8 +285,8 @@ describe.each(proxies)('$name with the configuration of deploy/proxies', (proxy)
         async ({ flagcast }) => await nextEvent(flagcast.lifecycle, 'connection:refused'),
       );
       const forged = { Origin: origin, 'X-Forwarded-For': '198.51.100.9' };
-      const nobody = await V1Client.connect(wsUrl, { socketOptions: line, headers: forged });
-      await nobody.closed;
+      const anonymous = await V1Client.connect(wsUrl, { socketOptions: line, headers: forged });
+      await anonymous.closed;
       expect(await Promise.race(refused)).toMatchObject({ code: 'token_missing', address: clientAddress });
 
       const [first] = servers;

@@ -83,7 +83,7 @@ async function startFeeds(bench: Bench, count: number) {
       url: flagcast.url,
       getToken: () => flagcast.token(flagcast.database),
       WebSocket,
-      // A user has two snapshots at a time; the others are told to come again.
+      // A user gets two snapshots at a time; the other requests are refused, and repeated.
       onError: () => undefined,
       fetch: async (...request) => {
         httpRequests += 1;

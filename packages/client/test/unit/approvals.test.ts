@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { EventMessage, PendingChange, ServerMessage } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import { type Approvals, approvals, type ApprovalsState } from '../../src/approvals/index.js';
-import type { Client, WebSocketClass } from '../../src/index.js';
+import type { Client } from '../../src/index.js';
 import {
   caughtUp,
   event,
@@ -14,6 +14,7 @@ import {
   step as stepOfChannel,
 } from './scripted-server.js';
 import {
+  noWebSocket,
   channelArguments,
   type ClientFixture,
   startFixture,
@@ -24,10 +25,6 @@ import {
 import { useTabFixture } from './tab-fixture.js';
 
 const feed = { feed: 'approvals' } as const;
-
-const noWebSocket = function () {
-  throw new Error('WebSockets are not available');
-} as unknown as WebSocketClass;
 
 /** A step of an approval as the feed brings it. */
 function step(...parameters: Parameters<typeof stepOfChannel>): EventMessage {

@@ -6,11 +6,17 @@ import {
   type Client,
   type ClientOptions,
   createClient,
+  type WebSocketClass,
 } from '../../src/index.js';
 import type { Snapshot } from '#protocol';
 import { createChannelModel } from '../../src/channel-model.js';
 import { createStore, type Store } from '../../src/store.js';
 import { ScriptedServer } from './scripted-server.js';
+
+/** Throws as in a page whose policy forbids WebSockets. */
+export const noWebSocket = function () {
+  throw new Error('WebSockets are not available');
+} as unknown as WebSocketClass;
 
 /** A scripted server and its clients. They are closed at the end of the test. */
 export interface ClientFixture {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { ServerMessage } from '#protocol';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Channel, Client, WebSocketClass } from '../../src/index.js';
+import type { Channel, Client } from '../../src/index.js';
 import {
   respondJson,
   caughtUp,
@@ -16,6 +16,7 @@ import {
   stale,
 } from './scripted-server.js';
 import {
+  noWebSocket,
   channelArguments,
   type ClientFixture,
   startFixture,
@@ -25,11 +26,6 @@ import {
   untilStatus,
 } from './client-fixture.js';
 import { useTabFixture } from './tab-fixture.js';
-
-/** Throws as in a page whose policy forbids WebSockets. */
-const noWebSocket = function () {
-  throw new Error('WebSockets are not available');
-} as unknown as WebSocketClass;
 
 function write(response: ServerResponse, ...messages: ServerMessage[]): void {
   for (const message of messages) {

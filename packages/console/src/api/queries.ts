@@ -36,15 +36,13 @@ interface ProjectList {
   readonly projects: readonly Project[];
 }
 
-const projectsQuery = (api: Api) =>
-  queryOptions({
+export function useProjects() {
+  const api = useApi();
+  return useQuery({
     queryKey: projectsKey,
     queryFn: async () => (await api.get<ProjectList>('/api/projects')).projects,
     staleTime: staleTimeMs,
   });
-
-export function useProjects() {
-  return useQuery(projectsQuery(useApi()));
 }
 
 /**

@@ -56,7 +56,7 @@ export function ConcernsProvider({ children }: { readonly children: ReactNode })
   const value = useMemo<Concerns>(() => {
     const concerns = [
       ...open.filter((change) => change.may_decide),
-      // Whoever cancels an own request knows it.
+      // The user's own cancellations are no news.
       ...decided.filter(
         ({ own, status, decided_by: by }) =>
           own && !(status === 'cancelled' && (by === null || by === me.user.username)),

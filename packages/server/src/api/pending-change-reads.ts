@@ -3,6 +3,7 @@ import { auditFeatureState } from '../host/feature-state.js';
 import {
   canReadSteps,
   isRequest,
+  lastStep,
   requestedEntitiesJson,
   requestEntities,
   requestReason,
@@ -64,14 +65,6 @@ const entitiesJson = requestedEntitiesJson({
         SELECT CASE WHEN v.entity = 'feature' AND f.id IS NOT NULL THEN ${auditFeatureState} END AS state OFFSET 0
       ) now`,
 });
-
-/**
- * The newest step to the status of a request `c`, for other statuses than those of which the host records the user and
- * the time. For JOIN: actor, created_at.
- */
-const lastStep = `SELECT s.actor, s.created_at FROM flagcast.request_steps s
-  WHERE c.status NOT IN ('pending', 'approved', 'rejected') AND s.pending_change_id = c.id::text AND s.action = c.status
-  ORDER BY s.created_at DESC, s.xid DESC LIMIT 1`;
 
 /**
  * $1 the projects, $2 the user's id, $3 the user's name, $4 the id of the request, $5 a feature, $6 the state, $7 an

@@ -68,19 +68,21 @@ export const requestedEntitiesJson = ({
     )`;
 
 /**
+ * The newest step to the status of a request `c`, for other statuses than those of which the host records the user and
+ * the time. For FROM and JOIN: actor, created_at.
+ */
+export const lastStep = `SELECT s.actor, s.created_at FROM flagcast.request_steps s
+  WHERE c.status NOT IN ('pending', 'approved', 'rejected') AND s.pending_change_id = c.id::text AND s.action = c.status
+  ORDER BY s.created_at DESC, s.xid DESC LIMIT 1`;
+
+/**
  * The protocol's PendingChange of a row of pending_changes `c`, as JSON. With `escapes` no text of it can fail to be
  * decoded; JSON cannot be escaped, so the reason and the differences are left out then. With `hasSteps` the host's table
  * is completed by flagcast.request_steps: by whom and when a request was cancelled.
  */
 function pendingChangeJson({ escapes, hasSteps = false }: { escapes: boolean; hasSteps?: boolean }): string {
   const text: TextReader = escapes ? escapedText : plainText;
-  const ofStep = (value: string): string =>
-    hasSteps
-      ? `WHEN 'pending' THEN NULL ELSE (
-        SELECT ${value} FROM flagcast.request_steps s WHERE s.pending_change_id = c.id::text AND s.action = c.status
-        ORDER BY s.xid DESC LIMIT 1
-      )`
-      : '';
+  const ofStep = (value: string): string => (hasSteps ? `ELSE (SELECT ${value} FROM (${lastStep}) s)` : '');
   return `(SELECT json_build_object(
     'id', c.id, 'project_id', c.project_id, 'environment_id', c.environment_id::text,
     'environment', (SELECT ${text('e.key')} FROM public.environments e WHERE e.id = c.environment_id),
@@ -174,11 +176,8 @@ export function approvalsStatement({ escapes, hasSteps }: { escapes: boolean; ha
       )
     )`;
   // One look-up by the primary key for each of the user's own requests that needs it.
-  const stepAt = `(
-        SELECT max(s.created_at) FROM flagcast.request_steps s WHERE s.pending_change_id = c.id::text AND s.action = c.status
-      )`;
   const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at
-      ELSE ${hasSteps ? `coalesce(${stepAt}, c.created_at)` : 'c.created_at'} END`;
+      ELSE ${hasSteps ? `coalesce((SELECT s.created_at FROM (${lastStep}) s), c.created_at)` : 'c.created_at'} END`;
   return `
 SELECT coalesce(json_agg(${pendingChangeJson({ escapes, hasSteps })} ORDER BY c.created_at, c.id), '[]')::text AS pending_changes
 FROM (
