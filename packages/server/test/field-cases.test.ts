@@ -8,7 +8,9 @@ import { runHere } from './command.js';
 import {
   createTestCluster,
   createTestDatabase,
+  decideRequest,
   insertAudit,
+  insertRequest,
   seedProject,
   type TestCluster,
   type TestDatabase,
@@ -16,7 +18,7 @@ import {
   installRole,
 } from './database.js';
 import { createHostTables, makeChannel, makeHostTables } from './host-tables.js';
-import { createUser, startTestServer, type TestServer } from './server.js';
+import { approvalsSnapshot, createUser, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 /** Reported by users of systems like this one. Cases 4 to 6 are in channel-changes and install tests, 7 and 16 in field-cases-size. */
@@ -344,6 +346,22 @@ describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII databas
     expect(await client.event(goodFeature)).toMatchObject({ feature: { id: goodFeature, enabled: true } });
     await toggle(database, good, goodFeature, false);
     expect(await nthEvent(client, goodFeature, 2)).toMatchObject({ feature: { enabled: false } });
+
+    // A request of such a feature is in the snapshot of the approvals feed, and the steps of others are whole.
+    const broken = await insertRequest(pool, bad);
+    await pool.query(String.raw`UPDATE features SET name = E'caf\xe9' WHERE id = '${broken.featureId}'`);
+    const taken = await approvalsSnapshot(server, { token });
+    expect(taken.pending_changes).toMatchObject([{ id: broken.id, status: 'pending' }]);
+    await client.caughtUpFeed(taken);
+    const whole = await insertRequest(pool, good);
+    await decideRequest(pool, broken.id, 'rejected');
+    await decideRequest(pool, whole.id, 'rejected');
+    const rejected = async (id: string) =>
+      await client.message(
+        (message) => 'source' in message && message.pending_change_id === id && message.action === 'rejected',
+      );
+    expect(await rejected(broken.id)).toMatchObject({ pending_change_unreadable: true });
+    expect(await rejected(whole.id)).toMatchObject({ pending_change: { status: 'rejected' } });
     await client.close();
   });
 });

@@ -144,7 +144,7 @@ export async function addMember(
 /** The state of the user's approvals feed. */
 export async function approvalsSnapshot(
   { httpUrl }: TestServer,
-  { token }: TestUser,
+  { token }: Pick<TestUser, 'token'>,
 ): Promise<ApprovalsSnapshot> {
   const response = await fetch(`${httpUrl}/api/snapshot?feed=approvals`, {
     headers: { Authorization: `Bearer ${token}` },
