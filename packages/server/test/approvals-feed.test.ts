@@ -77,12 +77,6 @@ async function connect(user = ann): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
 }
 
-async function step(client: V1Client, id: string, action: string): Promise<EventMessage> {
-  return (await client.message(
-    (message) => 'source' in message && message.pending_change_id === id && message.action === action,
-  )) as EventMessage;
-}
-
 describe('the approvals feed', () => {
   it('brings the steps of requests in all environments that the user may view, each with the request after it', async () => {
     const client = await connect();
@@ -93,7 +87,7 @@ describe('the approvals feed', () => {
     await decide(foreign.id, 'approved');
     await decide(inDev.id, 'rejected');
 
-    expect(await step(client, inProd.id, 'pending')).toMatchObject({
+    expect(await client.step(inProd.id, 'pending')).toMatchObject({
       feed,
       source: 'pending',
       environment: 'prod',
@@ -118,7 +112,7 @@ describe('the approvals feed', () => {
         ],
       },
     });
-    const rejected = await step(client, inDev.id, 'rejected');
+    const rejected = await client.step(inDev.id, 'rejected');
     expect(rejected.pending_change).toMatchObject({
       status: 'rejected',
       decided_by: 'root',
@@ -175,7 +169,7 @@ describe('the approvals feed', () => {
     await decide(open.id, 'approved');
     const client = await connect();
     await client.caughtUpFeed(taken);
-    expect((await step(client, open.id, 'approved')).pending_change?.status).toBe('approved');
+    expect((await client.step(open.id, 'approved')).pending_change?.status).toBe('approved');
     // A channel's snapshot has the same form.
     const channel = await fetch(`${server.httpUrl}/api/snapshot?project_id=${first.projectId}&env=prod`, {
       headers: { Authorization: `Bearer ${ann.token}` },
@@ -190,7 +184,7 @@ describe('the approvals feed', () => {
     const client = await connect();
     const { scope } = await client.caughtUpFeed();
     const { id } = await request();
-    await step(client, id, 'pending');
+    await client.step(id, 'pending');
     const cursor = await client.settled(database.pool);
     await client.close();
     await decide(id, 'rejected');
@@ -219,7 +213,7 @@ describe('the approvals feed', () => {
     const start = await client.caughtUpFeed();
     const { id } = await request();
     await decide(id, 'rejected');
-    await step(client, id, 'rejected');
+    await client.step(id, 'rejected');
     await client.close();
     const again = await connect();
     await again.caughtUpFeed(start);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { EventMessage, Snapshot } from '@flagcast/protocol';
+import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createTestDatabase,
@@ -54,12 +54,6 @@ async function connect(user = ann): Promise<V1Client> {
   return await V1Client.connect(server.wsUrl, { token: user.token });
 }
 
-async function step(client: V1Client, id: string, action: string): Promise<EventMessage> {
-  return (await client.message(
-    (message) => 'source' in message && message.pending_change_id === id && message.action === action,
-  )) as EventMessage;
-}
-
 describe('the approvals feed', () => {
   it.each(['a member', 'a superuser'])(
     'resyncs for %s when an archived project is restored, and then contains its requests',
@@ -77,7 +71,7 @@ describe('the approvals feed', () => {
       expect(await resync).toStrictEqual({ type: 'resync', feed, reason: 'scope_changed' });
       await client.caughtUpFeed(await approvalsSnapshot(server, fay));
       const { id } = await request(project);
-      await step(client, id, 'pending');
+      await client.step(id, 'pending');
       const channel = { projectId: project.projectId, environmentId: project.environments.prod };
       await client.caughtUp(channel);
       await other.settled(database.pool);
@@ -90,7 +84,7 @@ describe('the approvals feed', () => {
     const client = await connect();
     await client.caughtUpFeed();
     const { id } = await request();
-    await step(client, id, 'pending');
+    await client.step(id, 'pending');
     await database.pool.query(
       `UPDATE projects SET name = 'Renamed ' || id, updated_at = now() WHERE id = $1`,
       [first.projectId],
@@ -182,7 +176,7 @@ describe('the approvals feed', () => {
       `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)`,
       [bare, featureId],
     );
-    expect((await step(client, bare, 'pending')).pending_change?.id).toBe(bare);
+    expect((await client.step(bare, 'pending')).pending_change?.id).toBe(bare);
     expect(await listed()).toStrictEqual([true, true]);
     await client.close();
   });

@@ -1,3 +1,4 @@
+import type { EventMessage } from '@flagcast/protocol';
 import type pg from 'pg';
 import { V1Client as Client } from '../../../testing/testkit/clients/v1-client.ts';
 import { decodeCursor } from '../src/events/position.js';
@@ -6,6 +7,13 @@ export type { ChannelIds as TestChannel } from '../../../testing/testkit/channel
 
 /** A client of flagcast.v1 that decodes cursors. */
 export class V1Client extends Client {
+  /** The first event of this step of a request. */
+  async step(id: string, action: string): Promise<EventMessage> {
+    return (await this.message(
+      (message) => 'source' in message && message.pending_change_id === id && message.action === action,
+    )) as EventMessage;
+  }
+
   /**
    * A heartbeat's cursor that covers all that has been committed. The first ones may lag behind: a cursor
    * covers nothing that a crash of the database could undo, and events that it does not cover may be repeated.
