@@ -5,6 +5,7 @@ import {
   type Reporter,
   type TestModule,
   type TestSpecification,
+  type Vite,
   type Vitest,
 } from 'vitest/node';
 
@@ -90,7 +91,16 @@ const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/
 /** The console in happy-dom, with the real client and a scripted server. */
 const consoleTests = ['packages/console/test/**/*.test.tsx'];
 
+/** More than processors: most tests wait for others. A number in the config of projects would override `--maxWorkers`. */
+const workers: Vite.Plugin = {
+  name: 'workers',
+  configureVitest: ({ vitest }) => {
+    vitest.config.maxWorkers ??= 4;
+  },
+};
+
 export default defineConfig({
+  plugins: [workers],
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
@@ -133,8 +143,6 @@ export default defineConfig({
     expect: { poll: { timeout: 10_000 } },
     // Modules have no state, so test files share them: loading them for each file took a quarter of the time.
     isolate: false,
-    // More than processors: most tests wait for others.
-    maxWorkers: 4,
     sequence: { sequencer: LongestFirst },
     // Code that runs in a process of its own (`flagcast serve`, workers) is not counted.
     coverage: { include: ['packages/*/src/**'], reporter: ['text-summary', 'html', 'json-summary'] },
