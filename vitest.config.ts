@@ -95,7 +95,7 @@ const consoleTests = ['packages/console/test/**/*.test.tsx'];
 const workers: Vite.Plugin = {
   name: 'workers',
   configureVitest: ({ vitest }) => {
-    vitest.config.maxWorkers ??= 4;
+    vitest.config.maxWorkers ||= 4;
   },
 };
 
