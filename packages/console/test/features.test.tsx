@@ -79,14 +79,20 @@ describe('the list of flags', () => {
     expect(switchOf('cart').checked).toBe(true);
   });
 
-  it('sends a toggle with the version of the flag, and waits for the event', async () => {
+  it('sends a toggle with the version of the flag, and shows the outcome also while it is paused', async () => {
     const { server } = await openLive(page, serverWith('cart'));
-    server.on('PATCH', /./, () => ({ body: {} }));
+    server.on('PATCH', /./, ({ body }) => {
+      server.change('cart', { enabled: body['enabled'] === true }, 'alice');
+      return { body: { feature: server.features.get('cart') } };
+    });
     await lists(['cart']);
+    await click(button(en.activity.pause));
     await click(switchOf('cart'));
-    await waitFor(() => expect(server.requests.at(-1)?.method).toBe('PATCH'));
+    await waitFor(() => expect(switchOf('cart').checked).toBe(true));
     expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v1', enabled: true });
-    expect(switchOf('cart').checked).toBe(false);
+    await click(switchOf('cart'));
+    await waitFor(() => expect(switchOf('cart').checked).toBe(false));
+    expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v2', enabled: false });
   });
 
   it('asks for a reason in a guarded environment', async () => {

@@ -1,6 +1,7 @@
 import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
+import { inReleaseOrder } from './environments.js';
 import type { Me, Mode, OpenChange, Project, RequestStep } from './types.js';
 
 /** Rarely changing data is refetched when the window gets the focus, at most once a minute. */
@@ -40,7 +41,7 @@ export function useProjects() {
   const api = useApi();
   return useQuery({
     queryKey: projectsKey,
-    queryFn: async () => (await api.get<ProjectList>('/api/projects')).projects,
+    queryFn: async () => inReleaseOrder((await api.get<ProjectList>('/api/projects')).projects),
     staleTime: staleTimeMs,
   });
 }

@@ -16,6 +16,13 @@ function environmentOf(change: OpenChange | PendingChange, projects: readonly Pr
   return { project, environment: project?.environments.find(({ id }) => id === change.environment_id) };
 }
 
+/** The pending request to change the flag itself, in any environment: there is at most one. */
+export function findRequest(open: readonly OpenChange[], featureId: string): OpenChange | undefined {
+  return open.find(({ entities }) =>
+    entities.some(({ entity, entity_id: id }) => entity === 'feature' && id === featureId),
+  );
+}
+
 /** A request of the approvals feed as the REST API would send it to the user, without the current values. */
 export function toOpenChange(change: PendingChange, { me, projects, mayDecide }: Viewer): OpenChange {
   const { project, environment } = environmentOf(change, projects);

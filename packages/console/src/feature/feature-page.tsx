@@ -14,6 +14,7 @@ import { lazyRoutes } from '../shell/lazy-routes.js';
 import { scopePath, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { EditForm } from './edit-form.js';
+import { EnvironmentStrip } from './environment-strip.js';
 import { FeatureHistory } from './feature-history.js';
 import { RulesAndSchedules } from './rules-and-schedules.js';
 import { FeatureRequests } from './feature-requests.js';
@@ -109,6 +110,7 @@ function Feature({ feature, gone }: FeatureProps) {
           {t.feature.deletedHint}
         </Alert>
       )}
+      <EnvironmentStrip featureId={feature.id} gone={gone} />
       <div className="fc-columns">
         <Stack gap="lg">
           <EditForm feature={feature} changedBy={by} gone={gone} />

@@ -2,6 +2,7 @@ import type { FeatureState } from '@flagcast/client';
 import { useState } from 'react';
 import type { Environment, FeatureFields, OpenChange, Project } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
+import { findRequest } from '../approvals/requests.js';
 import { useWrite } from '../features/use-write.js';
 import { describeFields, useNotifications } from '../shell/notifications.js';
 import { useScope } from '../shell/scope.js';
@@ -102,7 +103,5 @@ export function isPending(
 ): boolean {
   const isShared = sharedFields.some((name) => changed[name] !== undefined);
   if (!guarded && !isShared) return false;
-  return open.some(({ entities }) =>
-    entities.some(({ entity, entity_id: id }) => entity === 'feature' && id === featureId),
-  );
+  return findRequest(open, featureId) !== undefined;
 }

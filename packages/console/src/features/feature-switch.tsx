@@ -1,6 +1,8 @@
 import type { FeatureState } from '@flagcast/client';
 import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
+import { useOpenChanges } from '../approvals/open-changes.js';
+import { findRequest } from '../approvals/requests.js';
 import { useOutOfDate } from '../freshness/use-out-of-date.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -10,29 +12,37 @@ import { useWrite } from './use-write.js';
 interface FeatureSwitchProps {
   readonly feature: FeatureState;
   readonly disabled?: boolean;
+  /** Default: names the flag. */
+  readonly label?: string;
 }
 
 /**
  * Toggles a flag in the environment. If the environment or the flag is guarded, it opens a dialog for the reason and
- * creates a request. Disabled while the page is stale.
+ * creates a request. Disabled while the page is stale, and while another request has to be decided first.
  */
-export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
+export function FeatureSwitch({ feature: live, disabled = false, label }: FeatureSwitchProps) {
   const { t } = useI18n();
   const { environment } = useScope();
   const { toggle } = useRights();
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();
-  const { id, name, enabled, version } = feature;
+  const { open } = useOpenChanges();
+  /** The response to the last write. A paused list follows what its user does, although its events do not arrive. */
+  const [saved, setSaved] = useState(live);
+  const { id, name, enabled, version } = saved.updated_at > live.updated_at ? saved : live;
   /** The state to request; null while no reason is asked for. Others can change the flag meanwhile. */
   const [wanted, setWanted] = useState<boolean | null>(null);
   const save = async (target: boolean, reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version, enabled: target, ...(reason !== undefined && { reason }) };
-    const { state } = await send('PATCH', `/api/features/${id}`, body);
+    const outcome = await send<{ feature: FeatureState }>('PATCH', `/api/features/${id}`, body);
+    const { state } = outcome;
+    if (state === 'done') setSaved(outcome.body.feature);
     if (state === 'reason_needed') setWanted(target);
     // A failed request keeps the dialog with its reason.
     else if (state !== 'failed') setWanted(null);
     return state === 'done' || state === 'requested';
   };
+  const isPending = environment.guarded && findRequest(open, id) !== undefined;
   if (!toggle) {
     return (
       <Badge variant="light" color={enabled ? 'teal' : 'gray'} tt="none" size="md">
@@ -44,12 +54,13 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
     <>
       <Switch
         checked={enabled}
-        disabled={disabled || busy || outOfDate}
+        disabled={disabled || busy || outOfDate || isPending}
+        title={isPending ? t.feature.hasPending : undefined}
         onChange={() => {
           if (environment.guarded) setWanted(!enabled);
           else void save(!enabled);
         }}
-        aria-label={t.features.switchLabel(name)}
+        aria-label={label ?? t.features.switchLabel(name)}
         color="teal.8"
         size="md"
       />

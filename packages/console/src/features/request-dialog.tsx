@@ -1,5 +1,6 @@
 import type { Environment } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
+import { findRequest } from '../approvals/requests.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ReasonDialog } from './reason-dialog.js';
@@ -22,10 +23,7 @@ export function RequestDialog({ featureId, guarding, blocked, onSubmit, ...rest 
   const { approvals } = useI18n().t;
   const { environment } = useScope();
   const { open } = useOpenChanges();
-  const other = open.find(
-    ({ environment_id: id, entities }) =>
-      id === environment.id && entities.some((each) => each.feature_id === featureId),
-  );
+  const other = findRequest(open, featureId);
   // The event of the own request can arrive before the response.
   const isBlocked = other !== undefined && !rest.busy;
   return (

@@ -44,6 +44,7 @@ export const en = {
     projectIs: (name: string) => `Project: ${name}`,
     environment: 'Environment',
     environmentIs: (name: string) => `Environment: ${name}`,
+    production: 'Production',
     guarded: 'Guarded: changes need approval',
     userMenu: (name: string) => `Account: ${name}`,
     superuser: 'Superuser',
@@ -213,6 +214,8 @@ export const en = {
   feature: {
     back: 'All flags',
     details: 'Settings',
+    environments: 'This flag in all environments',
+    switchIn: (name: string, env: string) => `Enable ${name} in ${env}`,
     onIn: (env: string) => `On in ${env}`,
     offIn: (env: string) => `Off in ${env}`,
     changedBy: (by: string | null) => (by === null ? 'Changed' : `Changed by ${by}`),

@@ -44,6 +44,7 @@ export const ru: Messages = {
     projectIs: (name) => `Проект: ${name}`,
     environment: 'Окружение',
     environmentIs: (name) => `Окружение: ${name}`,
+    production: 'Продакшен',
     guarded: 'Под защитой: изменения нужно одобрять',
     userMenu: (name) => `Профиль: ${name}`,
     superuser: 'Суперпользователь',
@@ -211,6 +212,8 @@ export const ru: Messages = {
   feature: {
     back: 'Все флаги',
     details: 'Настройки',
+    environments: 'Флаг во всех окружениях',
+    switchIn: (name, env) => `Включить «${name}» в ${env}`,
     onIn: (env) => `Включён в ${env}`,
     offIn: (env) => `Выключен в ${env}`,
     changedBy: (by) => (by === null ? 'Изменён' : `Изменён: ${by}`),

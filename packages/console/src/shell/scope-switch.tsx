@@ -1,7 +1,8 @@
 import { Menu, SegmentedControl, Text, UnstyledButton } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
-import { useNavigate } from 'react-router';
+import { useLocation, useNavigate } from 'react-router';
+import { isProduction } from '../api/environments.js';
 import type { Environment } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
 import { CheckIcon, LockIcon, SelectorIcon } from './icons.js';
@@ -18,8 +19,12 @@ export function ScopeSwitch() {
   const { project, environment, projects } = useScope();
   const navigate = useNavigate();
   const page = usePageName();
+  const { pathname } = useLocation();
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
   const go = (projectId: string, env: string): void => void navigate(scopePath(projectId, env, page));
+  // A flag and a request are the same in all environments of their project.
+  const goTo = (env: string): void =>
+    void navigate(scopePath(project.id, env, pathname.split('/').slice(4).join('/')));
   // While two environments swap their keys, both have the same key until the second change arrives. List it once.
   const environments = project.environments.filter(
     (each) =>
@@ -50,13 +55,13 @@ export function ScopeSwitch() {
             label: <EnvironmentKey environment={each} />,
           }))}
           value={environment.key}
-          onChange={(env) => go(project.id, env)}
+          onChange={goTo}
         />
       ) : (
         <SegmentedControl
           size="xs"
           value={environment.key}
-          onChange={(env) => go(project.id, env)}
+          onChange={goTo}
           aria-label={t.shell.environment}
           data={environments.map((each) => ({
             value: each.key,
@@ -68,10 +73,14 @@ export function ScopeSwitch() {
   );
 }
 
-function EnvironmentKey({ environment: { key, guarded } }: { readonly environment: Environment }) {
+function EnvironmentKey({ environment }: { readonly environment: Environment }) {
   const { t } = useI18n();
+  const { key, guarded } = environment;
   return (
-    <span className="fc-env" title={guarded ? t.shell.guarded : undefined}>
+    <span
+      className={isProduction(environment) ? 'fc-env fc-production' : 'fc-env'}
+      title={guarded ? t.shell.guarded : undefined}
+    >
       {visible(key)}
       {guarded && <LockIcon size={13} />}
     </span>

@@ -1,0 +1,106 @@
+import { Badge, Code, Skeleton, Text } from '@mantine/core';
+import { useState } from 'react';
+import { Link } from 'react-router';
+import { InEnvironment, type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
+import { isProduction } from '../api/environments.js';
+import { FeatureSwitch } from '../features/feature-switch.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
+import { EnvironmentName } from '../shell/environment-name.js';
+import { ClockIcon, LockIcon } from '../shell/icons.js';
+import { RelativeTime } from '../shell/relative-time.js';
+import { scopePath, useScope } from '../shell/scope.js';
+
+interface EnvironmentStripProps {
+  readonly featureId: string;
+  /** The flag was deleted. */
+  readonly gone: boolean;
+}
+
+/** The flag in all environments, each with its switch, value and pending request. */
+export function EnvironmentStrip({ featureId, gone }: EnvironmentStripProps) {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  const environments = useAllEnvironments();
+  if (project.environments.length === 1) return null;
+  return (
+    <ul className="fc-strip" aria-label={t.feature.environments}>
+      {environments.map((live) => (
+        <li
+          key={live.environment.id}
+          data-environment={live.environment.key}
+          data-current={live.environment === environment || undefined}
+          data-production={isProduction(live.environment) || undefined}
+        >
+          <InEnvironment live={live}>
+            <Cell live={live} featureId={featureId} gone={gone} current={live.environment === environment} />
+          </InEnvironment>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+interface CellProps extends EnvironmentStripProps {
+  readonly live: LiveEnvironment;
+  readonly current: boolean;
+}
+
+function Cell({ live: { environment, state }, featureId, gone, current }: CellProps) {
+  const { t } = useI18n();
+  const { project } = useScope();
+  const newest = state.activity.find((event) => event.feature_id === featureId && event.source === 'audit');
+  // What has happened before the page was opened is not highlighted.
+  const [first] = useState(newest);
+  const feature = state.features.get(featureId);
+  return (
+    <>
+      {newest !== undefined && newest !== first && <span key={newest.id} className="fc-flash" />}
+      <div className="fc-strip-head">
+        <Link
+          to={scopePath(project.id, environment.key, `features/${featureId}`)}
+          aria-current={current ? 'page' : undefined}
+        >
+          <EnvironmentName environment={environment} />
+        </Link>
+        {environment.guarded && (
+          <span className="fc-guarded" title={t.shell.guarded}>
+            <LockIcon size={14} />
+          </span>
+        )}
+      </div>
+      {feature === undefined ? (
+        <Skeleton h={24} w="60%" animate={!gone} />
+      ) : (
+        <div className="fc-strip-state">
+          <FeatureSwitch
+            feature={feature}
+            disabled={gone}
+            label={t.feature.switchIn(feature.name, environment.name)}
+          />
+          {feature.default_value === '' ? (
+            <Text size="xs" c="dimmed" component="span">
+              –
+            </Text>
+          ) : (
+            <Code className="fc-value" title={visible(feature.default_value)}>
+              {visible(feature.default_value)}
+            </Code>
+          )}
+        </div>
+      )}
+      {state.pendingChanges.get(featureId)?.map(({ id, requested_by: by, created_at: at }) => (
+        <Badge
+          key={id}
+          variant="light"
+          color="yellow"
+          tt="none"
+          className="fc-pending"
+          leftSection={<ClockIcon size={12} />}
+        >
+          {t.features.pendingBy(by)} · <RelativeTime at={at} />
+        </Badge>
+      ))}
+    </>
+  );
+}
