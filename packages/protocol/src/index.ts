@@ -14,3 +14,4 @@ export {
 } from './messages.js';
 export { requestErrors, type RequestErrorCode } from './request-errors.js';
 export type * from './messages.js';
+export type * from './states.js';

@@ -1,3 +1,5 @@
+import type { FeatureState, PendingChange } from './states.js';
+
 /** The subprotocol of the WebSocket. */
 export const subprotocol = 'flagcast.v1';
 
@@ -22,68 +24,6 @@ export interface PlainMessage {
   entity_id: string;
   /** `created`, `updated`, `deleted`; for approvals `pending`, `updated`, `approved`, `rejected`, `cancelled`. */
   action: string;
-}
-
-/** A feature with its parameters in one environment: an element of a snapshot, or the state after an event. */
-export interface FeatureState {
-  readonly id: string;
-  readonly key: string;
-  readonly name: string;
-  readonly description: string | null;
-  /** `simple` or `multivariant`. */
-  readonly kind: string;
-  readonly rollout_key: string | null;
-  readonly enabled: boolean;
-  readonly default_value: string;
-  /** RFC 3339, UTC. */
-  readonly created_at: string;
-  /** RFC 3339, UTC: the later of the feature's and its parameters' update. */
-  readonly updated_at: string;
-  /** Changes with every write to the feature or its parameters in this environment. A write must send it back. */
-  readonly version: string;
-}
-
-/** A request to change features: open, or decided. */
-export interface PendingChange {
-  readonly id: string;
-  readonly project_id: string;
-  readonly environment_id: string;
-  /** The environment's key; null if it does not exist any more. */
-  readonly environment: string | null;
-  /** `pending`, `approved`, `rejected` or `cancelled`. */
-  readonly status: string;
-  /** The name of the user who requested it. */
-  readonly requested_by: string;
-  /** The user's id; null if the host does not record it. */
-  readonly requested_by_id: string | null;
-  /** RFC 3339, UTC. */
-  readonly created_at: string;
-  /** Why it was requested. */
-  readonly reason: string | null;
-  /** Changes with every write to the request. A decision must send it back. */
-  readonly version: string;
-  readonly entities: readonly PendingChangeEntity[];
-  readonly decided_by: string | null;
-  /** RFC 3339, UTC; null while it is open, and for cancellations, whose time the host does not record. */
-  readonly decided_at: string | null;
-  /** Why it was rejected. */
-  readonly decision_reason: string | null;
-}
-
-/** A part of a request: what it changes on one entity. */
-export interface PendingChangeEntity {
-  /** `feature`, `rule`, `feature_schedule`, ... */
-  readonly entity: string;
-  readonly entity_id: string;
-  /** `insert`, `update`, `delete`; null if the request does not say. */
-  readonly action: string | null;
-  readonly feature_id: string | null;
-  /** The feature's current key, name and version; null if it does not exist. */
-  readonly feature_key: string | null;
-  readonly feature_name: string | null;
-  readonly feature_version: string | null;
-  /** The values are JSON texts, because JSON.parse rounds numbers that a double cannot represent. */
-  readonly diff: readonly { readonly field: string; readonly old: string; readonly new: string }[];
 }
 
 /** The response of `GET /api/snapshot`: the state of one channel at one moment. */

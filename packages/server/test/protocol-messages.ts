@@ -124,6 +124,15 @@ export const featureKeys = {
   created_at: 'always',
   updated_at: 'always',
   version: 'always',
+  rules: 'optional',
+  rules_total: 'optional',
+  variants: 'optional',
+  variants_total: 'optional',
+  schedules: 'optional',
+  schedules_total: 'optional',
+  schedule_state: 'optional',
+  tags: 'optional',
+  tags_total: 'optional',
 } satisfies KeysOf<FeatureState>;
 
 export const snapshotKeys = {
