@@ -73,3 +73,8 @@ export function backoffMs(attempt: number, baseMs = 100, capMs = 5_000): number 
   const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(attempt, 16));
   return Math.round(baseMs / 2 + Math.random() * (ceiling - baseMs / 2));
 }
+
+/** Whether a failed attempt (from 1) is logged: 1, 2, 4, 8 and so on. */
+export function isWorthLogging(attempt: number): boolean {
+  return Number.isInteger(Math.log2(attempt));
+}

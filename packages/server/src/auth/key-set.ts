@@ -1,4 +1,6 @@
-import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors } from 'jose';
+import * as errors from 'jose/errors';
+import { createLocalJWKSet } from 'jose/jwks/local';
+import { createRemoteJWKSet, customFetch } from 'jose/jwks/remote';
 import type { CryptoKey, FetchImplementation, JSONWebKeySet, JWTVerifyGetKey } from 'jose';
 import { HttpProblem } from '../http-problem.js';
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { decodeJwt } from 'jose';
+import { decodeJwt } from 'jose/jwt/decode';
 import { HttpProblem } from '../http-problem.js';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';

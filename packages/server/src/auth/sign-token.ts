@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { SignJWT } from 'jose';
+import { SignJWT } from 'jose/jwt/sign';
 import { secretKey, type TokenChecks } from './token-verifier.js';
 import { claimOfUser, parseUserClaim } from './user-claim.js';
 

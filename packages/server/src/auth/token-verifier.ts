@@ -1,5 +1,6 @@
 import { webcrypto } from 'node:crypto';
-import { errors, jwtVerify } from 'jose';
+import * as errors from 'jose/errors';
+import { jwtVerify } from 'jose/jwt/verify';
 import type { JWTPayload, JWTVerifyOptions, JWTVerifyResult } from 'jose';
 import { HttpProblem } from '../http-problem.js';
 import { createKeySet, keysUnavailable } from './key-set.js';

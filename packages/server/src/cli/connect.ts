@@ -1,13 +1,13 @@
 import pg from 'pg';
-import { checkAuthorizeQuery } from '../auth/callback-authorization.js';
-import { isWorthLogging, type Logger } from '../operations/log.js';
+import { checkAuthorizeQuery } from '../auth/authorize-query.js';
+import type { Logger } from '../operations/log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { loadDemo } from './packages.js';
 import { NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
 import { Session } from '../postgres/session.js';
 import { SessionPool } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
-import { type FailedAttempt, retry } from '../retry.js';
+import { type FailedAttempt, isWorthLogging, retry } from '../retry.js';
 import { CommandError } from './command.js';
 
 /** For the checks at the start of a server, which a lock can delay, in milliseconds. */

@@ -14,8 +14,7 @@ import type { FreshnessReason } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
 import { describeError, printable, scrub } from '../describe.js';
-import { isWorthLogging } from '../operations/log.js';
-import { retry } from '../retry.js';
+import { isWorthLogging, retry } from '../retry.js';
 import { CommandError } from './command.js';
 
 const requestTimeoutMs = 10_000;

@@ -8,7 +8,8 @@ import {
   type ReadableSpan,
 } from '@opentelemetry/sdk-trace-node';
 import type { Lifecycle } from '../lifecycle.js';
-import { isWorthLogging, type Logger } from './log.js';
+import { isWorthLogging } from '../retry.js';
+import type { Logger } from './log.js';
 import { traceBatches } from './trace-batches.js';
 
 /** How long the last spans may take to be sent when the server stops, in milliseconds. */

@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import { destination, pino, stdTimeFunctions } from 'pino';
 import { describeError, printable, printableJson, scrub } from '../describe.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
+import { isWorthLogging } from '../retry.js';
 import { type LogEvent, logEvents } from './log-events.js';
 
 /** Clients and requests can cause lines. They are counted over this period, in milliseconds. */
@@ -102,11 +103,6 @@ function described(fields: Fields): Fields {
     return [name, typeof value === 'string' ? scrub(value) : value];
   });
   return Object.fromEntries(entries) as Fields;
-}
-
-/** Whether a failed attempt (from 1) is logged: 1, 2, 4, 8 and so on. */
-export function isWorthLogging(attempt: number): boolean {
-  return Number.isInteger(Math.log2(attempt));
 }
 
 /** Bounds the lines of one kind: the first ones of each period are written, the others are counted in one line at its end. */
