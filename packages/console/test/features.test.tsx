@@ -12,8 +12,8 @@ import {
   serverActs,
   waitUntilLive,
 } from './fixture/console.js';
-import { feature, pendingChange, userOf } from './fixture/data.js';
-import type { ScriptedServer } from './fixture/scripted-server.js';
+import { feature, openChange, pendingChange, userOf } from './fixture/data.js';
+import type { Reply, ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features';
 
@@ -93,6 +93,42 @@ describe('the list of flags', () => {
     await click(switchOf('cart'));
     await waitFor(() => expect(switchOf('cart').checked).toBe(false));
     expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v2', enabled: false });
+  });
+
+  it('keeps the focus on a switch that is saved, and sends nothing while a request is pending', async () => {
+    const server = serverWith('cart');
+    server.openChanges = [openChange('r1', { environment_id: 'dev', environment: 'dev' })];
+    server.features.set('f1', feature('f1', { name: 'requested' }));
+    await openLive(page, server);
+    await lists(['cart', 'requested']);
+    let save: (reply: Reply) => void = () => undefined;
+    server.on('PATCH', /./, async () => await new Promise<Reply>((resolve) => (save = resolve)));
+    switchOf('cart').focus();
+    await click(switchOf('cart'));
+    await waitFor(() => expect(switchOf('cart').getAttribute('aria-disabled')).toBe('true'));
+    await click(switchOf('cart'));
+    await click(switchOf('requested'));
+    expect(switchOf('requested').getAttribute('aria-description')).toBe(en.feature.hasPending);
+    expect(document.activeElement).toBe(switchOf('cart'));
+    save({ body: {} });
+    await waitFor(() => expect(switchOf('cart').getAttribute('aria-disabled')).toBe('false'));
+    expect(server.paths('PATCH')).toEqual(['/api/features/cart']);
+    expect(document.activeElement).toBe(switchOf('cart'));
+  });
+
+  it('offers the first flag where there is none', async () => {
+    await openLive(page, serverWith());
+    await screen.findByText(en.features.empty);
+    await click(button(en.features.create));
+    await screen.findByRole('dialog', { name: en.features.create });
+  });
+
+  it('leads from an empty list of pending requests to those of other environments', async () => {
+    const server = serverWith('cart');
+    server.openChanges = [openChange('r1')];
+    await openLive(`${page}?state=pending`, server);
+    await click(await screen.findByRole('link', { name: en.features.pendingElsewhere(1) }));
+    await screen.findByRole('heading', { name: en.shell.approvals });
   });
 
   it('asks for a reason in a guarded environment', async () => {

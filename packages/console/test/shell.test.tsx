@@ -5,7 +5,7 @@ import { ru } from '../src/i18n/ru.js';
 import { createShortcutReader } from '../src/shell/shortcuts.js';
 import { button, click, createServer, openConsole, openLive, serverActs } from './fixture/console.js';
 import { rendered } from './fixture/rendered.js';
-import type { ScriptedServer } from './fixture/scripted-server.js';
+import type { Reply, ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features';
 
@@ -66,6 +66,34 @@ describe('the switch of project and environment', () => {
     await waitFor(() => expect(location.pathname).toBe('/p/billing/dev/activity'));
     await waitFor(() => expect(server.subscribed).toContain('billing/dev'));
     expect(server.subscribed.filter((name) => name === 'approvals')).toHaveLength(1);
+  });
+});
+
+describe('the header', () => {
+  it('stays in the page while another environment opens, with the focus on the switch', async () => {
+    const server = createServer();
+    await openLive(page, server);
+    const logo = document.querySelector('.fc-brand img');
+    server.on('GET', /^\/api\/snapshot$/, async () => await new Promise<Reply>(() => undefined));
+    const stage = screen.getByRole('radio', { name: 'stage' });
+    stage.focus();
+    await click(stage);
+    await waitFor(() => expect(location.pathname).toBe('/p/shop/stage/features'));
+    await screen.findByRole('status', { name: en.shell.loading });
+    expect(screen.queryByRole('link', { name: 'Flag f1' })).toBeNull();
+    expect(document.querySelector('.fc-brand img')).toBe(logo);
+    expect(document.activeElement).toBe(stage);
+  });
+
+  it('names production, and lists the environments with it as the last one', async () => {
+    const server = createServer();
+    server.projects[0]?.environments.reverse();
+    await openLive(page, server);
+    expect(screen.queryByText(en.shell.production)).toBeNull();
+    const environments = screen.getAllByRole<HTMLInputElement>('radio', { name: /^(dev|stage|prod)$/ });
+    expect(environments.map(({ value }) => value)).toEqual(['dev', 'stage', 'prod']);
+    await click(screen.getByRole('radio', { name: 'prod' }));
+    await screen.findByText(en.shell.production);
   });
 });
 

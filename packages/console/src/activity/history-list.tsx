@@ -31,7 +31,7 @@ export function HistoryList({ entries, about }: HistoryListProps) {
   }
   return [...days].map(([day, sameDay]) => (
     <section key={day} aria-label={day}>
-      <Text size="xs" fw={650} c="dimmed" className="fc-day" component="h3">
+      <Text size="xs" fw={600} c="dimmed" className="fc-day" component="h3">
         {day}
       </Text>
       <ol className="fc-history">

@@ -1,10 +1,20 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
-import { createContext, type ReactNode, use, useEffect, useRef, useState } from 'react';
+import {
+  createContext,
+  Fragment,
+  type ReactNode,
+  use,
+  useEffect,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { type ConnectionInfo, watchConnection } from '../freshness/connection-info.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
 import { createLastChanges, type LastChanges } from '../features/last-changes.js';
+import { useScope } from '../shell/scope.js';
 
 interface Live {
   readonly client: Client;
@@ -48,6 +58,7 @@ export function useLiveOnly(): boolean {
 
 /** The channel of the environment on the screen, and its recent events. */
 export interface LiveChannel {
+  readonly environmentId: string;
   readonly channel: Channel;
   readonly deliveries: Deliveries;
   readonly lastChanges: LastChanges;
@@ -65,16 +76,20 @@ interface LiveChannelProps {
   readonly children: ReactNode;
 }
 
-/** Opens the channel of an environment for the pages inside. */
+/**
+ * Opens the channel of an environment for what is inside. That stays when the environment changes: pages are in a
+ * `ChannelPage`.
+ */
 export function LiveChannelProvider(props: LiveChannelProps) {
   const { projectId, environmentId, children } = props;
   const { client } = useLive();
-  const [live, setLive] = useState<(LiveChannel & { readonly environmentId: string }) | null>(null);
+  const [live, setLive] = useState<LiveChannel | null>(null);
   const latest = useRef(props);
-  useEffect(() => {
+  useLayoutEffect(() => {
     latest.current = props;
   });
-  useEffect(() => {
+  // Before the browser paints, so that a change of the environment never shows an empty page.
+  useLayoutEffect(() => {
     const channel = client.channel({ projectId, env: latest.current.env });
     const deliveries = createDeliveries(client, channel);
     const lastChanges = createLastChanges(client, channel, environmentId);
@@ -90,12 +105,21 @@ export function LiveChannelProvider(props: LiveChannelProps) {
       channel.close();
     };
   }, [client, projectId, environmentId]);
-  if (live?.environmentId !== environmentId || live.channel.projectId !== projectId) return null;
+  if (live === null) return null;
   return (
     <ChannelContext value={live}>
       <FlagcastProvider channel={live.channel}>{children}</FlagcastProvider>
     </ChannelContext>
   );
+}
+
+/** A page about an environment. It begins anew with the channel of each one. */
+export function ChannelPage({ children }: { readonly children: ReactNode }) {
+  const { project, environment } = useScope();
+  const { channel, environmentId } = useLiveChannel();
+  // Until the new channel is open, the page would show the flags of one environment under the name of another.
+  if (environmentId !== environment.id || channel.projectId !== project.id) return null;
+  return <Fragment key={`${project.id} ${environment.id}`}>{children}</Fragment>;
 }
 
 export function useLiveChannel(): LiveChannel {

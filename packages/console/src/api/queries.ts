@@ -57,7 +57,7 @@ export function useFreshProjects() {
       setTimeout(reject, freshTimeoutMs, new Error('The projects did not come in time'));
     });
     const { body } = await Promise.race([api.send<ProjectList>('GET', '/api/projects'), timeout]);
-    return body.projects;
+    return inReleaseOrder(body.projects);
   };
 }
 

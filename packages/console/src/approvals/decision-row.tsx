@@ -8,7 +8,7 @@ import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { EntityDiffs } from './entity-diffs.js';
-import { flagOf, isProduction } from './requests.js';
+import { flagOf, needsConfirmation } from './requests.js';
 import { decisionText } from './request-text.js';
 import { type Step, useDecide } from './use-decide.js';
 
@@ -45,7 +45,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     return outcome === 'done';
   };
   const approve = async (): Promise<void> => {
-    if (needsPassword || isProduction(shown, projects)) {
+    if (needsPassword || needsConfirmation(shown, projects)) {
       setDialog('approve');
       return;
     }
@@ -55,7 +55,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     // The user has left the page.
     if (!isHere.current) return;
     setChecking(false);
-    if (isProduction(shown, fresh)) setDialog('approve');
+    if (needsConfirmation(shown, fresh)) setDialog('approve');
     else await send('approve');
   };
   return (

@@ -1,4 +1,5 @@
 import type { PendingChange } from '@flagcast/client';
+import { isProduction } from '../api/environments.js';
 import { parseJson, writeJson } from '../api/exact-json.js';
 import type { ChangedEntity, Me, OpenChange, Project, RequestedField } from '../api/types.js';
 
@@ -78,18 +79,17 @@ export function stampOf(change: OpenChange): string {
   return JSON.stringify([change.status, seenOf(change)]);
 }
 
-const production = /^prod(uction)?$/i;
-
 /**
  * Whether an approval needs a confirmation: it changes a guarded environment, one for production, or one that is not
  * known.
  */
-export function isProduction(change: OpenChange, projects: readonly Project[]): boolean {
+export function needsConfirmation(change: OpenChange, projects: readonly Project[]): boolean {
   const { environment } = environmentOf(change, projects);
   return (
     environment === undefined ||
     environment.guarded ||
-    [environment.key, change.environment].some((key) => production.test(key))
+    isProduction(environment) ||
+    isProduction({ key: change.environment })
   );
 }
 

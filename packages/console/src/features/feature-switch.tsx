@@ -18,7 +18,7 @@ interface FeatureSwitchProps {
 
 /**
  * Toggles a flag in the environment. If the environment or the flag is guarded, it opens a dialog for the reason and
- * creates a request. Disabled while the page is stale, and while another request has to be decided first.
+ * creates a request. Locked while the page is stale, and while another request has to be decided first.
  */
 export function FeatureSwitch({ feature: live, disabled = false, label }: FeatureSwitchProps) {
   const { t } = useI18n();
@@ -43,6 +43,7 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
     return state === 'done' || state === 'requested';
   };
   const isPending = environment.guarded && findRequest(open, id) !== undefined;
+  const locked = disabled || busy || outOfDate || isPending;
   if (!toggle) {
     return (
       <Badge variant="light" color={enabled ? 'teal' : 'gray'} tt="none" size="md">
@@ -54,9 +55,12 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
     <>
       <Switch
         checked={enabled}
-        disabled={disabled || busy || outOfDate || isPending}
-        title={isPending ? t.feature.hasPending : undefined}
+        // Not `disabled`: an element that becomes disabled loses the focus.
+        aria-disabled={locked}
+        aria-description={isPending ? t.feature.hasPending : undefined}
+        wrapperProps={{ title: isPending ? t.feature.hasPending : undefined }}
         onChange={() => {
+          if (locked) return;
           if (environment.guarded) setWanted(!enabled);
           else void save(!enabled);
         }}

@@ -4,13 +4,13 @@ import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
 import { useChannelState, useFeatures, usePendingChanges } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
-import { EmptyState } from '../shell/empty-state.js';
-import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
+import { LockIcon, PlusIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { NoFlags, NoMatch } from './empty-list.js';
 import { listFeatures } from './feature-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
@@ -48,6 +48,12 @@ export function FeaturesPage() {
   }, [sorted, sortedView]);
   // The order does not change under the pointer.
   const shown = useFrozen(sortedIds, paused || hovered, sortedView);
+  const isEmpty = !loading && !liveOnly && features.size === 0;
+  const createButton = rights.manage && (
+    <Button className="fc-compact" leftSection={<PlusIcon size={16} />} onClick={() => setCreating(true)}>
+      {t.features.create}
+    </Button>
+  );
 
   return (
     <Stack gap="md" className="fc-features">
@@ -69,15 +75,7 @@ export function FeaturesPage() {
         </div>
         <Group gap="xs">
           <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
-          {rights.manage && (
-            <Button
-              className="fc-compact"
-              leftSection={<PlusIcon size={16} />}
-              onClick={() => setCreating(true)}
-            >
-              {t.features.create}
-            </Button>
-          )}
+          {!isEmpty && createButton}
         </Group>
       </div>
       {!liveOnly && <FeaturesToolbar view={view} onChange={changeView} />}
@@ -95,14 +93,13 @@ export function FeaturesPage() {
         />
       ) : liveOnly ? (
         <LiveOnly />
-      ) : features.size === 0 ? (
-        <EmptyState icon={<FlagIcon size={36} />} title={t.features.empty} text={t.features.emptyHint} />
+      ) : isEmpty ? (
+        <NoFlags>{createButton}</NoFlags>
       ) : (
-        <EmptyState icon={<SearchIcon size={36} />} title={t.features.noMatch} text={t.features.noMatchHint}>
-          <Button variant="light" mt="sm" onClick={() => changeView({ query: '', state: 'all' })}>
-            {t.features.showAll}
-          </Button>
-        </EmptyState>
+        <NoMatch
+          pendingOnly={view.state === 'pending'}
+          onShowAll={() => changeView({ query: '', state: 'all' })}
+        />
       )}
       <Suspense>{creating && <CreateDialog onClose={() => setCreating(false)} />}</Suspense>
     </Stack>

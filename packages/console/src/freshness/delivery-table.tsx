@@ -80,7 +80,7 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
                 <Table.Td>{cell(seen)}</Table.Td>
                 <Table.Td>{cell(received)}</Table.Td>
                 <Table.Td>{cell(applied)}</Table.Td>
-                <Table.Td fw={650}>{cell(total)}</Table.Td>
+                <Table.Td fw={600}>{cell(total)}</Table.Td>
               </Table.Tr>
             );
           })}

@@ -27,7 +27,7 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
       onClose={onClose}
       position="right"
       size="lg"
-      title={<Text fw={650}>{t.freshness.title}</Text>}
+      title={<Text fw={600}>{t.freshness.title}</Text>}
       closeButtonProps={{ 'aria-label': t.shell.close }}
     >
       <Stack>

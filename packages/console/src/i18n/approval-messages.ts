@@ -10,7 +10,7 @@ export const enApprovals = {
   cardLabel: (by: string, name: string | null) =>
     `${by} requested a change${name === null ? '' : ` to ${name}`}`,
   count: (count: number) =>
-    count === 0 ? 'All caught up' : `${plural.number(count)} pending across all environments`,
+    count === 0 ? 'All caught up' : `${plural.number(count)} pending in all projects and environments`,
   countLabel: (count: number) => `${plural.number(count)} need your review`,
   empty: 'No pending requests',
   emptyHint: 'Requests to change guarded environments appear here immediately.',
@@ -84,7 +84,7 @@ export const ruApprovals: typeof enApprovals = {
   requestedBy: (by) => `Автор: ${by}`,
   cardLabel: (by, name) => `Запрос изменения${name === null ? '' : ` «${name}»`}: ${by}`,
   count: (count) =>
-    count === 0 ? 'Всё разобрано' : `Ждут решения: ${pluralRu.number(count)} во всех окружениях`,
+    count === 0 ? 'Всё разобрано' : `Ждут решения: ${pluralRu.number(count)} во всех проектах и окружениях`,
   countLabel: (count) => `Ждут вас: ${pluralRu.number(count)}`,
   empty: 'Запросов нет',
   emptyHint: 'Запросы на изменение защищённых окружений появятся здесь сразу.',

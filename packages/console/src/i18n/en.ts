@@ -209,6 +209,7 @@ export const en = {
     noMatch: 'No matching flags',
     noMatchHint: 'Try another search or filter.',
     showAll: 'Show all flags',
+    pendingElsewhere: (count: number) => `${plural.number(count)} pending in other environments`,
     orderFrozen: 'Order paused while you hover',
   },
   feature: {

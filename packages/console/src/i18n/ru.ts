@@ -207,6 +207,7 @@ export const ru: Messages = {
     noMatch: 'Ничего не найдено',
     noMatchHint: 'Измените запрос или фильтр.',
     showAll: 'Показать все флаги',
+    pendingElsewhere: (count) => `Запросы в других окружениях: ${plural.number(count)}`,
     orderFrozen: 'Под курсором порядок не меняется',
   },
   feature: {

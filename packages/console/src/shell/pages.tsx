@@ -2,7 +2,7 @@ import { Button, Center, Loader, Stack, Text, Title } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
 import { lazy, type ReactNode, Suspense, useMemo, useState } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
-import { LiveChannelProvider } from '../api/live.js';
+import { ChannelPage, LiveChannelProvider } from '../api/live.js';
 import { projectsKey, useMe, useProjects, useRequestDetail } from '../api/queries.js';
 import type { OpenChange, Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
@@ -124,7 +124,9 @@ function ScopeLayout() {
               <ShellFrame>
                 <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.errorHint} />}>
                   <Suspense fallback={<PageLoader />}>
-                    <Outlet />
+                    <ChannelPage>
+                      <Outlet />
+                    </ChannelPage>
                   </Suspense>
                 </ErrorBoundary>
               </ShellFrame>

@@ -69,6 +69,11 @@ export function ScopeSwitch() {
           }))}
         />
       )}
+      {isProduction(environment) && (
+        <Text size="sm" fw={500} c="var(--fc-production)" component="span" visibleFrom="md">
+          {t.shell.production}
+        </Text>
+      )}
     </div>
   );
 }
@@ -101,7 +106,7 @@ function ScopeMenu({ label, heading, shown, choices, value, onChange }: ScopeMen
     <Menu position="bottom-start" width={240}>
       <Menu.Target>
         <UnstyledButton className="fc-scope-button" aria-label={label}>
-          <Text fw={600} size="sm" component="span" className="fc-env fc-truncate">
+          <Text fw={500} size="sm" component="span" className="fc-env fc-truncate">
             {shown}
           </Text>
           <SelectorIcon size={16} />

@@ -1,6 +1,7 @@
 import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
 import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
+import { isProduction } from '../api/environments.js';
 import { Bell } from '../approvals/bell.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
@@ -35,7 +36,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
       >
         {t.shell.skipToContent}
       </a>
-      <AppShell.Header className="fc-header">
+      <AppShell.Header className="fc-header" data-production={isProduction(environment) || undefined}>
         <UnstyledButton
           component={Link}
           to={scopePath(project.id, environment.key, 'features')}
@@ -43,7 +44,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
           className="fc-brand"
         >
           <Mark size={28} />
-          <Text fw={700} size="lg" visibleFrom="sm" component="span">
+          <Text fw={600} size="lg" visibleFrom="sm" component="span">
             Flagcast
           </Text>
         </UnstyledButton>
@@ -79,6 +80,8 @@ function useFocusOnNavigation() {
   useEffect(() => {
     if (lastPath.current === pathname) return;
     lastPath.current = pathname;
+    // Arrow keys choose another environment from there.
+    if (document.activeElement?.closest('.fc-scope')) return;
     content.current?.focus({ preventScroll: true });
     scrollTo(0, 0);
   }, [pathname]);
