@@ -42,7 +42,10 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
     else if (state !== 'failed') setWanted(null);
     return state === 'done' || state === 'requested';
   };
-  const isPending = environment.guarded && findRequest(open, id) !== undefined;
+  const request = findRequest(open, id);
+  // Without a guard of the environment, a request here says that the flag has one.
+  const isPending =
+    request !== undefined && (environment.guarded || request.environment_id === environment.id);
   const locked = disabled || busy || outOfDate || isPending;
   if (!toggle) {
     return (
