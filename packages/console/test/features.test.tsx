@@ -110,7 +110,7 @@ describe('the list of flags', () => {
     await click(switchOf('requested'));
     expect(switchOf('requested').getAttribute('aria-description')).toBe(en.feature.hasPending);
     expect(document.activeElement).toBe(switchOf('cart'));
-    save({ body: {} });
+    save({ body: { feature: server.features.get('cart') } });
     await waitFor(() => expect(switchOf('cart').getAttribute('aria-disabled')).toBe('false'));
     expect(server.paths('PATCH')).toEqual(['/api/features/cart']);
     expect(document.activeElement).toBe(switchOf('cart'));
