@@ -5,9 +5,9 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import vue from '@vitejs/plugin-vue';
 import { build as bundle, transform } from 'esbuild';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { build, mergeConfig, preview, type PreviewServer } from 'vite';
+import { build, createServer, mergeConfig, preview, type PreviewServer } from 'vite';
 import solid from 'vite-plugin-solid';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import viteRecipe from '../packages/client/examples/vite.config.js';
 import {
   createTestDatabase,
@@ -267,25 +267,38 @@ describe('from the packed client', () => {
     });
     await page.getByText('optimistic: off').click();
     await page.getByText('optimistic: on').waitFor();
+    await change(other, true);
+    await page.getByText('other: on').waitFor();
+    expect(await page.getByText('optimistic:').textContent()).toBe('optimistic: on');
     refuse();
     await page.getByText('optimistic: off').waitFor();
 
     await page.unroute('/api/features/*');
-    await change(other, true);
-    await page.getByText('other: on').waitFor();
     const saved = page.waitForResponse((response) => response.request().method() === 'PATCH');
     await page.getByText('optimistic: off').click();
     expect((await saved).status()).toBe(200);
     await page.getByText('optimistic: on').waitFor();
-    // Each later event writes the list that the server has confirmed.
-    await change(other, false);
-    await page.getByText('other: off').waitFor();
-    expect(await page.getByText('optimistic:').textContent()).toBe('optimistic: on');
     const { rows } = await database.pool.query<{ enabled: boolean }>(
       'SELECT enabled FROM feature_params WHERE feature_id = $1 AND environment_id = $2',
       [flag.id, project.environments.prod],
     );
     expect(rows).toStrictEqual([{ enabled: true }]);
+  });
+
+  it('vite.config.ts gives pages in development a token of the demo', async () => {
+    vi.stubEnv('FLAGCAST_JWT_SECRET', 'a secret of at least thirty-two bytes');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const development = await createServer(
+      mergeConfig(viteRecipe, {
+        ...{ root: consumer.folder, configFile: false, logLevel: 'warn' },
+        ...{ server: { host: '127.0.0.1', port: 0, watch: null }, optimizeDeps: { noDiscovery: true } },
+      }),
+    );
+    onTestFinished(async () => await development.close());
+    await development.listen();
+    const response = await fetch(`${development.resolvedUrls?.local[0]}session/token`);
+    const [, claims = ''] = (await response.text()).split('.');
+    expect(JSON.parse(Buffer.from(claims, 'base64url').toString())).toMatchObject({ username: 'alice' });
   });
 
   it('node.ts logs a change in the database', async () => {

@@ -1,6 +1,6 @@
 // npm run reference: writes docs/reference.md from the code. With --check: fails if the file is not up to date.
 import { readFile, writeFile } from 'node:fs/promises';
-import { CloseCode, isReconnectCode, requestErrors } from '../packages/protocol/dist/index.js';
+import { CloseCode, closeReasons, isReconnectCode, requestErrors } from '../packages/protocol/dist/index.js';
 import { defaultOf } from '../packages/server/dist/cli/command.js';
 import { doctorCommand } from '../packages/server/dist/cli/doctor.js';
 import { guardCommand } from '../packages/server/dist/cli/guard.js';
@@ -85,6 +85,8 @@ const closeCodeRows = Object.entries(CloseCode).map(([name, number]) => [
   closeCodeComments.get(name) ?? '',
 ]);
 
+const closeReasonRows = Object.entries(closeReasons).map(([name, meaning]) => [code(name), meaning]);
+
 const errorComments = await commentsOf('messages.ts', /'(\w+)',/);
 const errorRows = [...errorComments].map(([name, comment]) => [code(name), comment]);
 
@@ -135,6 +137,10 @@ ${table(['metric', 'type', 'unit', 'labels', 'meaning'], metricRows)}
 Codes from 4000 to 4499: reconnect with backoff. From 4500 to 4999: do not reconnect.
 
 ${table(['code', 'name', 'then', 'meaning'], closeCodeRows)}
+
+The reason of a close frame is one of the [error codes](#error-codes), or:
+
+${table(['reason', 'meaning'], closeReasonRows)}
 
 ## Error codes
 

@@ -10,16 +10,19 @@ export function FlagSwitches({ channel, save }: { channel: Channel; save: Save }
   const queryKey = ['features', channel.projectId, channel.env];
   useEffect(() => connectQueryClient(queryClient, channel), [queryClient, channel]);
   const { data = [] } = useQuery<FeatureState[]>({ queryKey, queryFn: skipToken });
+  const show = (feature: FeatureState) =>
+    queryClient.setQueryData<FeatureState[]>(queryKey, (features) =>
+      features?.map((each) => (each.id === feature.id ? feature : each)),
+    );
   const { mutate } = useMutation({
     mutationFn: (feature: FeatureState) => save(feature, !feature.enabled),
-    // Until its own event arrives, an event of another flag shows the confirmed value again.
-    onMutate: ({ id, enabled }) =>
-      queryClient.setQueryData<FeatureState[]>(queryKey, (features) =>
-        features?.map((each) => (each.id === id ? { ...each, enabled: !enabled } : each)),
-      ),
-    // The state of the channel, not the previous list: events may have arrived since. After a success, its event
-    // updates the list.
-    onError: () => queryClient.setQueryData(queryKey, [...channel.getState().features.values()]),
+    // It stays until the event of this flag, whatever happens to the others.
+    onMutate: (feature) => show({ ...feature, enabled: !feature.enabled }),
+    // The state of the channel, not the list as it was: events may have arrived since.
+    onError: (_error, { id }) => {
+      const confirmed = channel.getState().features.get(id);
+      if (confirmed) show(confirmed);
+    },
   });
   return data.map((feature) => (
     <button key={feature.id} onClick={() => mutate(feature)}>

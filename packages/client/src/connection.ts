@@ -10,7 +10,7 @@ import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import { FlagcastError } from './flagcast-error.js';
 import { type Freshness, updateFreshness } from './freshness.js';
-import { resolveBaseUrl, watchPage } from './page.js';
+import { type Page, resolveBaseUrl, watchPage } from './page.js';
 import { createRequest, type Request } from './request.js';
 import type { ConnectionPhase, ConnectionStatus } from './status.js';
 import { createTokenSource, maxTimerMs } from './token-source.js';
@@ -165,11 +165,14 @@ export function createConnection(options: ConnectionOptions): Connection {
 
   const connectionError = (closeCode: number, reason: string, cause?: unknown): FlagcastError => {
     const url = getBaseUrl();
+    const { location } = globalThis as unknown as Page;
     const what = machine.helloAtMs ? 'Lost the connection to' : 'Cannot connect to';
+    // A browser hides from its page that the server refuses the page's origin.
+    const isForeign = location && !machine.helloAtMs && !url.startsWith(`${location.origin}/`);
     return new FlagcastError(
       reason || 'connection_lost',
       isReconnectCode(closeCode)
-        ? `${what} ${url} by ${status.transport}${closeCode ? ` (close code ${closeCode})` : ''} ${reason}`.trim()
+        ? `${what} ${url} by ${status.transport} (${reason || closeCode})${isForeign ? `. Is ${location.origin} in its FLAGCAST_ALLOWED_ORIGINS?` : ''}`
         : `Refused: ${reason}`,
       { closeCode, url, cause },
     );

@@ -5,13 +5,13 @@ export type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'locat
 
 /**
  * Returns the server's base URL with a slash at its end. Throws a FlagcastError `bad_url` if it is not an address of
- * http or https. A path needs a page.
+ * http or https. A path needs a page. The address of the API, `…/api` or `…/api/ws`, stands for its server.
  */
 export function resolveBaseUrl(url: string): string {
   const { location } = globalThis as unknown as Page;
   try {
     const base = url.startsWith('/') ? location?.href : undefined;
-    const { href } = new URL(url.replace(/\/*$/, '/').replace(/^ws/, 'http'), base);
+    const { href } = new URL(url.replace(/(\/api(\/ws)?)?\/*$/, '/').replace(/^ws/, 'http'), base);
     if (href.startsWith('http')) return href;
   } catch {
     // It is refused below.

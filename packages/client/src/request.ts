@@ -56,7 +56,7 @@ async function errorFromResponse(response: Response): Promise<FlagcastError> {
         : 4005;
   return new FlagcastError(
     typeof code === 'string' ? code : `http_${status}`,
-    typeof message === 'string' ? message : `${url} answered with the status ${status}`,
+    isOurs ? String(message) : `${url} answered with the status ${status}: is url the address of the server?`,
     { closeCode, retryAfterMs: retryDelayMs(Number(headers.get('retry-after')) * 1_000) },
   );
 }

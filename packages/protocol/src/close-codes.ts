@@ -1,3 +1,6 @@
+import type { ErrorCode } from './messages.js';
+import type { RequestErrorCode } from './request-errors.js';
+
 /**
  * The close codes of the server. The range tells the client what to do: 4000-4499 reconnect with backoff, 4500-4999 do
  * not reconnect. From 4500 on, the code is 4100 plus the HTTP status of the same refusal before the upgrade (4501 = 401).
@@ -30,6 +33,21 @@ export const CloseCode = {
 } as const;
 
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
+
+/**
+ * The reasons of close frames, besides the codes of refused requests and of `error` messages. Stable, like the codes of the
+ * close frames; a code can have several reasons.
+ */
+export const closeReasons = {
+  slow: 'The client did not read for too long, or fell too far behind.',
+  unresponsive: 'The client did not answer a ping.',
+  history_lost: 'Events may be missing, because the database has lost transactions or triggers were changed.',
+  other_user: 'The new token is of another user than the connection.',
+  too_many_messages: 'The client has sent more than 100 messages or pings in 10 seconds.',
+} as const;
+
+/** Why the server has closed a connection. */
+export type CloseReason = keyof typeof closeReasons | RequestErrorCode | ErrorCode;
 
 /** Whether a client should reconnect after it was closed with `code`. */
 export function isReconnectCode(code: number): boolean {

@@ -3,7 +3,7 @@
  *
  * @module @flagcast/protocol
  */
-export { CloseCode, isReconnectCode } from './close-codes.js';
+export { CloseCode, type CloseReason, closeReasons, isReconnectCode } from './close-codes.js';
 export {
   errorCodes,
   freshnessReasons,

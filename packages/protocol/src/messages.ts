@@ -227,6 +227,8 @@ export const errorCodes = [
   /** The subscription has ended, because the project was deleted. */
   'project_deleted',
 ] as const;
+/** One of `errorCodes`. */
+export type ErrorCode = (typeof errorCodes)[number];
 
 /** A message of the client has failed, or a channel has ended. The connection stays open. */
 export interface ErrorMessage {

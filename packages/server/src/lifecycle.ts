@@ -122,7 +122,7 @@ export interface LifecycleEvents {
   /** A client could not resume a channel and has to load a snapshot. */
   'channel:resync': [{ channel: string; reason: string }];
   /** A connection was refused, before or during its WebSocket handshake. */
-  'connection:refused': [{ status: number; code: string; address: string }];
+  'connection:refused': [{ status: number; code: string; message: string; address: string }];
   /** The authorizer has refused an HTTP request or an event stream. */
   'request:refused': [{ status: number; code: string }];
   /** The permissions of all connections were checked again. */

@@ -351,7 +351,7 @@ describe('a host that fails', () => {
     await failed;
     const entityId = await write(shop);
     await client.received(({ entity_id: id }) => id === entityId);
-    expect(await client.closed).toStrictEqual({ code: 4005, reason: 'your rights cannot be checked' });
+    expect(await client.closed).toStrictEqual({ code: 4005, reason: 'unavailable' });
   });
 
   it('may return invalid channels: they are skipped with one warning', async () => {

@@ -276,7 +276,7 @@ describe('a right that is revoked', () => {
     const others = await connect();
     await others.caughtUp(prod);
     await database.pool.query(sql, [user.id]);
-    const closed = { code: 4503, reason: 'you may no longer see this project' };
+    const closed = { code: 4503, reason: 'forbidden' };
     expect(await client.closed).toStrictEqual(closed);
     expect(await plain.closed).toStrictEqual(closed);
     const { entityId } = await insertAudit(database.pool, prod);

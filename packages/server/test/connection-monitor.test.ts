@@ -84,7 +84,7 @@ describe('an open connection', () => {
     const bystander = await connect(root);
     const brief = await createUser(database.pool, 'brief', { superuser: true, ttlMs: 3_000 });
     const client = await connect(brief);
-    expect(await client.closed).toStrictEqual({ code: 4001, reason: 'the token has expired' });
+    expect(await client.closed).toStrictEqual({ code: 4001, reason: 'token_expired' });
     const claims = JSON.parse(Buffer.from(brief.token.split('.')[1] ?? '', 'base64url').toString()) as {
       exp: number;
     };
@@ -110,7 +110,7 @@ describe('an open connection', () => {
     for (const client of mine) {
       expect(await client.closed).toStrictEqual({
         code: 4503,
-        reason: 'you may no longer see this project',
+        reason: 'forbidden',
       });
     }
     await expectLive(...others);
@@ -136,7 +136,7 @@ describe('an open connection', () => {
     answering.socket.on('ping', () => (pings += 1));
     const closed = nextEvent(lifecycle, 'connection:closed');
     const silent = await connect(root, { autoPong: false });
-    expect(await closed).toMatchObject({ code: 4004, reason: 'did not answer a ping' });
+    expect(await closed).toMatchObject({ code: 4004, reason: 'unresponsive' });
     await silent.closed;
     expect(pings).toBeGreaterThan(0);
     await expectLive(answering);

@@ -95,7 +95,7 @@ describe('close()', () => {
     const closing = server.flagcast.close();
     await expectDraining();
     for (const closed of await all) {
-      expect(closed).toStrictEqual({ code: 4000, reason: 'the server is shutting down' });
+      expect(closed).toStrictEqual({ code: 4000, reason: 'draining' });
     }
     await closing;
     await expectDraining();
@@ -132,7 +132,7 @@ describe('close()', () => {
     expect(left.length).toBeLessThanOrEqual(1);
     await expectDraining();
     await closing;
-    const shutDown = { code: 4000, reason: 'the server is shutting down' };
+    const shutDown = { code: 4000, reason: 'draining' };
     expect(left).toStrictEqual([shutDown, shutDown]);
     await expect.poll(openSockets).toBe(0);
     socket?.destroy();

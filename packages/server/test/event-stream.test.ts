@@ -218,7 +218,7 @@ describe('the last message of a stream that the server closes', () => {
     expect(stream.messages.at(-1)).toStrictEqual({
       type: 'close',
       code: 4001,
-      reason: 'the token has expired',
+      reason: 'token_expired',
     });
   });
 

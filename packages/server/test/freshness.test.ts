@@ -190,7 +190,7 @@ describe('a server whose role lost the right to read the event log', () => {
     await revoke();
     expect(await plain.closed).toStrictEqual({
       code: 4005,
-      reason: 'the server cannot read the database',
+      reason: 'unavailable',
     });
     expect(plain.messages).toStrictEqual([]);
     // A flagcast.v1 client stays connected.

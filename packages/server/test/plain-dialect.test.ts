@@ -323,7 +323,7 @@ describe('a message of a plain client', () => {
     const { entityId } = await insertAudit(database.pool, prod);
     for (const each of [bystander, client]) await each.received(({ entity_id: id }) => id === entityId);
     send(client.socket);
-    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many messages' });
+    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too_many_messages' });
     send(bystander.socket);
     const { entityId: later } = await insertAudit(database.pool, prod);
     await bystander.received(({ entity_id: id }) => id === later);

@@ -27,7 +27,9 @@ async function signToken(): Promise<{ code: number | null; stderr: string }> {
 describe('the secret of a data folder', () => {
   it('signs tokens if only its owner can read it', async () => {
     await writeFile(file, secret, { mode: 0o600 });
-    expect(await signToken()).toStrictEqual({ code: 0, stderr: '' });
+    // It may be of another demo than the one that runs.
+    const stderr = `flagcast: No server uses the data folder ${folder} now: for one with another folder, set FLAGCAST_DATA_DIR\n`;
+    expect(await signToken()).toStrictEqual({ code: 0, stderr });
   });
 
   it.each(['644', '640', '602'])('is refused with the mode %s, with the fix', async (mode) => {

@@ -123,7 +123,7 @@ describe('G8: a client that does not read', () => {
     for (let more = 0; more < 3; more += 1)
       await burst(server, database.pool, channel, manyEvents, largeEntity);
     slow.client.socket.resume();
-    expect(await slow.client.closed).toStrictEqual({ code: 4002, reason: 'fell too far behind' });
+    expect(await slow.client.closed).toStrictEqual({ code: 4002, reason: 'slow' });
     const received = slow.client.messages.map(({ entity_id: id }) => id);
     const all = await committed();
     expect(received.length).toBeGreaterThan(0);
@@ -155,7 +155,7 @@ describe('G8: a client that does not read', () => {
     slow.client.socket.pause();
     const closed = nextEvent(server.flagcast.lifecycle, 'connection:closed');
     await fill(slow.line);
-    expect(await closed).toMatchObject({ code: 4002, reason: 'did not read for too long' });
+    expect(await closed).toMatchObject({ code: 4002, reason: 'slow' });
     expect(slow.line.destroyed).toBe(true);
     slow.client.socket.resume();
     await slow.client.closed;
@@ -181,7 +181,7 @@ describe('G8: a client that does not read', () => {
     await once(line, 'end');
     socket?.destroy();
     // It was asked for 25 MB of answers, and ends the connection long before.
-    expect(await closed).toMatchObject({ code: 4505, reason: 'too many messages' });
+    expect(await closed).toMatchObject({ code: 4505, reason: 'too_many_messages' });
     expect(mostBuffered).toBeLessThan(65_536);
   });
 });

@@ -182,7 +182,7 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
     const closed = once(leaving.client.socket, 'close');
     cork(() => {
       leaving.connection.send(textFrame('news'));
-      leaving.connection.close(CloseCode.forbidden, 'you may no longer see this project');
+      leaving.connection.close(CloseCode.forbidden, 'forbidden');
     });
     expect((await closed)[0]).toBe(CloseCode.forbidden);
     expect(leaving.client.texts).toStrictEqual(['news']);

@@ -118,7 +118,7 @@ describe('behind a trusted proxy', () => {
     for (const taken of ['203.0.113.1', '203.0.113.2', '203.0.113.3']) {
       const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
       expect(await open(`198.51.100.7, ${taken}`)).toBe(429);
-      expect(await refused).toStrictEqual({ status: 429, code: 'too_many_address', address: taken });
+      expect(await refused).toMatchObject({ status: 429, code: 'too_many_address', address: taken });
     }
     for (const socket of sockets) socket?.destroy();
     stream.response.destroy();

@@ -238,7 +238,7 @@ describe('a revoked right', () => {
     await client.event(open.entityId);
     expect(client.events.map((event) => event.entity_id)).not.toContain(secret.entityId);
     await leave(two);
-    expect(await client.closed).toStrictEqual({ code: 4503, reason: 'you may no longer see this project' });
+    expect(await client.closed).toStrictEqual({ code: 4503, reason: 'forbidden' });
   });
 });
 

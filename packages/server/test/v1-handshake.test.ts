@@ -86,7 +86,7 @@ describe('hello', () => {
         user_id: alice.id,
         username: 'alice',
         token_expires_at: new Date(exp * 1_000).toISOString(),
-        heartbeat_interval_ms: 15_000,
+        heartbeat_interval_ms: 13_500,
         max_channels: 32,
         guarantee: 'exact',
         guarantee_reason: 'event_log',
@@ -179,9 +179,17 @@ describe('a refusal of a flagcast.v1 client', () => {
   it('is an HTTP response for a page of another origin, and while the server drains', async () => {
     const refusal = async (at: TestServer, headers: Record<string, string> = {}): Promise<unknown> =>
       await V1Client.connect(at.wsUrl, { token: alice.token, headers }).catch((error: unknown) => error);
+    const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
     const foreign = (await refusal(server, { Origin: 'https://evil.example' })) as Refused;
     expect(foreign).toBeInstanceOf(Refused);
-    expect([foreign.status, foreign.body.code]).toStrictEqual([403, 'origin_forbidden']);
+    const problem = {
+      code: 'origin_forbidden',
+      message:
+        'Pages of the origin https://evil.example may not use this server: add it to FLAGCAST_ALLOWED_ORIGINS',
+    };
+    expect([foreign.status, foreign.body]).toStrictEqual([403, problem]);
+    // The log has it, too.
+    expect(await refused).toMatchObject(problem);
 
     const leaving = await startTestServer(database.url);
     const client = await greeted(alice.token, leaving);
@@ -189,7 +197,7 @@ describe('a refusal of a flagcast.v1 client', () => {
     const late = (await refusal(leaving)) as Refused;
     expect([late.status, late.body.code]).toStrictEqual([503, 'draining']);
     expect(late.headers['retry-after']).toBe('1');
-    expect(await client.closed).toStrictEqual({ code: 4000, reason: 'the server is shutting down' });
+    expect(await client.closed).toStrictEqual({ code: 4000, reason: 'draining' });
     await closing;
     await leaving.close();
   });
@@ -205,7 +213,7 @@ describe('an auth message', () => {
     const answer = await renewed.ask({ type: 'auth', token: alice.token }, 'authenticated');
     expect(Object.keys(answer)).toStrictEqual(['type', 'token_expires_at']);
     expect(Date.parse(answer.token_expires_at)).toBeGreaterThan(Date.parse(before) + 60_000);
-    expect(await forgetful.closed).toStrictEqual({ code: 4001, reason: 'the token has expired' });
+    expect(await forgetful.closed).toStrictEqual({ code: 4001, reason: 'token_expired' });
     expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(before));
     await renewed.ask({ type: 'ping' }, 'pong');
     await renewed.close();
@@ -219,7 +227,7 @@ describe('an auth message', () => {
   });
 
   it.each([
-    ['of another user', 4501, 'the token is of another user'],
+    ['of another user', 4501, 'other_user'],
     ['forged', 4501, 'token_invalid'],
     ['for refreshing', 4501, 'token_wrong_type'],
     ['expired', 4001, 'token_expired'],
@@ -259,7 +267,7 @@ describe('G10: a client that violates the protocol', () => {
       '{"type":1}',
     ];
     for (const text of junk) client.socket.send(text);
-    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many malformed messages' });
+    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'bad_message' });
     const errors = client.withoutHeartbeats.slice(1);
     expect(errors).toHaveLength(9);
     for (const error of errors) {
@@ -284,7 +292,7 @@ describe('G10: a client that violates the protocol', () => {
     for (let count = 0; count < 100; count += 1) client.send(ping);
     for (let count = 0; count < 100; count += 1) await client.control('pong', 1 + count);
     client.send(ping);
-    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many messages' });
+    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too_many_messages' });
     expect(client.withoutHeartbeats).toHaveLength(101);
   });
 

@@ -25,8 +25,9 @@ export interface ConnectQueryClientOptions {
 /**
  * Writes the channel's state to the cache of TanStack Query after each change. Returns the function that stops it.
  *
- * An event contains the new state, so nothing is fetched. A snapshot or a resync replaces the cached data. Unchanged
- * data keeps its identity, so components that show it do not render again.
+ * An event contains the new state, so nothing is fetched. Unchanged data keeps its identity, so components that show it
+ * do not render again. An optimistic value that the app has written to the list stays until the feature changes, or the
+ * app writes another one.
  *
  * The lists are cached as soon as the channel has a snapshot, and again when a query for them is added. A single feature
  * is cached if a query for it exists, and becomes null when it is deleted.
@@ -65,7 +66,19 @@ export function connectQueryClient(
     const before = cached;
     cached = { features, pendingChanges };
     if (before?.features !== features) {
-      if (featuresKey) write(featuresKey, [...features.values()]);
+      if (featuresKey) {
+        const shown = new Map(
+          queryClient.getQueryData<FeatureState[]>(featuresKey)?.map((feature) => [feature.id, feature]),
+        );
+        // An optimistic value has the version of the state that it was made from.
+        const list = [...features].map(([id, feature]) => {
+          const optimistic = shown.get(id);
+          return optimistic?.version === feature.version && before?.features.get(id) === feature
+            ? optimistic
+            : feature;
+        });
+        write(featuresKey, list);
+      }
       for (const [id, feature] of features) {
         if (before?.features.get(id) !== feature) setFeature(id, feature);
       }

@@ -5,7 +5,7 @@ import type { StaleStatus } from '../status.js';
 import type { AnySnapshot } from '../subscription.js';
 import type { WebSocketLike } from '../transport.js';
 import type { ChannelRecord } from './channel-record.js';
-import { unavailable } from './leader-network.js';
+import { leaderChanged, unavailable } from './leader-network.js';
 import {
   approvalsFeed,
   channelOf,
@@ -131,7 +131,7 @@ export class Follower {
   async fetchSnapshot(channel: TabChannel, signal: AbortSignal): Promise<Response> {
     const leaderId = this.#leaderId;
     if (leaderId === null) {
-      throw new FlagcastError('unavailable', 'No tab is the leader yet.', { closeCode: unavailable.code });
+      throw leaderChanged();
     }
     signal.throwIfAborted();
     const request = crypto.randomUUID();
@@ -149,10 +149,7 @@ export class Follower {
   reset(): void {
     this.#leaderId = null;
     this.#closeSocket();
-    const error = new FlagcastError('unavailable', 'The leading tab was closed.', {
-      closeCode: unavailable.code,
-    });
-    for (const resolve of [...this.#snapshotRequests.values()]) resolve(error);
+    for (const resolve of [...this.#snapshotRequests.values()]) resolve(leaderChanged());
   }
 
   #closeSocket(): void {

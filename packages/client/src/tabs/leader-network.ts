@@ -1,3 +1,4 @@
+import { FlagcastError } from '../flagcast-error.js';
 import type { WebSocketClass, WebSocketLike } from '../transport.js';
 
 /** The network of the leading tab. */
@@ -12,10 +13,17 @@ export interface LeaderNetwork {
 }
 
 /**
- * The close event while no leader is available. The client reconnects, and does not count it as a failure of
- * WebSockets.
+ * The close event while no leader is available. The client reconnects, reports no error, and does not count it as a
+ * failure of WebSockets.
  */
-export const unavailable = { code: 4005, reason: 'unavailable' };
+export const unavailable = { code: 4005, reason: 'leader_changed' };
+
+/** The error of a request while no leader is available. */
+export function leaderChanged(): FlagcastError {
+  return new FlagcastError(unavailable.reason, 'Another tab takes over the connection', {
+    closeCode: unavailable.code,
+  });
+}
 
 const closeTimeoutMs = 1_000;
 

@@ -1,6 +1,7 @@
 import type { ServerMessage } from '#protocol';
 import { approvals } from '../approvals/index.js';
 import type { Channel, Client, ClientOptions } from '../client.js';
+import type { FlagcastError } from '../flagcast-error.js';
 import { type Page, resolveBaseUrl } from '../page.js';
 import type { AnySnapshot } from '../subscription.js';
 import {
@@ -12,7 +13,7 @@ import {
 } from './channel-record.js';
 import { Follower } from './follower.js';
 import { Leader } from './leader.js';
-import { createLeaderNetwork } from './leader-network.js';
+import { createLeaderNetwork, unavailable } from './leader-network.js';
 import {
   approvalsFeed,
   isFollowerMessage,
@@ -87,6 +88,10 @@ class TabSession {
     this.client = options.connect({
       ...options.client,
       shareTabs: undefined,
+      onError: (error) => {
+        // A tab that is closed is no failure: the next one takes over.
+        if ((error as Partial<FlagcastError> | null)?.code !== unavailable.reason) this.#onError(error);
+      },
       // A tab without channels leaves the group, and so its connection, at once.
       lingerMs: 0,
       getToken: this.#network.getToken,

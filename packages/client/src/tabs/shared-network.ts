@@ -1,9 +1,8 @@
-import { FlagcastError } from '../flagcast-error.js';
 import type { WebSocketClass } from '../transport.js';
 import { type ChannelRecord, findRecord } from './channel-record.js';
 import type { Follower } from './follower.js';
 import type { Leader } from './leader.js';
-import { type LeaderNetwork, unavailable } from './leader-network.js';
+import { leaderChanged, type LeaderNetwork } from './leader-network.js';
 import { approvalsFeed } from './messages.js';
 
 /** What a tab has while it is the leader. */
@@ -85,9 +84,7 @@ export class SharedNetwork {
     signal.throwIfAborted();
     if (!this.leadership) {
       if (isSnapshot) return await this.#options.follower.fetchSnapshot(channel, signal);
-      throw new FlagcastError('unavailable', 'Another tab has the connection.', {
-        closeCode: unavailable.code,
-      });
+      throw leaderChanged();
     }
     // If another tab opened the channel, this tab knows the id from it. The key may have changed since.
     if (channel.projectId && channel.environmentId !== null) {

@@ -10,9 +10,9 @@ import {
 } from '../../src/connection-machine.js';
 
 const nowMs = 1_000_000;
-const heartbeatMs = 15_000;
+const heartbeatMs = 13_500;
 /** How late a heartbeat may be. */
-const quietMs = 16_500;
+const quietMs = 14_850;
 
 /** Returns a machine in this state. Live ones have been connected for a minute, after two failed attempts. */
 function machineIn(state: ConnectionState): Machine {
@@ -284,7 +284,7 @@ describe('the fallback to server-sent events', () => {
 
   it('gives a silent stream the time of another heartbeat and a half, because it cannot be pinged', () => {
     const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: Infinity };
-    expect(after(live, 'timer')).toMatchObject({ state: 'silent', timer: [22_500, 0] });
+    expect(after(live, 'timer')).toMatchObject({ state: 'silent', timer: [20_250, 0] });
     expect(after(live, 'timer', 'timer').state).toBe('waiting');
   });
 

@@ -1,5 +1,6 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createClient } from '../../src/index.js';
+import { respondJson } from './scripted-server.js';
 import { channelArguments, startFixture, untilConnection, untilStatus } from './client-fixture.js';
 
 it.each(['localhost:8080', 'ftp://flags.example.com', 'flags.example.com', '', null as unknown as string])(
@@ -19,11 +20,32 @@ it('an address without a scheme is no path of the page', () => {
   );
 });
 
-it('the address of a WebSocket is understood as the address of the server', async () => {
+it.each([
+  ['a WebSocket', (url: string) => `${url.replace('http', 'ws')}/api/ws`],
+  ['a WebSocket without its path', (url: string) => url.replace('http', 'ws')],
+  ['the API', (url: string) => `${url}/api/`],
+])('the address of %s is understood as the address of the server', async (_what, urlOf) => {
   const { server, connect } = await startFixture();
-  const channel = connect({ url: server.url.replace('http', 'ws') }).channel(channelArguments);
+  const channel = connect({ url: urlOf(server.url) }).channel(channelArguments);
   await (await server.connections.next()).accept('c1');
   await untilStatus(channel, 'live');
+});
+
+it('an address with the path of a page is refused by its server, and the error has the address', async () => {
+  const { server, connect, errors } = await startFixture();
+  server.respondToSnapshot = (response) => {
+    server.respondToSnapshot = null;
+    respondJson(response, 404, { code: 'not_found', message: 'There is nothing at this path' });
+  };
+  const channel = connect({ url: `${server.url}/projects/7` }).channel(channelArguments);
+  await (await server.connections.next()).accept('c1');
+  await untilStatus(channel, 'live');
+  expect(errors).toMatchObject([
+    {
+      code: 'not_found',
+      message: `${server.url}/projects/7/api/snapshot?project_id=p1&env=prod answered with the status 404: is url the address of the server?`,
+    },
+  ]);
 });
 
 it('a path is resolved when the first channel is opened, not when a server creates the client', async () => {

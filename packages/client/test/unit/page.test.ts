@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 import { once } from 'node:events';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { event } from './scripted-server.js';
 import { channelArguments, createChannelStore, startFixture, until, untilStatus } from './client-fixture.js';
 
@@ -53,6 +53,20 @@ describe('a page', () => {
     fire(window, 'pageshow');
     expect(await (await server.connections.next()).accept('c2')).toBe('c1');
     await untilStatus(channel, 'live');
+  });
+
+  it('of another origin than its server reads how to allow it, because its browser hides the refusal', async () => {
+    const { server, connect } = await startFixture();
+    server.refuseUpgrade = (socket) => socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+    vi.stubGlobal('location', new URL('https://app.example.com/flags'));
+    onTestFinished(() => void vi.unstubAllGlobals());
+    const client = connect();
+    client.channel(channelArguments);
+    const observable = { subscribe: client.subscribe, getState: client.getStatus };
+    const { lastError } = await until(observable, ({ attempt }) => attempt === 1);
+    expect(lastError?.message).toBe(
+      `Cannot connect to ${server.url}/ by websocket (1006). Is https://app.example.com in its FLAGCAST_ALLOWED_ORIGINS?`,
+    );
   });
 
   it('has no listeners of the client after the client is closed', async () => {

@@ -1,5 +1,5 @@
 import { QueryClient, type QueryKey, QueryObserver, skipToken } from '@tanstack/query-core';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { Channel, FeatureState, PendingChange, Snapshot } from '../../src/index.js';
 import { connectQueryClient, type QueryKeys } from '../../src/query/index.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
@@ -65,6 +65,50 @@ it('the cache contains the lists after the first snapshot and not before', async
   await settled();
   expect(queries.getQueryData(featuresKey)).toEqual(snapshot.features);
   expect(queries.getQueryData(pendingKey)).toEqual(snapshot.pending_changes);
+});
+
+describe('an optimistic value in the list', () => {
+  const switchOn = (queries: QueryClient): unknown =>
+    queries.setQueryData<FeatureState[]>(featuresKey, (features) =>
+      features?.map((each) => (each.id === 'f1' ? { ...each, enabled: true, name: 'Mine' } : each)),
+    );
+  const names = (queries: QueryClient): string[] | undefined =>
+    queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ name }) => name);
+
+  it('stays during the events of other features, until the event of its own', async () => {
+    const { store, queries, settled } = connect();
+    switchOn(queries);
+    store.apply(event('e1', 'f2', { feature: feature('f2', { name: 'Other' }) }));
+    await settled();
+    expect(names(queries)).toEqual(['Mine', 'Other']);
+    store.apply(event('e2', 'f1', { feature: feature('f1', { name: 'Saved', version: 'v2' }) }));
+    await settled();
+    expect(names(queries)).toEqual(['Saved', 'Other']);
+  });
+
+  it('is replaced by the event of its feature even if the version stays, and by a snapshot', async () => {
+    const { store, queries, settled, fill } = connect();
+    switchOn(queries);
+    store.apply(event('e1', 'f1', { feature: feature('f1', { name: 'Saved' }) }));
+    await settled();
+    expect(names(queries)).toEqual(['Saved', 'Feature f2']);
+    switchOn(queries);
+    fill({ ...snapshot, features: [feature('f1', { version: 'v3' }), feature('f2')] });
+    await settled();
+    expect(names(queries)).toEqual(['Feature f1', 'Feature f2']);
+  });
+
+  it('that is rolled back with an old list keeps no old state of another feature beyond the next event', async () => {
+    const { store, queries, settled } = connect();
+    const previous = queries.getQueryData(featuresKey);
+    switchOn(queries);
+    store.apply(event('e1', 'f2', { feature: feature('f2', { name: 'Other', version: 'v2' }) }));
+    await settled();
+    queries.setQueryData(featuresKey, previous);
+    store.apply(event('e2', 'f3'));
+    await settled();
+    expect(names(queries)).toEqual(['Feature f1', 'Other', 'Feature f3']);
+  });
 });
 
 it('an event updates the cached feature from the state in the event, without a fetch', async () => {

@@ -184,7 +184,7 @@ export function hello(changes: Partial<HelloMessage> = {}): HelloMessage {
     user_id: '1',
     username: 'ada',
     token_expires_at: new Date(Date.now() + 3_600_000).toISOString(),
-    heartbeat_interval_ms: 15_000,
+    heartbeat_interval_ms: 13_500,
     max_channels: 32,
     guarantee: 'exact',
     guarantee_reason: 'event_log',

@@ -174,6 +174,7 @@ describe('a change of the leader', () => {
       expect(fixture.server.snapshots.all).toHaveLength(1);
       expect(fixture.server.upgrades.all).toHaveLength(2);
       expect(fixture.openConnectionCounts).toEqual([1, 1]);
+      expect(fixture.errors).toEqual([]);
     },
   );
 

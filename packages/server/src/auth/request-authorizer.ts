@@ -1,6 +1,7 @@
 import type { ApprovalsScope } from './approvals-scope.js';
 import type { Identity } from './user-claim.js';
 import type { IncomingMessage } from 'node:http';
+import { printable } from '../describe.js';
 import { HttpProblem } from '../http-problem.js';
 import type { Authorization, Channel, ChannelRefusal, ChannelRequest, User } from './authorization.js';
 import type { BurstThrottle } from './burst-throttle.js';
@@ -83,9 +84,11 @@ export class RequestAuthorizer {
   /** Before the token is read. */
   checkOrigin(request: IncomingMessage): void {
     if (this.#options.originPolicy.isAllowed(request)) return;
+    const { origin } = request.headers;
+    const page = origin === undefined ? 'another origin' : `the origin ${printable(origin).slice(0, 200)}`;
     throw new HttpProblem(
       'origin_forbidden',
-      'This origin is not allowed: have it added to FLAGCAST_ALLOWED_ORIGINS',
+      `Pages of ${page} may not use this server: add it to FLAGCAST_ALLOWED_ORIGINS`,
     );
   }
 

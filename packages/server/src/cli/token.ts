@@ -50,7 +50,7 @@ async function findSecret(config: LocalConfig): Promise<string> {
   const secret = config.secret ?? (await readSecret(config.dataDir));
   if (secret !== null) return secret;
   throw new CommandError(
-    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or start the demo once with flagcast serve${config.dataDir === null ? '' : ` (the data folder ${config.dataDir} has none)`}`,
+    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or FLAGCAST_DATA_DIR to the data folder of a demo${config.dataDir === null ? '' : ` (${config.dataDir} is none)`}`,
   );
 }
 
@@ -79,7 +79,10 @@ interface TokenOwner {
 /** The user's row; null, with a message on stderr, if the database cannot be read. */
 async function lookUp(config: LocalConfig, name: string): Promise<TokenOwner | null> {
   const databaseUrl = config.databaseUrl ?? (await readDatabaseUrl(config.dataDir));
-  if (databaseUrl === null) return null;
+  if (databaseUrl === null) {
+    if (config.secret === null) reportNoServer(config);
+    return null;
+  }
   const { userClaim } = config.tokenChecks;
   const isByEmail = userClaim !== undefined && parseUserClaim(userClaim).column === 'email';
   const email = isByEmail ? 'email::text' : 'NULL';
@@ -92,9 +95,8 @@ async function lookUp(config: LocalConfig, name: string): Promise<TokenOwner | n
     return rows;
   }).catch((error: unknown) => {
     // The URL of the embedded PostgreSQL is left over if its server was killed.
-    if (config.databaseUrl !== null) {
-      console.error(`flagcast: The user was not looked up: ${describeError(error)}`);
-    }
+    if (config.databaseUrl === null) reportNoServer(config);
+    else console.error(`flagcast: The user was not looked up: ${describeError(error)}`);
     return null;
   });
   if (users === null) return null;
@@ -102,5 +104,12 @@ async function lookUp(config: LocalConfig, name: string): Promise<TokenOwner | n
   if (user !== undefined) return user;
   throw new CommandError(
     `There is no user "${printable(name)}" in the database; give a name of users.username, or a number of users.id`,
+  );
+}
+
+/** The secret may be of another demo than the one that runs: then its server refuses the token. */
+function reportNoServer({ dataDir }: LocalConfig): void {
+  console.error(
+    `flagcast: No server uses the data folder ${dataDir} now: for one with another folder, set FLAGCAST_DATA_DIR`,
   );
 }

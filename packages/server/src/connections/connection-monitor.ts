@@ -19,8 +19,8 @@ const defaultTimeouts = {
   keepAliveIntervalMs: 25_000,
   /** How often the rights of all are checked, in milliseconds. Default 25,000: a revoked right ends within 30 s. */
   recheckIntervalMs: 25_000,
-  /** How often flagcast.v1 clients are sent a heartbeat, in milliseconds. Default 15,000. */
-  heartbeatIntervalMs: 15_000,
+  /** How often flagcast.v1 clients are sent a heartbeat, in milliseconds. Default 13,500. */
+  heartbeatIntervalMs: 13_500,
   /** How long connections stay open while events arrive but rights cannot be checked, in milliseconds. Default 60,000. */
   recheckTimeoutMs: 60_000,
   /** How long a connection may be paused, in milliseconds. Default 30,000. */
@@ -128,11 +128,11 @@ export class ConnectionMonitor {
       const { session, principal, pausedSinceMs } = connection;
       // The plain dialect has no message for it.
       if (isStale && session.dialect.name === 'plain') {
-        session.close(CloseCode.unavailable, 'the server cannot read the database');
+        session.close(CloseCode.unavailable, 'unavailable');
       }
-      if (principal.expiresAtMs <= nowMs) session.close(CloseCode.tokenExpired, 'the token has expired');
+      if (principal.expiresAtMs <= nowMs) session.close(CloseCode.tokenExpired, 'token_expired');
       if (pausedSinceMs !== null && pausedSinceMs + slowTimeoutMs <= nowMs) {
-        session.close(CloseCode.slow, 'did not read for too long');
+        session.close(CloseCode.slow, 'slow');
         // It would not read the close frame either.
         connection.terminate();
       }
@@ -144,7 +144,7 @@ export class ConnectionMonitor {
       if (connection.hasAnswered) {
         connection.ping();
       } else {
-        connection.session.close(CloseCode.unresponsive, 'did not answer a ping');
+        connection.session.close(CloseCode.unresponsive, 'unresponsive');
         connection.terminate();
       }
     }
@@ -220,7 +220,7 @@ export class ConnectionMonitor {
     if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckTimeoutMs) return;
     for (const { session } of registry.connections()) {
       if (session.channels().length > 0 || session.approvalsScope !== null) {
-        session.close(CloseCode.unavailable, 'your rights cannot be checked');
+        session.close(CloseCode.unavailable, 'unavailable');
       }
     }
   }

@@ -67,7 +67,7 @@ export class ConnectionRegistry {
   async drain(timeoutMs: number): Promise<void> {
     this.#isDraining = true;
     for (const { session } of this.connections()) {
-      session.close(CloseCode.draining, 'the server is shutting down');
+      session.close(CloseCode.draining, 'draining');
     }
     if (this.#size === 0) return;
     await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-import type { CloseCode, FreshnessMessage } from '@flagcast/protocol';
+import type { CloseCode, CloseReason, FreshnessMessage } from '@flagcast/protocol';
 import type { Principal } from '../auth/request-authorizer.js';
 import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
@@ -28,7 +28,7 @@ export interface Session {
   sendFreshness(message: FreshnessMessage): void;
   /** The connection's buffer is empty. */
   drained(): void;
-  close(code: CloseCode, reason: string): void;
+  close(code: CloseCode, reason: CloseReason): void;
   /** The connection is closed. */
   end(): void;
 }
@@ -64,7 +64,7 @@ export abstract class Connection {
   /** Hands bytes to the transport if it is open. False: its buffer is filling. */
   protected abstract write(bytes: Buffer): boolean;
 
-  protected abstract closeTransport(code: CloseCode, reason: string): void;
+  protected abstract closeTransport(code: CloseCode, reason: CloseReason): void;
 
   /** Ends the connection without a close code. */
   abstract terminate(): void;
@@ -123,7 +123,7 @@ export abstract class Connection {
   }
 
   /** Ends the connection with a close code. One that does not read it is terminated like a slow one. */
-  close(code: CloseCode, reason: string): void {
+  close(code: CloseCode, reason: CloseReason): void {
     this.#closedWith ??= { code, reason };
     this.expectEnd();
     this.closeTransport(code, reason);

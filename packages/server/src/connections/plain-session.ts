@@ -1,4 +1,4 @@
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type CloseReason } from '@flagcast/protocol';
 import type { Channel } from '../auth/authorization.js';
 import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
@@ -41,18 +41,18 @@ export class PlainSession extends Subscription implements Session {
   drained(): void {
     if (this.isEnded) return;
     this.connection.drained();
-    if (!this.catchUp()) this.close(CloseCode.slow, 'fell too far behind');
+    if (!this.catchUp()) this.close(CloseCode.slow, 'slow');
   }
 
   revoke(mayView: (channel: Channel) => boolean): boolean {
     if (this.isEnded || mayView(this.#channel)) return false;
-    this.close(CloseCode.forbidden, 'you may no longer see this project');
+    this.close(CloseCode.forbidden, 'forbidden');
     return true;
   }
 
   /** The client reconnects and loads the state again. */
   historyLost(): void {
-    this.close(CloseCode.historyLost, 'the database has lost transactions');
+    this.close(CloseCode.historyLost, 'history_lost');
   }
 
   channelEnded(reason: ChannelEnd): void {
@@ -81,7 +81,7 @@ export class PlainSession extends Subscription implements Session {
     return;
   }
 
-  close(code: CloseCode, reason: string): void {
+  close(code: CloseCode, reason: CloseReason): void {
     if (this.isEnded) return;
     this.end();
     this.connection.close(code, reason);

@@ -27,7 +27,7 @@ export class V1Input {
 
   receive(data: Buffer, isBinary: boolean): void {
     if (isBinary) {
-      this.#session.close(CloseCode.protocolViolation, 'binary messages have no meaning here');
+      this.#session.close(CloseCode.protocolViolation, 'bad_message');
     } else {
       this.#handled = this.#handled.then(async () => await this.#handle(data.toString('utf8')));
     }
@@ -40,7 +40,7 @@ export class V1Input {
     if ('problem' in message) {
       this.#malformed += 1;
       if (this.#malformed >= maxMalformed) {
-        session.close(CloseCode.protocolViolation, 'too many malformed messages');
+        session.close(CloseCode.protocolViolation, 'bad_message');
       } else {
         session.send({ type: 'error', code: 'bad_message', message: message.problem });
       }
@@ -83,7 +83,7 @@ export class V1Input {
     try {
       const renewed = await this.#authorizer.authenticateToken(token);
       if (renewed.user.id !== connection.principal.user.id) {
-        session.close(CloseCode.badToken, 'the token is of another user');
+        session.close(CloseCode.badToken, 'other_user');
         return;
       }
       connection.principal = renewed;

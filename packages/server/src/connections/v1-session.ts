@@ -1,5 +1,6 @@
 import {
   CloseCode,
+  type CloseReason,
   type ControlMessage,
   type FreshnessMessage,
   type HelloMessage,
@@ -245,7 +246,7 @@ export class V1Session implements Session, SubscriptionOwner {
     const revoked = this.#channels.filter(({ channel }) => !mayView(channel));
     if (revoked.length === 0) return false;
     if (revoked.length === this.#subscriptions.length) {
-      this.close(CloseCode.forbidden, 'you may no longer see this project');
+      this.close(CloseCode.forbidden, 'forbidden');
       return true;
     }
     for (const channel of revoked) {
@@ -259,7 +260,7 @@ export class V1Session implements Session, SubscriptionOwner {
   rescope(scope: ApprovalsScope | null): void {
     const feed = this.#feed;
     if (feed === undefined || feed.scope.id === scope?.id) return;
-    if (scope === null) this.close(CloseCode.forbidden, 'this user has been deactivated');
+    if (scope === null) this.close(CloseCode.forbidden, 'user_inactive');
     else this.resync(feed, 'scope_changed');
   }
 
@@ -287,7 +288,7 @@ export class V1Session implements Session, SubscriptionOwner {
     }
   }
 
-  close(code: CloseCode, reason: string): void {
+  close(code: CloseCode, reason: CloseReason): void {
     if (this.#isEnded) return;
     this.end();
     this.connection.close(code, reason);
@@ -335,7 +336,7 @@ export class V1Session implements Session, SubscriptionOwner {
       // After an `unsubscribe`, the other channels continue.
       if (channel.isEnded) return;
       // The client reconnects with its cursor.
-      this.close(CloseCode.slow, 'fell behind, and the missed events cannot be read now');
+      this.close(CloseCode.slow, 'slow');
     }
   }
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type CloseReason } from '@flagcast/protocol';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
@@ -167,7 +167,7 @@ class EventStreamConnection extends Connection {
     return this.#response.writableEnded || this.#response.write(bytes);
   }
 
-  protected override closeTransport(code: CloseCode, reason: string): void {
+  protected override closeTransport(code: CloseCode, reason: CloseReason): void {
     if (!this.#response.writableEnded) this.#response.end(sseWire.control({ type: 'close', code, reason }));
   }
 

@@ -47,7 +47,8 @@ export function createHttpServer(
     const refusal = httpConnections.add(socket, address);
     if (refusal === null) return;
     socket.destroy();
-    lifecycle.emit('connection:refused', { status: refusal.status, code: refusal.code, address });
+    const { status, code, message } = refusal;
+    lifecycle.emit('connection:refused', { status, code, message, address });
   });
   return server;
 }

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type CloseReason } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import type { Principal } from '../auth/request-authorizer.js';
 import { pingFrame, pongFrame } from '../connections/codecs/frame.js';
@@ -122,7 +122,7 @@ export class WebSocketConnection<OpenSession extends Session = Session>
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
 
-  protected override closeTransport(code: CloseCode, reason: string): void {
+  protected override closeTransport(code: CloseCode, reason: CloseReason): void {
     // What was sent before must arrive before the close frame.
     if (this.isBatched) this.#socketWriter.flush();
     this.#webSocket.close(code, reason);
@@ -161,7 +161,7 @@ export class WebSocketConnection<OpenSession extends Session = Session>
     }
     this.#messageRate.count += 1;
     if (this.#messageRate.count <= maxMessages) return true;
-    this.session.close(CloseCode.protocolViolation, 'too many messages');
+    this.session.close(CloseCode.protocolViolation, 'too_many_messages');
     return false;
   }
 }

@@ -291,9 +291,9 @@ export class Gateway {
     this.#reportRefused(request, refusal);
   }
 
-  #reportRefused(request: IncomingMessage, { status, code }: HttpProblem): void {
+  #reportRefused(request: IncomingMessage, { status, code, message }: HttpProblem): void {
     const { sources, clientAddress } = this.#options;
-    sources.lifecycle.emit('connection:refused', { status, code, address: clientAddress(request) });
+    sources.lifecycle.emit('connection:refused', { status, code, message, address: clientAddress(request) });
   }
 }
 

@@ -50,7 +50,12 @@ describe('the log', () => {
       const { lifecycle, events } = logging();
       const refuse = (code: string, times: number): void => {
         for (let count = 0; count < times; count += 1) {
-          lifecycle.emit('connection:refused', { status: 401, code, address: `192.0.2.${count}` });
+          lifecycle.emit('connection:refused', {
+            status: 401,
+            code,
+            message: '',
+            address: `192.0.2.${count}`,
+          });
         }
       };
       refuse('token_missing', 1_000);
@@ -120,7 +125,12 @@ describe('the events of the log', () => {
 
   it('include the lifecycle events, without the frequent ones', () => {
     const { lifecycle, events } = logging();
-    lifecycle.emit('connection:refused', { status: 401, code: 'token_expired', address: '192.0.2.1' });
+    lifecycle.emit('connection:refused', {
+      status: 401,
+      code: 'token_expired',
+      message: '',
+      address: '192.0.2.1',
+    });
     lifecycle.emit('request:refused', { status: 401, code: 'token_expired' });
     lifecycle.emit('connection:paused', { dialect: 'plain' });
     expect(events()).toMatchObject([{ level: 'info', event: 'connection_refused', code: 'token_expired' }]);
