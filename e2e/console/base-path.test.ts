@@ -59,7 +59,7 @@ const context = useConsoleFixture(startUnderPath);
 it('the console works under a path: pages, links, reloads, requests and live changes', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
-  const { page } = await fixture.open('alice', basePath + listOf(flag, 'dev'));
+  const { page } = await fixture.open('alice', basePath + listOf(flag, 'dev'), { basePath });
   await waitUntilLive(page);
   await flip(switchOf(page, flag, false));
   await switchOf(page, flag, true).waitFor();

@@ -9,7 +9,12 @@ import {
   type SeededProject,
   type TestDatabase,
 } from '../../packages/server/test/database.js';
-import { startTestServer, testSecret, type TestServerOptions } from '../../packages/server/test/server.js';
+import {
+  startTestServer,
+  type TestServer,
+  testSecret,
+  type TestServerOptions,
+} from '../../packages/server/test/server.js';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { launchChromium } from './chromium.js';
 import { ConsoleWindow, type WindowOptions } from './console-window.js';
@@ -250,7 +255,7 @@ export async function sharedChromium(): Promise<Browser> {
 export async function startFixtureServer(
   databaseUrl: string,
   options: TestServerOptions = {},
-): Promise<FixtureServer> {
+): Promise<TestServer> {
   return await startTestServer(databaseUrl, { writes: true, demoUsers, ...options });
 }
 

@@ -16,6 +16,8 @@ export interface WindowOptions {
   readonly theme?: 'light' | 'dark';
   /** Language of the browser, e.g. `ru-RU`; null: the language of the system. Default `en-GB`. */
   readonly language?: string | null;
+  /** The path of the console, without a slash at its end. Default: none. */
+  readonly basePath?: string;
   /** Enables `injectMessage`. Default false. */
   readonly injectsMessages?: boolean;
 }
@@ -58,9 +60,7 @@ export class ConsoleWindow {
     context.setDefaultTimeout(defaultTimeoutMs);
     if (token !== null) {
       // Keeps a token that the page has renewed.
-      await context.addInitScript(
-        `if (sessionStorage.getItem('flagcast.token') === null) sessionStorage.setItem('flagcast.token', '${token}')`,
-      );
+      await context.addInitScript(`sessionStorage['flagcast.token${options.basePath ?? ''}'] ??= '${token}'`);
     }
     const page = await context.newPage();
     const window = new ConsoleWindow(context, page, origin);

@@ -10,6 +10,7 @@ import { createRoot } from 'react-dom/client';
 import { createApi } from './api/api.js';
 import { App } from './shell/app.js';
 import { createSession } from './sign-in/session.js';
+import { createSessionTabs } from './sign-in/session-tabs.js';
 import { dropInvalidLanguages } from './i18n/browser-languages.js';
 
 dropInvalidLanguages();
@@ -17,7 +18,7 @@ dropInvalidLanguages();
 // This file is one folder below the path of the server, such as `/flagcast/`.
 const { url } = import.meta;
 const basePath = new URL('..', url).pathname.replace(/\/$/, '');
-const session = createSession(sessionStorage);
+const session = createSession(sessionStorage, createSessionTabs(basePath, localStorage), basePath);
 const api = createApi({
   basePath,
   token: () => {
@@ -28,4 +29,6 @@ const api = createApi({
 });
 const root = document.getElementById('root');
 if (root === null) throw new Error('the page has no #root');
+// So that a new tab does not show the sign-in page for a moment.
+await session.whenRestored;
 createRoot(root).render(<App session={session} api={api} basePath={basePath} />);

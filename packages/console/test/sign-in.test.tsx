@@ -2,6 +2,7 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { createSession } from '../src/sign-in/session.js';
+import type { SessionTabs, SharedSession } from '../src/sign-in/session-tabs.js';
 import {
   button,
   click,
@@ -101,6 +102,43 @@ describe('a session', () => {
     await expect(awaited).resolves.toBe(renewed);
     session.signOut();
     await expect(session.awaitToken()).rejects.toMatchObject({ code: 'signed_out' });
+  });
+
+  it('takes over from other tabs only what is newer, of the same user, and has not ended', () => {
+    const shared: SharedSession[] = [];
+    const ended = new Set<string>();
+    let events: Parameters<SessionTabs['listen']>[0] | undefined;
+    const session = createSession(sessionStorage, {
+      listen: (listeners) => (events = listeners),
+      ask: () => undefined,
+      share: (each) => shared.push(each),
+      end: (id) => ended.add(id),
+      hasEnded: (id) => ended.has(id),
+    });
+    const receive = (id: string, token: string) => {
+      events?.onShared({ id, token });
+      return session.getState();
+    };
+    expect(() => receive('other version', 'nonsense')).toThrow();
+    expect(receive('expired', tokenOf('ada', -1_000))).toEqual({ state: 'out' });
+    expect(receive('first', tokenOf('ada'))).toMatchObject({ state: 'in', username: 'ada' });
+    expect(receive('older', tokenOf('ada', 60_000))).toMatchObject({ id: 'first' });
+    expect(receive('of another user', tokenOf('bob', 7_200_000))).toMatchObject({ username: 'ada' });
+    session.refuseToken();
+    expect(events?.current()).toBeNull();
+    expect(receive('first', tokenOf('ada', 7_200_000))).toMatchObject({ state: 'in' });
+    expect(shared).toEqual([]);
+    session.signIn(tokenOf('ada', 7_300_000));
+    expect(shared).toMatchObject([{ id: 'first' }]);
+
+    session.signOut();
+    expect(receive('first', tokenOf('ada'))).toEqual({ state: 'out' });
+    expect(receive('second', tokenOf('ada'))).toMatchObject({ state: 'in' });
+    ended.add('second');
+    events?.onEnded();
+    expect(session.getState()).toEqual({ state: 'out' });
+    session.switchUser();
+    expect(receive('third', tokenOf('ada'))).toEqual({ state: 'out' });
   });
 
   it('survives a reload of the tab, unless the stored token is unreadable', () => {

@@ -1,5 +1,6 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
+import { sharedTabs } from '@flagcast/client/tabs';
 import {
   createContext,
   Fragment,
@@ -24,21 +25,28 @@ interface Live {
 
 const LiveContext = createContext<Live | null>(null);
 
-/** Provides the live connection of the signed-in user. All channels share it. */
-export function LiveClient({ children }: { readonly children: ReactNode }) {
+interface LiveClientProps {
+  /** The signed-in user: tabs of different users share nothing. */
+  readonly userId: string;
+  readonly children: ReactNode;
+}
+
+/** Provides the live connection of the signed-in user. All channels share it, in all tabs. */
+export function LiveClient({ userId, children }: LiveClientProps) {
   const { session, basePath } = useAppServices();
   const [live, setLive] = useState<Live | null>(null);
   useEffect(() => {
     const client = createClient({
       url: `${basePath}/`,
       getToken: session.awaitToken,
+      shareTabs: sharedTabs({ userId, name: 'console' }),
       activityLimit: 500,
       // The freshness chip shows connection errors.
       onError: () => undefined,
     });
     setLive({ client, connectionInfo: watchConnection(client) });
     return client.close;
-  }, [session, basePath]);
+  }, [session, basePath, userId]);
   return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
 }
 

@@ -2,6 +2,7 @@ import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { useI18n } from '../i18n/i18n.js';
+import { useSession } from '../sign-in/app-services.js';
 import { isOutOfDate } from './use-out-of-date.js';
 
 /** Shows why the page is stale, and greys it out. */
@@ -9,10 +10,13 @@ export function StaleBanner() {
   const { t, format } = useI18n();
   const status = useConnectionStatus();
   const stale = isOutOfDate(status);
+  // Then the connection waits for the sign-in, whose dialog says so.
+  const isExpired = useSession().state === 'expired';
   useEffect(() => {
     document.documentElement.toggleAttribute('data-stale', stale);
     return () => document.documentElement.removeAttribute('data-stale');
   }, [stale]);
+  if (isExpired) return null;
   if (status.state === 'stale') {
     return (
       <Alert color="orange" radius={0} role="status" className="fc-banner">

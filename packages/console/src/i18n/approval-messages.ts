@@ -1,7 +1,6 @@
 import { createPlural } from './plural.js';
 
 const plural = createPlural('en');
-const pluralRu = createPlural('ru');
 
 /** The messages about requests in English. */
 export const enApprovals = {
@@ -76,77 +75,4 @@ export const enApprovals = {
   alreadyThere: 'Someone else just made this change.',
   conflictWith: (fields: string) =>
     `Changed since the request: ${fields}. Reject it, or ask its author to cancel it and request again.`,
-};
-
-/** The messages about requests in Russian. */
-export const ruApprovals: typeof enApprovals = {
-  pendingRequest: 'Запрос ждёт решения',
-  requestedBy: (by) => `Автор: ${by}`,
-  cardLabel: (by, name) => `Запрос изменения${name === null ? '' : ` «${name}»`}: ${by}`,
-  count: (count) =>
-    count === 0 ? 'Всё разобрано' : `Ждут решения: ${pluralRu.number(count)} во всех проектах и окружениях`,
-  countLabel: (count) => `Ждут вас: ${pluralRu.number(count)}`,
-  empty: 'Запросов нет',
-  emptyHint: 'Запросы на изменение защищённых окружений появятся здесь сразу.',
-  deletedFeature: 'Удалённый флаг',
-  verbs: { insert: 'Создать', update: 'Изменить', delete: 'Удалить' },
-  approve: 'Одобрить',
-  reject: 'Отклонить',
-  rejectTitle: 'Отклонить запрос',
-  rejectHint: (by) => `Причину увидит ${by}.`,
-  cancel: 'Отменить запрос',
-  ownRequest: 'Свой запрос одобрить нельзя',
-  managersOnly: 'Одобрять могут только менеджеры',
-  elsewhere: 'Проверить ваш пароль здесь нельзя. Примите решение в Togglr.',
-  approveTitle: 'Одобрить запрос',
-  passwordHint: 'Введите пароль: изменение будет сделано от вашего имени.',
-  requesterInactive: 'Пользователь отключён',
-  decided: {
-    approved: (by) => (by === null ? 'Одобрено' : `Одобрено: ${by}`),
-    rejected: (by) => (by === null ? 'Отклонено' : `Отклонено: ${by}`),
-    cancelled: (by) => (by === null ? 'Отменено' : `Отменено: ${by}`),
-    gone: () => 'Больше не ожидает решения',
-  },
-  alreadyDecided: (decision) => `Решение уже принято. ${decision}.`,
-  done: { approve: 'Одобрено', reject: 'Отклонено', cancel: 'Запрос отменён' },
-  reason: 'Причина',
-  request: 'Отправить запрос',
-  requestTitle: (name) => `Запрос на изменение «${name}»`,
-  reasonForEnvironment: (env) =>
-    `Окружение ${env} под защитой: изменение должен одобрить другой человек. Зачем оно нужно?`,
-  reasonForFlag: 'Флаг под защитой: изменение должен одобрить другой человек. Зачем оно нужно?',
-  filter: 'Фильтр запросов',
-  all: 'Все',
-  mine: 'Мои',
-  needsReview: 'Ждут меня',
-  noMatch: 'Ничего не найдено',
-  noMatchHint: 'Выберите другой фильтр.',
-  decidedFilter: 'Решённые',
-  noDecided: 'Решённых запросов нет',
-  older: 'Показать более ранние',
-  showNew: (count) => `Новых: ${pluralRu.number(count)} · Показать`,
-  requestPage: 'Запрос',
-  back: 'Все запросы',
-  copyLink: 'Скопировать ссылку',
-  copied: 'Ссылка скопирована',
-  notFound: 'Запрос не найден',
-  notFoundHint: 'Адрес неверен, или его проект вам недоступен.',
-  bell: (count) => (count === 0 ? 'Для вас' : `Для вас, новых: ${pluralRu.number(count)}`),
-  concerns: 'Для вас',
-  noConcerns: 'Здесь появятся решения по вашим запросам и запросы на одобрение.',
-  moreConcerns: 'Показать ещё',
-  notifyMe: 'Уведомления браузера',
-  changed: 'изменено',
-  whenRequested: 'На момент запроса:',
-  now: 'Сейчас:',
-  after: 'Станет:',
-  stale: 'Пока вы смотрели, всё изменилось. Проверьте запрос ещё раз.',
-  outdated: 'Изменилось, пока вы смотрели',
-  showNow: 'Показать изменения',
-  confirm: (name, project, env) => `После одобрения «${name}» сразу изменится в ${env} (${project}).`,
-  justRequested: (by) =>
-    `${by} только что запросил изменение этого флага. Ваш запрос можно отправить после решения.`,
-  alreadyThere: 'Это изменение уже сделал кто-то другой.',
-  conflictWith: (fields) =>
-    `С момента запроса изменилось: ${fields}. Отклоните запрос или попросите автора создать новый.`,
 };

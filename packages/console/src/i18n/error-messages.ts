@@ -29,36 +29,6 @@ export const enErrors = {
   not_available: 'This database has live events only.',
 };
 
-export const ruErrors: typeof enErrors = {
-  unreachable: 'Сервер недоступен. Проверьте соединение и повторите.',
-  invalid: 'Некоторые поля заполнены неверно. Исправьте их и повторите.',
-  invalid_login: 'Неверное имя пользователя или пароль.',
-  too_many_attempts: 'Слишком много неудачных попыток. Подождите несколько минут и повторите.',
-  password_wrong: 'Неверный пароль. Решение не принято.',
-  decide_elsewhere: 'Проверить ваш пароль здесь нельзя. Примите решение в Togglr.',
-  user_inactive: 'Пользователь отключён. Обратитесь к администратору.',
-  forbidden: 'В этом проекте у вас нет прав на это действие.',
-  writes_off: 'Сервер доступен только для чтения. Вносите изменения там, где управляют флагами.',
-  stale_version: 'Флаг только что изменился. Проверьте его и повторите.',
-  stale_request: 'Пока вы читали, запрос или его флаг изменился. Просмотрите запрос ещё раз и решите.',
-  key_taken: 'Флаг с таким ключом уже есть. Выберите другой ключ.',
-  change_pending: 'По этому флагу уже есть запрос. Дождитесь решения по нему.',
-  conflict: 'Флаг изменился после запроса, одобрить его нельзя. Отклоните его и отправьте новый.',
-  own_change: 'Свой запрос одобрить нельзя. Попросите другого согласующего.',
-  not_own_change: 'Отменить запрос может только его автор.',
-  unknown_feature: 'Этот флаг удалён.',
-  unknown_change: 'Этого запроса больше нет.',
-  unsupported_change: 'Применить запрос здесь нельзя. Примите решение там, где он создан, или отклоните его.',
-  guard_unreadable:
-    'Сервер не может проверить защиту флага, поэтому ничего не изменено. Обратитесь к администратору.',
-  outcome_unknown:
-    'Нет подтверждения: изменение могло сохраниться, а могло и нет. Через минуту проверьте флаг и его историю, прежде чем повторять.',
-  busy: 'Сервер перегружен и отклонил запрос. Повторите чуть позже.',
-  too_many_requests: 'Слишком много ваших запросов выполняется одновременно. Повторите чуть позже.',
-  unavailable: 'База данных не отвечает. Повторите чуть позже.',
-  not_available: 'В этой базе есть только события в реальном времени.',
-};
-
 /** What is wrong with an input, by the text of the server, with `#` for its number. Other texts are shown as they are. */
 export const enFieldProblems = {
   'is missing': 'Fill in this field.',
@@ -69,15 +39,4 @@ export const enFieldProblems = {
   'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it':
     'Use letters, digits and . _ - and start with a letter or digit.',
   'is taken by another feature of this project': enErrors.key_taken,
-};
-
-export const ruFieldProblems: typeof enFieldProblems = {
-  'is missing': 'Заполните это поле.',
-  'must be a text': 'Введите текст.',
-  'must not be empty': 'Заполните это поле.',
-  'may have at most # characters': 'Не более # символов.',
-  'holds a character that cannot be stored': 'Удалите символ, который нельзя сохранить.',
-  'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it':
-    'Латинские буквы, цифры и символы . _ - и первой идёт буква или цифра.',
-  'is taken by another feature of this project': ruErrors.key_taken,
 };

@@ -1,7 +1,15 @@
-import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import {
+  createContext,
+  type ReactNode,
+  startTransition,
+  Suspense,
+  use,
+  useEffect,
+  useMemo,
+  useState,
+} from 'react';
 import { en, type Messages } from './en.js';
 import { createFormat, type Format } from './format.js';
-import { ru } from './ru.js';
 import { withVisibleArguments } from './visible.js';
 
 export const languages = [
@@ -11,10 +19,17 @@ export const languages = [
 
 type Language = (typeof languages)[number]['code'];
 
-const messagesOf: Readonly<Record<Language, Messages>> = {
-  en: withVisibleArguments(en),
-  ru: withVisibleArguments(ru),
-};
+/** The messages that are loaded, or load. English is part of the first load. */
+const messagesOf: Partial<Record<Language, Messages | Promise<Messages>>> = { en: withVisibleArguments(en) };
+
+async function loadRussian(): Promise<Messages> {
+  try {
+    return withVisibleArguments((await import('./ru.js')).ru);
+  } catch {
+    // Without a connection. The choice is kept for the next load of the page.
+    return withVisibleArguments(en);
+  }
+}
 
 export interface I18n {
   /** The messages of the language. */
@@ -34,17 +49,34 @@ export function I18nProvider({ children }: { readonly children: ReactNode }) {
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
+  return (
+    <Suspense>
+      <MessagesProvider language={language} setLanguage={setLanguage}>
+        {children}
+      </MessagesProvider>
+    </Suspense>
+  );
+}
+
+interface MessagesProviderProps extends Pick<I18n, 'language' | 'setLanguage'> {
+  readonly children: ReactNode;
+}
+
+function MessagesProvider({ language, setLanguage, children }: MessagesProviderProps) {
+  const loaded = (messagesOf[language] ??= loadRussian());
+  const messages = loaded instanceof Promise ? use(loaded) : loaded;
   const value = useMemo<I18n>(
     () => ({
-      t: messagesOf[language],
-      format: createFormat(localeOf(language), messagesOf[language].time),
+      t: messages,
+      format: createFormat(localeOf(language), messages.time),
       language,
       setLanguage: (next) => {
         localStorage.setItem(storageKey, next);
-        setLanguage(next);
+        // The page stays while the messages load.
+        startTransition(() => setLanguage(next));
       },
     }),
-    [language],
+    [messages, language, setLanguage],
   );
   return <I18nContext value={value}>{children}</I18nContext>;
 }

@@ -1,6 +1,6 @@
 import type { Messages } from './en.js';
-import { ruApprovals } from './approval-messages.js';
-import { ruErrors, ruFieldProblems } from './error-messages.js';
+import { ruApprovals } from './approval-messages-ru.js';
+import { ruErrors, ruFieldProblems } from './error-messages-ru.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('ru');
@@ -13,7 +13,7 @@ export const ru: Messages = {
     tagline: 'Любое изменение флага — сразу на всех экранах',
     title: 'Вход',
     demo: 'Войти в демо как…',
-    demoHint: 'Откройте второе окно, войдите под другим именем и смотрите, как приходят изменения.',
+    demoHint: 'Чтобы увидеть, как приходят изменения, откройте второе окно и смените в нём пользователя.',
     demoUsers: {
       alice: 'Владелец всех проектов, одобряет изменения',
       bob: 'Переключает флаги в Web shop и Mobile app',
@@ -27,7 +27,7 @@ export const ru: Messages = {
     showPassword: 'Показать пароль',
     submit: 'Войти',
     token: 'Токен',
-    tokenHint: 'Выдаётся вашей службой входа. Хранится только в этой вкладке.',
+    tokenHint: 'Выдаётся вашей службой входа. Забывается, когда закрыты все вкладки Flagcast.',
     invalidToken: 'Это не токен. Вставьте его целиком: три части, разделённые точками.',
     expired: 'Войдите снова',
     expiredHint: 'Сеанс истёк. Несохранённые изменения останутся на месте.',
@@ -54,6 +54,7 @@ export const ru: Messages = {
     themeLight: 'Светлая',
     themeDark: 'Тёмная',
     language: 'Язык',
+    switchUser: 'Сменить пользователя в этой вкладке',
     signOut: 'Выйти',
     cancel: 'Отмена',
     close: 'Закрыть',

@@ -58,16 +58,16 @@ export function App(services: AppServices) {
 /** The pages, or the sign-in page, which keeps the address. */
 function Root({ queries }: { readonly queries: QueryClient }) {
   const session = useSession();
-  const username = session.state === 'out' ? null : session.username;
+  const userId = session.state === 'out' ? null : session.userId;
   const token = session.state === 'in' ? session.token : null;
-  useEffect(() => () => forgetUser(queries), [queries, username]);
+  useEffect(() => () => forgetUser(queries), [queries, userId]);
   useEffect(() => {
     // Repeats queries that failed because of an expired token.
     if (token !== null) void queries.refetchQueries({ type: 'active', predicate: isFailed });
   }, [queries, token]);
-  if (username === null) return <SignInPage />;
+  if (userId === null) return <SignInPage />;
   return (
-    <LiveClient key={username}>
+    <LiveClient key={userId} userId={userId}>
       <Pages />
       <ExpiredDialog />
     </LiveClient>

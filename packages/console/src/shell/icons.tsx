@@ -58,6 +58,7 @@ export const ScreenIcon = icon(
   </>,
 );
 export const SignOutIcon = icon(<path d="M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h10" />);
+export const SwitchUserIcon = icon(<path d="M5 8h13l-3.5-3.5M19 16H6l3.5 3.5" />);
 export const BackIcon = icon(<path d="M15 5l-7 7 7 7" />);
 export const LockIcon = icon(
   <>

@@ -12,7 +12,7 @@ import {
 import { type ReactNode, useState } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { languages, useI18n } from '../i18n/i18n.js';
-import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon } from './icons.js';
+import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon, SwitchUserIcon } from './icons.js';
 import { useHelp } from './keyboard.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
@@ -71,6 +71,15 @@ export function UserMenu() {
             }}
           >
             {t.keyboard.title}
+          </Button>
+          <Button
+            variant="subtle"
+            color="gray"
+            justify="flex-start"
+            leftSection={<SwitchUserIcon size={16} />}
+            onClick={session.switchUser}
+          >
+            {t.shell.switchUser}
           </Button>
           <Button
             variant="subtle"
