@@ -12,6 +12,8 @@ const clientEntries = {
   '@flagcast/client': 'index.ts',
   '@flagcast/client/approvals': 'approvals/index.ts',
   '@flagcast/client/tabs': 'tabs/index.ts',
+  '@flagcast/client/presence': 'presence/index.ts',
+  '@flagcast/client/presence/react': 'presence/react.ts',
   '@flagcast/client/react': 'react/index.ts',
   '@flagcast/client/query': 'query/index.ts',
 };

@@ -1,4 +1,4 @@
-import type { ServerMessage, Snapshot } from '#protocol';
+import type { ClientMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
 import { type ChannelState, createChannelModel } from './channel-model.js';
 import type { Backoff } from './connection-machine.js';
 import { type ConnectionView, createConnection } from './connection.js';
@@ -79,6 +79,10 @@ export interface Client extends ConnectionView {
    * Returns the function that removes the listener.
    */
   readonly onMessage: (listener: (message: ServerMessage | AnySnapshot) => void) => () => void;
+  /** Returns the first message of the newest connection; null before it. */
+  readonly getHello: () => HelloMessage | null;
+  /** Sends a message for another entry of this package, such as `presence`. Without a connection it is dropped. */
+  readonly send: (message: ClientMessage) => void;
   /** Closes all channels and the connection. The client cannot be used again. */
   readonly close: () => void;
 }
@@ -94,6 +98,7 @@ export function createClient(options: ClientOptions): Client {
   if (shareTabs) return shareTabs(options, createClient);
   const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
   const controllers = new Set<SubscriptionController>();
+  let hello: HelloMessage | null = null;
 
   const open = <State, Content extends AnySnapshot>(
     definition: SubscriptionDefinition<State, Content>,
@@ -139,6 +144,7 @@ export function createClient(options: ClientOptions): Client {
       for (const controller of controllers) controller.update(error);
     },
     onMessage(message) {
+      if (message.type === 'hello') hello = message as HelloMessage;
       if ('code' in message && message.type === 'error' && !hasSubject(message)) {
         onError(new FlagcastError(message.code, message.message));
       } else for (const controller of controllers) controller.receive(message);
@@ -157,6 +163,8 @@ export function createClient(options: ClientOptions): Client {
       }) as Channel,
     onMessage,
     ...connection.view,
+    getHello: () => hello,
+    send: connection.send,
     close: () => connection.end(null),
   };
 }

@@ -15,3 +15,4 @@ export {
 export { requestErrors, type RequestErrorCode } from './request-errors.js';
 export type * from './messages.js';
 export type * from './states.js';
+export type * from './presence.js';

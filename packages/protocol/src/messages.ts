@@ -1,4 +1,5 @@
 import type { FeatureState, PendingChange } from './states.js';
+import type { AnnounceMessage, PresenceMessage } from './presence.js';
 
 /** The subprotocol of the WebSocket. */
 export const subprotocol = 'flagcast.v1';
@@ -122,6 +123,8 @@ export interface HelloMessage {
   /** Where events are found by time: how late after its `timestamp` an event can be committed without being missed, in milliseconds. Otherwise null. */
   overlap_ms: number | null;
   embedded_state: boolean;
+  /** Whether the server takes `announce`. */
+  presence: boolean;
 }
 
 /** The channel or feed is live: the response to a successful `subscribe`, after the missed events. */
@@ -220,6 +223,8 @@ export const errorCodes = [
   'too_many_channels',
   /** The server cannot check the token or the permissions at the moment. */
   'unavailable',
+  /** The connection has announced its maximum of 16 views. */
+  'too_many_views',
   /** The subscription has ended, because the environment was deleted. */
   'environment_deleted',
   /** The subscription has ended, because the project was archived. */
@@ -263,6 +268,7 @@ export type ControlMessage =
   | ChannelChangedMessage
   | PongMessage
   | AuthenticatedMessage
+  | PresenceMessage
   | ErrorMessage
   | CloseMessage;
 
@@ -321,4 +327,5 @@ export type ClientMessage =
   | SubscribeFeedMessage
   | UnsubscribeFeedMessage
   | AuthMessage
+  | AnnounceMessage
   | PingMessage;

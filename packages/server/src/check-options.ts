@@ -66,6 +66,7 @@ const names: Kinds<FlagcastOptions> = {
   limits: 'any',
   timeouts: 'any',
   writes: 'any',
+  presence: 'any',
   eventTypes: 'any',
   consoleDir: 'any',
   separateMonitoring: 'any',

@@ -20,6 +20,8 @@ export interface FlagcastOptions {
    * Togglr's tables, so it excludes `auth.authorize` and `auth.authorizeSql`.
    */
   readonly writes?: boolean | undefined;
+  /** Whether users see who else has the same feature or request open. Default true. */
+  readonly presence?: boolean | undefined;
   /** The names of events that plain clients receive: the specification's or Togglr's. Default `spec`. */
   readonly eventTypes?: EventTypes | undefined;
   /** The directory of the built console, served at `/`. `null` serves none. Default: the console of this package. */

@@ -19,6 +19,7 @@ import { RequestAuthorizer } from './auth/request-authorizer.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
+import { Presence } from './connections/presence.js';
 import { ConnectionMonitor, resolveTimeouts } from './connections/connection-monitor.js';
 import type { AuthOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
 import type { DemoUser } from './api/auth-routes.js';
@@ -221,11 +222,14 @@ export function createConnections(
   const timeouts = resolveTimeouts(options.timeouts);
   const server = randomUUID();
   const registry = new ConnectionRegistry(lifecycle);
+  const presence =
+    options.presence === false ? null : new Presence({ cork, isBusy: () => broadcaster.lagMs > 0 });
   const sources: V1Sources = {
     authorizer: throttledAuthorizer,
     broadcaster,
     missedEvents,
     lifecycle,
+    presence,
     willBeRead: source.willBeRead.bind(source),
     stale: () => freshness.staleMessage,
     hello: ({ user, expiresAtMs }) => ({
@@ -236,12 +240,14 @@ export function createConnections(
       heartbeat_interval_ms: timeouts.heartbeatIntervalMs,
       ...guaranteeOf(delivery.knownSource(), delivery.overlapMs),
       embedded_state: delivery.knownSource().hasState,
+      presence: presence !== null,
     }),
   };
   const shared = { sources, limits, httpConnections, registry, clientAddress };
   return {
     server,
     registry,
+    presence,
     gateway: new Gateway({
       ...shared,
       plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
@@ -290,6 +296,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
       {
         freshness,
         connections: connections.registry,
+        presence: connections.presence,
         httpConnections,
         broadcaster,
         reader: source,

@@ -242,7 +242,7 @@ describe('delivery to a channel with thousands of clients', () => {
       progress: () => ({ sequence: 0, position: null }),
     });
     const sources = {
-      ...{ broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null },
+      ...{ broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null, presence: null },
       authorizer: expect.unreachable as unknown as RequestAuthorizer,
       hello: () => ({
         server: 's',
@@ -254,6 +254,7 @@ describe('delivery to a channel with thousands of clients', () => {
         guarantee_reason: 'event_log' as const,
         overlap_ms: null,
         embedded_state: false,
+        presence: false,
       }),
     };
     const wire = {

@@ -76,6 +76,7 @@ export const controlKeys = {
     guarantee_reason: 'always',
     overlap_ms: 'always',
     embedded_state: 'always',
+    presence: 'always',
   },
   caught_up: { type: 'always', ...subscriptionKeys, cursor: 'always', scope: 'optional' },
   resync: { type: 'always', ...subscriptionKeys, reason: 'always' },
@@ -85,6 +86,15 @@ export const controlKeys = {
   channel_changed: { type: 'always', ...channelKeys, previous_environment: 'always' },
   pong: { type: 'always', timestamp: 'always' },
   authenticated: { type: 'always', token_expires_at: 'always' },
+  presence: {
+    type: 'always',
+    project_id: 'always',
+    environment_id: 'always',
+    feature_id: 'optional',
+    pending_change_id: 'optional',
+    users: 'always',
+    count: 'always',
+  },
   error: {
     type: 'always',
     code: 'always',
@@ -108,6 +118,15 @@ const askedKeys = {
 export const clientKeys = {
   subscribe: { ...askedKeys, scope: 'optional', cursor: 'optional' },
   unsubscribe: askedKeys,
+  announce: {
+    type: 'always',
+    view: 'always',
+    project_id: 'optional',
+    env_id: 'optional',
+    feature_id: 'optional',
+    pending_change_id: 'optional',
+    field: 'optional',
+  },
   auth: { type: 'always', token: 'always' } satisfies KeysOf<AuthMessage>,
   ping: { type: 'always' },
 } satisfies KeysByType<ClientMessage>;

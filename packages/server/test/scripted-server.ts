@@ -47,6 +47,7 @@ export class ScriptedServer {
       guarantee_reason: 'event_log',
       overlap_ms: null,
       embedded_state: true,
+      presence: true,
     };
     this.#http = createServer((request, response) => {
       const { pathname } = new URL(request.url ?? '/', 'http://scripted');

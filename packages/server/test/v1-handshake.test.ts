@@ -92,6 +92,7 @@ describe('hello', () => {
         guarantee_reason: 'event_log',
         overlap_ms: null,
         embedded_state: true,
+        presence: true,
       },
       pong,
     ]);

@@ -24,6 +24,7 @@ export const corpora = {
     `{"type":"subscribe","project_id":"${project}","env":"prod"}`,
     `{"type":"subscribe","project_id":"${project}","env_id":7,"cursor":"${cursors[0] ?? ''}"}`,
     `{"type":"unsubscribe","project_id":"${project}","env_id":"7"}`,
+    `{"type":"announce","view":"v","project_id":"${project}","env_id":"7","feature_id":"f","field":"name"}`,
   ),
   cursors: inputs(...cursors),
   /** The decoded content of the cursors. */
@@ -68,6 +69,7 @@ export const corpora = {
     '{"type":"freshness","state":"fresh"}',
     `{"type":"channel_changed",${channel},"previous_environment":"dev"}`,
     '{"type":"pong","timestamp":1}',
+    `{"type":"presence","project_id":"p","environment_id":"7","feature_id":"f","users":[{"user_id":"1","username":"a","field":null}],"count":1}`,
     '{"type":"authenticated","token_expires_at":"2030-01-01T00:00:00Z"}',
     `{"type":"error","code":"bad_message","message":"m",${channel}}`,
     `{"source":"audit","type":"feature_updated",${event},"action":"updated","id":"1","row_id":"1","pending_change_id":null,"feature":{"id":"f","key":"k","name":"n","description":null,"kind":"simple","rollout_key":null,"enabled":true,"default_value":"x","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","version":"1"},"cursor":"c4"}`,

@@ -180,6 +180,7 @@ export class Follower {
   #onClientMessage(text: string, { leaderId, ...socket }: FollowerSocket): void {
     const message = JSON.parse(text) as ClientMessage;
     if (message.type === 'ping') this.#dependencies.post({ type: 'ping', to: leaderId });
+    if (message.type === 'announce') this.#dependencies.post({ type: 'announce', to: leaderId, message });
     // `auth` is ignored: the connection uses the leader's token.
     if (message.type !== 'subscribe' && message.type !== 'unsubscribe') return;
     const id =
@@ -225,7 +226,8 @@ export class Follower {
     // A heartbeat's cursor is only valid for channels that are caught up.
     if (message.type === 'heartbeat' && socket?.requested.size) return;
     const channel = channelOf(message);
-    if (socket && channel) {
+    // Presence can be about a channel of the approvals feed.
+    if (socket && channel && message.type !== 'presence') {
       const key = keyOf(channel);
       if (message.type !== 'error' && !socket.subscribed.has(key)) return;
       if (message.type === 'resync' || message.type === 'error') {

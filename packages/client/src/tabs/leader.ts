@@ -1,4 +1,4 @@
-import type { HelloMessage, ServerMessage } from '#protocol';
+import type { ClientMessage, HelloMessage, ServerMessage } from '#protocol';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
 import type { AnySnapshot } from '../subscription.js';
@@ -23,6 +23,8 @@ export interface LeaderDependencies {
     readonly close: () => void;
   };
   readonly records: ReadonlySet<ChannelRecord>;
+  /** Sends a message to the server. */
+  readonly send: (message: ClientMessage) => void;
 }
 
 interface FollowerRequest {
@@ -63,6 +65,9 @@ export class Leader {
       case 'ping':
         this.#dependencies.post({ type: 'pong', to: from });
         break;
+      case 'announce':
+        this.#dependencies.send(message.message);
+        break;
       case 'state_response':
         this.#stateRequests.get(message.request)?.(message.snapshot);
         break;
@@ -95,6 +100,7 @@ export class Leader {
     } else if (
       message.type === 'resync' ||
       message.type === 'heartbeat' ||
+      message.type === 'presence' ||
       (message.type === 'error' && channelOf(message))
     ) {
       this.#forward(message);

@@ -1,4 +1,4 @@
-import type { EventMessage, HelloMessage, ServerMessage, SubscriptionName } from '#protocol';
+import type { AnnounceMessage, EventMessage, HelloMessage, ServerMessage, SubscriptionName } from '#protocol';
 import type { ChannelKey } from '../request.js';
 import type { StaleStatus } from '../status.js';
 import type { AnySnapshot } from '../subscription.js';
@@ -10,7 +10,7 @@ import type { AnySnapshot } from '../subscription.js';
 export type TabMessage = FollowerMessage | LeaderMessage;
 
 /** The version of these messages. Tabs with another version do not share the connection. */
-export const tabProtocolVersion = 4;
+export const tabProtocolVersion = 5;
 
 /** A channel or the approvals feed in the messages between tabs. `env` is the newest key that the sender knows. */
 export interface TabChannel extends ChannelKey {
@@ -84,6 +84,7 @@ export type FollowerMessage = { readonly from: string } & (
       readonly cursors: readonly string[];
     }
   | { readonly type: 'ping'; readonly to: string }
+  | { readonly type: 'announce'; readonly to: string; readonly message: AnnounceMessage }
   | {
       /** Responds to `state_request`. */
       readonly type: 'state_response';
@@ -93,7 +94,14 @@ export type FollowerMessage = { readonly from: string } & (
     }
 );
 
-const followerMessageTypes = ['open_channels', 'snapshot_request', 'subscribe', 'ping', 'state_response'];
+const followerMessageTypes = [
+  'open_channels',
+  'snapshot_request',
+  'subscribe',
+  'ping',
+  'announce',
+  'state_response',
+];
 
 export function isFollowerMessage(message: TabMessage): message is FollowerMessage {
   return followerMessageTypes.includes(message.type);

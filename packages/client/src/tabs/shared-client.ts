@@ -200,6 +200,7 @@ class TabSession {
       onTabLeft: (tabId, listener) => this.#group?.onTabLeft(tabId, listener),
       openChannel: this.openChannel,
       records: this.#records,
+      send: this.client.send,
     });
     this.#follower.reset();
     this.#network.leadership = { leader, network, token: null };

@@ -190,6 +190,7 @@ export function hello(changes: Partial<HelloMessage> = {}): HelloMessage {
     guarantee_reason: 'event_log',
     overlap_ms: null,
     embedded_state: true,
+    presence: true,
     ...changes,
   };
 }

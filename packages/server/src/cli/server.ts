@@ -81,6 +81,7 @@ function optionsOf(settings: ServerSettings, metricsRegistry: Registry | undefin
     },
     timeouts: { readinessGraceMs: settings.readyGraceMs ?? undefined },
     writes: settings.writes,
+    presence: settings.presence,
     eventTypes: settings.eventTypes,
     separateMonitoring: settings.metricsPort !== null,
     metricsRegistry,

@@ -170,6 +170,12 @@ export const settings = {
     otherwise: "the permissions of Togglr's tables",
     help: 'the query that lists the channels of the users $1; see docs/other-schemas.md',
   },
+  presence: {
+    variable: 'FLAGCAST_PRESENCE',
+    default: 'on',
+    parser: onOff,
+    help: 'whether users see who else has the same flag or request open',
+  },
   eventTypes: {
     variable: 'FLAGCAST_EVENT_TYPES',
     default: 'spec',

@@ -1,9 +1,7 @@
 import { CloseCode } from '@flagcast/protocol';
-import type { RequestAuthorizer } from '../auth/request-authorizer.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
-import type { Lifecycle } from '../lifecycle.js';
-import { type NamedSubscription, parseClientMessage } from './codecs/client-message.js';
-import { SessionError, type V1Session } from './v1-session.js';
+import { type NamedSubscription, parseClientMessage, type PresencePlace } from './codecs/client-message.js';
+import { SessionError, type V1Session, type V1Sources } from './v1-session.js';
 
 /** Closes the connection. */
 const maxMalformed = 10;
@@ -11,18 +9,13 @@ const maxMalformed = 10;
 /** Handles the messages of a flagcast.v1 client, one after another. */
 export class V1Input {
   readonly #session: V1Session;
-  readonly #authorizer: RequestAuthorizer;
-  readonly #lifecycle: Lifecycle;
+  readonly #sources: V1Sources;
   #handled: Promise<void> = Promise.resolve();
   #malformed = 0;
 
-  constructor(
-    session: V1Session,
-    { authorizer, lifecycle }: { authorizer: RequestAuthorizer; lifecycle: Lifecycle },
-  ) {
+  constructor(session: V1Session, sources: V1Sources) {
     this.#session = session;
-    this.#authorizer = authorizer;
-    this.#lifecycle = lifecycle;
+    this.#sources = sources;
   }
 
   receive(data: Buffer, isBinary: boolean): void {
@@ -61,16 +54,39 @@ export class V1Input {
       case 'unsubscribe':
         await this.#report(message.subscription, () => session.unsubscribe(message.subscription.request));
         break;
+      case 'announce':
+        await this.#report({ named: {} }, () => this.#announce(message.view, message.place));
+        break;
+    }
+  }
+
+  #announce(view: string, place: PresencePlace | null): void {
+    const { presence } = this.#sources;
+    const { connection } = this.#session;
+    if (presence === null) throw new SessionError('not_available', 'This server has no presence');
+    if (place === null) {
+      presence.leave(connection, view);
+      return;
+    }
+    const channel = this.#session.viewable(place.channel);
+    if (channel === null) {
+      throw new SessionError('not_subscribed', 'Subscribe to the channel before you announce a view in it');
+    }
+    if (!presence.announce(connection, view, { ...place, channel })) {
+      throw new SessionError('too_many_views', 'This connection has announced 16 views: close one');
     }
   }
 
   /** An error is sent with the name of its channel or feed; the others continue. */
-  async #report({ named }: NamedSubscription, work: () => Promise<void> | void): Promise<void> {
+  async #report(
+    { named }: Pick<NamedSubscription, 'named'>,
+    work: () => Promise<void> | void,
+  ): Promise<void> {
     try {
       await work();
     } catch (error) {
       const isKnown = error instanceof SessionError || error instanceof HttpProblem;
-      if (!isKnown) this.#lifecycle.emit('access:failed', { error: error as Error });
+      if (!isKnown) this.#sources.lifecycle.emit('access:failed', { error: error as Error });
       const { code, message } = isKnown ? error : unavailable();
       this.#session.send({ type: 'error', code, message, ...named });
     }
@@ -81,7 +97,7 @@ export class V1Input {
     const session = this.#session;
     const { connection } = session;
     try {
-      const renewed = await this.#authorizer.authenticateToken(token);
+      const renewed = await this.#sources.authorizer.authenticateToken(token);
       if (renewed.user.id !== connection.principal.user.id) {
         session.close(CloseCode.badToken, 'other_user');
         return;
@@ -96,7 +112,7 @@ export class V1Input {
         session.close(problem.closeCode, problem.code);
       } else {
         // The old token is still valid.
-        this.#lifecycle.emit('access:failed', { error: error as Error });
+        this.#sources.lifecycle.emit('access:failed', { error: error as Error });
         const message = 'The token cannot be checked now: try again shortly';
         session.send({ type: 'error', code: 'unavailable', message });
       }

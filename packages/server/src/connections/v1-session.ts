@@ -9,7 +9,7 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
-import type { ApprovalsScope } from '../auth/approvals-scope.js';
+import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
 import type { Channel, ChannelRequest, SubscriptionRequest } from '../auth/authorization.js';
 import type { ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
@@ -18,10 +18,13 @@ import { cursorOf, decodeCursor, type Position } from '../events/position.js';
 import type { ChannelsChange, Lifecycle } from '../lifecycle.js';
 import type { Heartbeat, V1Wire } from './codecs/v1.js';
 import type { Connection, Session } from './connection.js';
+import type { Presence } from './presence.js';
 import { findMissed, type Missed, type ResumeSources } from './resume.js';
 import { V1Input } from './v1-input.js';
 import {
   ApprovalsSubscription,
+  endMessages,
+  isNamed,
   type SubscriptionOwner,
   V1Channel,
   type V1Subscription,
@@ -34,6 +37,8 @@ export interface V1Sources extends ResumeSources {
   readonly hello: (principal: Principal) => Omit<HelloMessage, 'type' | 'protocol' | 'max_channels'>;
   /** The message that tells clients that the server is stale; null while it is fresh. */
   readonly stale: () => FreshnessMessage | null;
+  /** Null if it is switched off. */
+  readonly presence: Presence | null;
   readonly lifecycle: Lifecycle;
 }
 
@@ -45,20 +50,6 @@ export class SessionError extends Error {
     super(message);
     this.code = code;
   }
-}
-
-const endMessages: Readonly<Record<ChannelEnd, string>> = {
-  environment_deleted: 'The environment was deleted',
-  project_archived: 'The project was archived',
-  project_deleted: 'The project was deleted',
-};
-
-function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean {
-  if (known.projectId !== name.projectId) return false;
-  if ('environmentKey' in name) {
-    return 'environmentKey' in known && known.environmentKey === name.environmentKey;
-  }
-  return 'environmentId' in known && known.environmentId === name.environmentId;
 }
 
 /** Opens what was authorized, for a session of the same user. */
@@ -241,6 +232,11 @@ export class V1Session implements Session, SubscriptionOwner {
     );
   }
 
+  /** The channel, by its ids as the database writes them, if it or the approvals feed with it is subscribed; else null. */
+  viewable(ids: ChannelIds): ChannelIds | null {
+    return this.#findChannel(ids)?.channel ?? (this.#feed?.scope.includes(ids) === true ? ids : null);
+  }
+
   /** Ends single channels with an error message; without a remaining subscription, the connection. */
   revoke(mayView: (channel: Channel) => boolean): boolean {
     const revoked = this.#channels.filter(({ channel }) => !mayView(channel));
@@ -280,6 +276,7 @@ export class V1Session implements Session, SubscriptionOwner {
   drained(): void {
     if (this.#isEnded) return;
     this.connection.drained();
+    this.#sources.presence?.drained(this.connection);
     for (const subscription of this.#subscriptions) {
       // One that is replaying catches up anyway.
       if (!subscription.isBehind) continue;
@@ -298,6 +295,7 @@ export class V1Session implements Session, SubscriptionOwner {
     this.#isEnded = true;
     for (const subscription of this.#subscriptions) subscription.end();
     this.#subscriptions = [];
+    this.#retainPresence();
   }
 
   renamed(channel: V1Channel, environmentKey: string): void {
@@ -393,5 +391,10 @@ export class V1Session implements Session, SubscriptionOwner {
   #remove(subscription: V1Subscription): void {
     subscription.end();
     this.#subscriptions = this.#subscriptions.filter((other) => other !== subscription);
+    this.#retainPresence();
+  }
+
+  #retainPresence(): void {
+    this.#sources.presence?.retain(this.connection, (channel) => this.viewable(channel) !== null);
   }
 }

@@ -48,6 +48,20 @@ export abstract class V1Subscription extends Subscription {
   }
 }
 
+export const endMessages: Readonly<Record<ChannelEnd, string>> = {
+  environment_deleted: 'The environment was deleted',
+  project_archived: 'The project was archived',
+  project_deleted: 'The project was deleted',
+};
+
+export function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean {
+  if (known.projectId !== name.projectId) return false;
+  if ('environmentKey' in name) {
+    return 'environmentKey' in known && known.environmentKey === name.environmentKey;
+  }
+  return 'environmentId' in known && known.environmentId === name.environmentId;
+}
+
 export class V1Channel extends V1Subscription {
   /** With the environment's current key. */
   channel: Channel;

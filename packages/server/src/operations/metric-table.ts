@@ -84,6 +84,7 @@ export const metricTable = {
     'connections',
     'Open connections with the approvals feed, which is no channel.',
   ),
+  flagcast_presence_views: gauge('views', 'Features and requests that users have open, as clients announce.'),
   flagcast_connections_unauthenticated: gauge(
     'connections',
     'Open TCP connections that have not authenticated: idle, within a handshake, or for pages and checks without a token.',

@@ -3,6 +3,7 @@ import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { SessionPool } from '../postgres/session-pool.js';
+import type { Presence } from '../connections/presence.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import type { HttpConnections } from '../connections/connection-limits.js';
 import type { Freshness } from '../reader/freshness.js';
@@ -20,6 +21,7 @@ import {
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly connections: Pick<ConnectionRegistry, 'count'>;
+  readonly presence: Pick<Presence, 'size'> | null;
   readonly httpConnections: Pick<HttpConnections, 'unauthenticated'>;
   readonly broadcaster: Pick<Broadcaster, 'channelSubscribers' | 'approvalsSubscribers' | 'lagMs'>;
   readonly reader: Pick<EventReader, 'rememberedEvents'>;
@@ -210,7 +212,7 @@ function showSessions({ sessionPools }: MetricsSources, metrics: Metrics): void 
 }
 
 function showState(sources: MetricsSources, metrics: Metrics): void {
-  const { freshness, connections, httpConnections, broadcaster, reader, eventLoopDelay } = sources;
+  const { freshness, connections, presence, httpConnections, broadcaster, reader, eventLoopDelay } = sources;
   metrics.gauge('flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
   metrics.gauge('flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
   metrics.gauge('flagcast_connections', (gauge) => gauge.set(connections.count().all));
@@ -223,6 +225,7 @@ function showState(sources: MetricsSources, metrics: Metrics): void {
     for (const connections of broadcaster.channelSubscribers()) histogram.observe(connections);
   });
   metrics.gauge('flagcast_approvals_connections', (gauge) => gauge.set(broadcaster.approvalsSubscribers));
+  metrics.gauge('flagcast_presence_views', (gauge) => gauge.set(presence?.size ?? 0));
   metrics.gauge('flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
   metrics.gauge('flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
   metrics.gauge('flagcast_event_loop_delay_seconds', (gauge) => {

@@ -129,7 +129,7 @@ describe('the AsyncAPI document', () => {
     expect(messagesOf('sendV1')).toStrictEqual(['event', ...overWebSocket]);
     expect(messagesOf('receiveV1')).toStrictEqual(client);
     // Messages go through one channel, and there are no request-reply operations.
-    const answers = ['unsubscribed', 'pong', 'authenticated', 'error'];
+    const answers = ['unsubscribed', 'pong', 'authenticated', 'presence', 'error'];
     expect(messagesOf('sendStream')).toStrictEqual([
       'event',
       ...Object.keys(controlKeys).filter((type) => !answers.includes(type)),

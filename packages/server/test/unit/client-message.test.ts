@@ -36,6 +36,22 @@ describe("a client's message", () => {
       { type: 'unsubscribe', subscription: byId },
     ],
     [
+      { type: 'announce', view: 'v', project_id: 'p', env_id: 7, feature_id: 'f', field: 'default_value' },
+      {
+        type: 'announce',
+        view: 'v',
+        place: {
+          channel: { projectId: 'p', environmentId: '7' },
+          subject: { kind: 'feature_id', id: 'f' },
+          field: 'default_value',
+        },
+      },
+    ],
+    [
+      { type: 'announce', view: 'v' },
+      { type: 'announce', view: 'v', place: null },
+    ],
+    [
       { type: 'subscribe', feed: 'approvals', scope: 's', cursor: 'c' },
       {
         type: 'subscribe',
@@ -59,13 +75,13 @@ describe("a client's message", () => {
     ['"ping"', 'the message is not a JSON object'],
     ['1', 'the message is not a JSON object'],
     ['[{"type":"ping"}]', 'the message is not a JSON object'],
-    ['{}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"type":"hello"}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"type":"Ping"}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"type":["ping"]}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"type":"__proto__"}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"type":"toString"}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
-    ['{"__proto__":{"type":"ping"}}', 'the type is not one of subscribe, unsubscribe, auth, ping'],
+    ['{}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"type":"hello"}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"type":"Ping"}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"type":["ping"]}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"type":"__proto__"}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"type":"toString"}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
+    ['{"__proto__":{"type":"ping"}}', 'the type is not one of subscribe, unsubscribe, announce, auth, ping'],
     ['{"type":"ping","at":"1"}', 'ping has a key that it must not have'],
     ['{"type":"ping","__proto__":"x"}', 'ping has a key that it must not have'],
     ['{"type":"auth"}', 'auth needs a token'],

@@ -1,10 +1,13 @@
 import type { AuthMessage, PingMessage } from '@flagcast/protocol';
+import type { ChannelIds } from '../../auth/approvals-scope.js';
 import type { SubscriptionRequest } from '../../auth/authorization.js';
+import type { PresenceSubject } from '../presence.js';
 
 /** A valid message of a client. */
 export type CheckedMessage =
   | { readonly type: 'subscribe'; readonly subscription: NamedSubscription; readonly cursor: string | null }
   | { readonly type: 'unsubscribe'; readonly subscription: NamedSubscription }
+  | { readonly type: 'announce'; readonly view: string; readonly place: PresencePlace | null }
   | AuthMessage
   | PingMessage;
 
@@ -19,6 +22,13 @@ export interface NamedSubscription {
   };
 }
 
+/** What a view shows, and the field that is being edited. */
+export interface PresencePlace {
+  readonly channel: ChannelIds;
+  readonly subject: PresenceSubject;
+  readonly field: string | null;
+}
+
 /** What is wrong with a message, in one line. */
 export interface Malformed {
   readonly problem: string;
@@ -27,6 +37,7 @@ export interface Malformed {
 const keysOf: Readonly<Record<string, readonly string[]>> = {
   subscribe: ['type', 'project_id', 'env', 'env_id', 'feed', 'scope', 'cursor'],
   unsubscribe: ['type', 'project_id', 'env', 'env_id', 'feed'],
+  announce: ['type', 'view', 'project_id', 'env_id', 'feature_id', 'pending_change_id', 'field'],
   auth: ['type', 'token'],
   ping: ['type'],
 };
@@ -45,7 +56,8 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
   const message = new Map<string, unknown>(Object.entries(value));
   const type = message.get('type');
   const keys = typeof type === 'string' && Object.hasOwn(keysOf, type) ? keysOf[type] : undefined;
-  if (keys === undefined) return { problem: 'the type is not one of subscribe, unsubscribe, auth, ping' };
+  if (keys === undefined)
+    return { problem: 'the type is not one of subscribe, unsubscribe, announce, auth, ping' };
   for (const [key, found] of message) {
     if (!keys.includes(key)) return { problem: `${String(type)} has a key that it must not have` };
     const isNumericId = key === 'env_id' && Number.isSafeInteger(found);
@@ -57,6 +69,7 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
     const token = textOf('token');
     return token === null ? { problem: 'auth needs a token' } : { type: 'auth', token };
   }
+  if (type === 'announce') return announceOf(textOf, message.size === 2);
   const names = [textOf('project_id'), textOf('env'), textOf('env_id')] as const;
   const subscription = message.has('feed')
     ? feedOf(textOf('feed'), textOf('scope'), names)
@@ -95,4 +108,31 @@ function channelOf(
         named: { ...named, environment_id: environment },
       }
     : { request: { projectId, environmentKey: environment }, named };
+}
+
+/** Without a place if the view has ended: then it has no other keys. */
+function announceOf(textOf: (key: string) => string | null, hasEnded: boolean): CheckedMessage | Malformed {
+  const view = textOf('view');
+  if (view === null || !isShort(view, 64)) return { problem: 'announce needs a view: 1 to 64 characters' };
+  if (hasEnded) return { type: 'announce', view, place: null };
+  const projectId = textOf('project_id') ?? '';
+  const environmentId = textOf('env_id') ?? '';
+  const kind = textOf('feature_id') === null ? 'pending_change_id' : 'feature_id';
+  const id = textOf(kind) ?? '';
+  if (![projectId, environmentId, id].every((each) => isShort(each, 200))) {
+    return { problem: 'announce needs project_id, env_id, and feature_id or pending_change_id' };
+  }
+  if (kind === 'feature_id' && textOf('pending_change_id') !== null) {
+    return { problem: 'give feature_id or pending_change_id, not both' };
+  }
+  const field = textOf('field');
+  if (field !== null && !/^[\w.-]{1,64}$/.test(field)) {
+    return { problem: 'field is not a name: 1 to 64 letters, digits, _, . and -' };
+  }
+  const place = { channel: { projectId, environmentId }, subject: { kind, id }, field } as const;
+  return { type: 'announce', view, place };
+}
+
+function isShort(text: string, maxLength: number): boolean {
+  return text.length > 0 && text.length <= maxLength;
 }
