@@ -150,6 +150,10 @@ const decide =
     return await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, seen);
   };
 
+const knockAudit = (path: string): Door => ({
+  knock: async (caller) => await ask(caller, 'GET', `/api/audit${path}project_id=${projectId}&env=dev`),
+});
+
 /** By the name that the table gives them: the method and the path as in the OpenAPI document, and a case. */
 const routes: Readonly<Record<string, Door>> = {
   'GET /api/ws: plain': {
@@ -212,9 +216,9 @@ const routes: Readonly<Record<string, Door>> = {
     needs: 'feature',
     knock: async (caller, { featureId }) => await ask(caller, 'GET', `/api/features/${featureId}?env=dev`),
   },
-  'GET /api/audit': {
-    knock: async (caller) => await ask(caller, 'GET', `/api/audit?project_id=${projectId}&env=dev`),
-  },
+  'GET /api/audit': knockAudit('?'),
+  'GET /api/audit/histogram': knockAudit('/histogram?since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z&'),
+  'GET /api/audit/export': knockAudit('/export?format=json&'),
   'GET /api/pending-changes/{id}': {
     needs: 'request',
     knock: async (caller, { changeId }) => await ask(caller, 'GET', `/api/pending-changes/${changeId}`),

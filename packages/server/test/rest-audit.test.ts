@@ -215,9 +215,8 @@ describe('the steps of requests in the history', () => {
         ...step,
         action: 'cancelled',
         pending_change_id: third,
-        username: null,
+        username: 'bob',
         reason: null,
-        created_at: null,
       },
     ]);
     const events = client.events.filter((event) => event.feature_id === featureId);
@@ -260,7 +259,7 @@ describe('the steps of requests in the history', () => {
     const steps = async (query: Record<string, string>): Promise<string[]> =>
       toldOf(await page('prod', { feature_id: featureId, ...query }));
     expect(await steps({ username: 'alice' })).toStrictEqual(['updated in the log', 'approved']);
-    expect(await steps({ username: 'bob' })).toStrictEqual(['pending', 'pending']);
+    expect(await steps({ username: 'bob' })).toStrictEqual(['pending', 'pending', 'cancelled']);
     expect(await steps({ action: 'cancelled' })).toStrictEqual(['cancelled']);
     expect(await steps({ entity: 'rule' })).toStrictEqual([]);
     const decidedAt = all.entries[2]?.created_at ?? '';

@@ -41,6 +41,8 @@ it('describes every route of the server', () => {
   expect(operations.map(({ method, path }) => `${method} ${path}`).sort()).toStrictEqual([
     'delete /api/features/{id}',
     'get /api/audit',
+    'get /api/audit/export',
+    'get /api/audit/histogram',
     'get /api/auth/me',
     'get /api/auth/mode',
     'get /api/events',

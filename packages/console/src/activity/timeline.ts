@@ -12,7 +12,14 @@ export interface HistoryFilter {
 /** What the page shows of an entry; events bring no more. */
 export type HistoryItem = Omit<
   AuditEntry,
-  'feature_key' | 'audit_id' | 'pending_change_id' | 'request_id' | 'old_value' | 'new_value'
+  | 'audit_id'
+  | 'pending_change_id'
+  | 'request_id'
+  | 'old_value'
+  | 'new_value'
+  | 'project'
+  | 'environment_id'
+  | 'feature_key'
 >;
 
 type Features = ReadonlyMap<string, FeatureState>;
@@ -93,11 +100,14 @@ function createItemFactory(): (event: EventMessage, id: string, featureName: str
       source: event.source === 'pending' ? 'pending' : 'audit',
       created_at: event.timestamp,
       requested_at: null,
+      project_id: event.project_id,
+      environment: event.environment,
       action: event.action,
       entity: event.entity,
       entity_id: event.entity_id,
       feature_id: event.feature_id,
       feature_name: featureName,
+      feature_deleted: false,
       username: event.actor,
       reason: null,
       truncated: false,

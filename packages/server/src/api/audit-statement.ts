@@ -11,6 +11,8 @@ import {
 
 /** The limits of a page: rows of audit_log, in all and without an index by time; steps of requests. */
 export const maxScannedRows = 20_000;
+/** As many are counted at once: their values are not read. */
+export const maxCountedRows = 50_000;
 const maxScannedWithoutIndex = 5_000;
 const maxScannedSteps = 2_000;
 /** The limits of what a page shows: entities of a step, bytes of JSON, characters of a reason. */
@@ -47,27 +49,30 @@ export interface AuditScan {
 const columns =
   'a.id, a.created_at, a.project_id, a.environment_id, a.entity, a.action, a.username, a.actor, a.feature_id';
 
+/** The index has one value of them, so its order is that of created_at. */
 const inChannel = ({ channelColumns }: AuditIndex): string =>
   channelColumns
-    .map((column) => `a.${column} = ${column === 'project_id' ? '$1::uuid' : '$2::bigint'} AND `)
+    .map(
+      (column) => `a.${column} = ${column === 'project_id' ? '($1::uuid[])[1]' : '($2::bigint[])[1]'} AND `,
+    )
     .join('');
 
 /**
  * The next rows in the order of the index, without sorting. The limit may cut the rows of one moment apart, so the
  * moment of the first unread row is left for the next page, unless the page was full before.
  */
-export function scanByTime(index: AuditIndex): AuditScan {
+export function scanByTime(index: AuditIndex, maxRows = maxScannedRows): AuditScan {
   const inScan = `${inChannel(index)}${inSearchedTime('a.created_at')}`;
   return {
     rows: `(
     SELECT ${columns} FROM public.audit_log a WHERE ${inScan}
-    ORDER BY a.created_at DESC LIMIT ${maxScannedRows}
+    ORDER BY a.created_at DESC LIMIT ${maxRows}
   )`,
     end: `(
     SELECT a.created_at FROM public.audit_log a
     WHERE ${inScan}
       AND a.created_at >= coalesce((SELECT CASE WHEN count(*) = $3::int THEN min(audit.at) END FROM audit), ${firstTime})
-    ORDER BY a.created_at DESC OFFSET ${maxScannedRows} LIMIT 1
+    ORDER BY a.created_at DESC OFFSET ${maxRows} LIMIT 1
   )`,
     endRank: 'exclusive',
   };
@@ -106,16 +111,31 @@ export const scanNewest: AuditScan = {
   endRank: 'inclusive',
 };
 
-export interface AuditRow {
-  /** The page keys down to which the audit log and the steps of requests were read; null if to the end. */
+/** The page keys down to which the audit log and the steps of requests were read; null if to the end. */
+export interface ScanEnds {
   readonly audit_end: string | null;
   readonly step_end: string | null;
+}
+
+export interface AuditRow extends ScanEnds {
   /** The page key, the same for all entities of a step; null in the only row of an empty page. */
   readonly key: string | null;
   /** The rows before it already have as many bytes as a page may have. */
   readonly is_beyond: boolean;
-  /** AuditEntry of `/api/openapi.json` as JSON; null for a row beyond, and for a request that names no entity. */
-  readonly entry: string | null;
+  /** The entry as `AuditStatementOptions` say; null for a row beyond, and for a request that names no entity. */
+  readonly entry: string | Buffer | null;
+}
+
+export interface AuditStatementOptions {
+  readonly scan: AuditScan;
+  /** Whether flagcast.request_steps can be read: by whom and when a request was cancelled. */
+  readonly hasSteps: boolean;
+  /** Whether audit_log has an index that begins with feature_id, by which the names of deleted flags are found. */
+  readonly hasFeatureIndex: boolean;
+  /** `object`: AuditEntry of `/api/openapi.json` as JSON. `texts`: the values of its members, as a list of texts. */
+  readonly form: 'object' | 'texts';
+  /** Returns entries as bytes, for texts of a SQL_ASCII database that are not UTF-8. */
+  readonly asBytes: boolean;
 }
 
 const auditAction = `CASE a.action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted'
@@ -134,58 +154,102 @@ const hasEntity = (changeId: string): string => `(($8::text IS NULL AND $11::uui
     LIMIT 1
   ))`;
 
-const entryJson = `json_build_object(
-    'id', format('%s:%s:%s:%s:%s', CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END,
-      coalesce(p.audit_id::text, p.change_id::text), p.entity, p.entity_id, p.action),
-    'source', CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END,
-    'audit_id', p.audit_id::text, 'pending_change_id', p.change_id, 'created_at', p.created_at,
-    'requested_at', p.requested_at, 'action', p.action, 'entity', p.entity, 'entity_id', p.entity_id,
-    'feature_id', p.feature_id, 'feature_key', f.key, 'feature_name', f.name, 'username', p.username,
-    'reason', p.reason, 'request_id', p.request_id, 'old_value', p.old_value, 'new_value', p.new_value,
-    'truncated', p.truncated, 'diff', CASE WHEN p.truncated OR p.rank = 2 THEN '[]'
-      WHEN p.rank = 0 THEN ${stateDiff('p.old_value', 'p.new_value')}
-      ELSE ${requestedDiff('p.requested')} END)`;
+/** SQL for a value of a decided request `c` by its status. */
+const ofDecision = (approved: string, rejected: string, other: string): string =>
+  `CASE c.status WHEN 'approved' THEN ${approved} WHEN 'rejected' THEN ${rejected} ELSE ${other} END`;
+/** The steps to a status of which the host records neither user nor time, for JOIN. */
+const decisionSteps = `(
+      SELECT s.* FROM flagcast.request_steps s WHERE s.action NOT IN ('pending', 'updated', 'approved', 'rejected')
+    )`;
+const noSteps = `(SELECT NULL AS pending_change_id, NULL AS action, NULL::timestamptz AS created_at, NULL AS actor, NULL::bigint AS xid)`;
 
-/**
- * Reads both lists from new to old, each up to one page, and the steps of requests only as far as the scan of the audit
- * log came. No index has the times of decisions; but if the log fills the page, nothing older than its last entry is
- * needed, and only the steps on the page have their entities looked up.
- *
- * Within one moment, entries of the audit log come before steps, and a request before its decision, as in the events. A
- * decision without a recorded time follows its request.
- *
- * $1 project, $2 environment, $3 limit, $4 to $7 `before`: time, rank, audit id, request; $8 entity, $9 action, $10 user
- * name, $11 feature, $12 since, $13 until.
- */
-// oxlint-disable-next-line max-lines-per-function -- one SQL statement
-export const auditStatement = (scan: AuditScan): string => `
-WITH audit AS MATERIALIZED (
-  SELECT a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action
-  FROM ${scan.rows} a
-  WHERE a.project_id = $1::uuid AND a.environment_id = $2::bigint
+/** Whether no newer step of the request has led to the same status: it was reopened in between. */
+const isNewestStep = (hasSteps: boolean): string =>
+  hasSteps
+    ? `(s.xid IS NULL OR NOT EXISTS (SELECT FROM flagcast.request_steps newer
+        WHERE newer.pending_change_id = s.change_id::text AND newer.action = s.action AND newer.xid > s.xid))`
+    : 'true';
+
+/** The members of an entry and their SQL, in the order of the columns of a CSV file. */
+const entryMembers: readonly (readonly [name: string, sql: string])[] = [
+  ['created_at', 'p.created_at'],
+  ['requested_at', 'p.requested_at'],
+  ['project', 'project.name::text'],
+  ['environment', 'e.key::text'],
+  ['username', 'p.username'],
+  ['action', 'p.action'],
+  ['entity', 'p.entity'],
+  ['feature_key', 'coalesce(f.key, gone.key)'],
+  ['feature_name', 'coalesce(f.name, gone.name)'],
+  ['feature_deleted', 'f.id IS NULL AND p.feature_id IS NOT NULL'],
+  ['reason', 'p.reason'],
+  [
+    'diff',
+    `CASE WHEN p.truncated OR p.rank = 2 THEN '[]' WHEN p.rank = 0 THEN ${stateDiff('p.old_value', 'p.new_value')}
+      ELSE ${requestedDiff('p.requested')} END`,
+  ],
+  ['old_value', 'p.old_value'],
+  ['new_value', 'p.new_value'],
+  ['truncated', 'p.truncated'],
+  ['source', `CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END`],
+  ['audit_id', 'p.audit_id::text'],
+  ['pending_change_id', 'p.change_id'],
+  ['request_id', 'p.request_id'],
+  ['feature_id', 'p.feature_id'],
+  ['entity_id', 'p.entity_id'],
+  ['project_id', 'p.project_id'],
+  ['environment_id', 'p.environment_id::text'],
+  [
+    'id',
+    `format('%s:%s:%s:%s:%s', CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END,
+      coalesce(p.audit_id::text, p.change_id::text), p.entity, p.entity_id, p.action)`,
+  ],
+];
+
+export const entryColumns: readonly string[] = entryMembers.map(([name]) => name);
+
+const entryIn = {
+  object: `json_build_object(${entryMembers.map(([name, sql]) => `'${name}', ${sql}`).join(', ')})`,
+  texts: `json_build_array(${entryMembers.map(([, sql]) => `(${sql})::text`).join(', ')})`,
+} as const;
+
+/** The rows of the log that match, as `audit`, and where the scan ended. */
+const auditRows = ({ rows, end }: AuditScan, select: string, order = ''): string => `audit AS MATERIALIZED (
+  SELECT ${select}
+  FROM ${rows} a
+  WHERE a.project_id = ANY ($1::uuid[]) AND a.environment_id = ANY ($2::bigint[])
     AND ($4::timestamptz IS NULL OR a.created_at < $4::timestamptz OR $5::int > 0 OR a.id < $6::bigint)
     AND ($8::text IS NULL OR a.entity = $8::text)
     AND ($9::text IS NULL OR ${auditAction} = $9::text)
     AND ($10::text IS NULL OR ${auditUsername} = $10::text)
     AND ($11::uuid IS NULL OR a.feature_id = $11::uuid)
-  ORDER BY a.created_at DESC, a.id DESC
-  LIMIT $3::int
+  ${order}
 ), scan_end AS MATERIALIZED (
-  SELECT ${scan.end} AS at
-), candidates AS MATERIALIZED (
-  SELECT s.at, s.rank, NULL::bigint AS audit_id, s.change_id, s.action
+  SELECT ${end} AS at
+)`;
+
+/** The steps of requests that match and are not older than what was read of the log, without a look at their entities. */
+const stepCandidates = ({
+  scan,
+  hasSteps,
+}: Pick<AuditStatementOptions, 'scan' | 'hasSteps'>): string => `candidates AS MATERIALIZED (
+  SELECT s.at, s.rank, NULL::bigint AS audit_id, s.change_id, s.action, s.username, s.has_time, s.xid
   FROM (
     SELECT c.id AS change_id, c.project_id, c.environment_id, 1 AS rank, 'pending' AS action,
-      c.created_at AS at, c.requested_by AS username
+      c.created_at AS at, c.requested_by::text AS username, true AS has_time,
+      NULL::bigint AS xid
     FROM public.pending_changes c
     UNION ALL
     SELECT c.id, c.project_id, c.environment_id, 2, c.status::text,
-      greatest(c.created_at, CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END),
-      CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END
+      greatest(c.created_at, ${ofDecision('c.approved_at', 'c.rejected_at', 'step.created_at')}),
+      ${ofDecision('c.approved_by', 'c.rejected_by', 'step.actor')}::text,
+      ${ofDecision('c.approved_at', 'c.rejected_at', 'step.created_at')} IS NOT NULL, step.xid
     FROM public.pending_changes c
+    LEFT JOIN ${hasSteps ? decisionSteps : noSteps} step
+      ON step.pending_change_id = c.id::text AND step.action = c.status
     WHERE c.status <> 'pending'
   ) s
-  WHERE s.project_id = $1::uuid AND s.environment_id = $2::bigint
+  WHERE s.project_id = ANY ($1::uuid[]) AND s.environment_id = ANY ($2::bigint[])
     AND ${inSearchedTime('s.at')}
     AND s.at >= (SELECT CASE WHEN count(*) = $3::int THEN min(audit.at) ELSE ${firstTime} END FROM audit)
     AND s.at ${scan.endRank === 'exclusive' ? '>' : '>='} coalesce((SELECT scan_end.at FROM scan_end), '-infinity')
@@ -195,8 +259,59 @@ WITH audit AS MATERIALIZED (
     AND ($10::text IS NULL OR s.username = $10::text)
   ORDER BY s.at DESC, s.rank DESC, s.change_id DESC
   LIMIT ${maxScannedSteps}
-), steps AS MATERIALIZED (
-  SELECT s.* FROM candidates s WHERE ${hasEntity('s.change_id')}
+)`;
+
+const scanEnds = ({ endRank }: AuditScan, isCut: string): string => `
+  ${isoUtc('scan_end.at')} || '${endRank === 'exclusive' ? '_3' : '_0_0'}' AS audit_end,
+  CASE WHEN (SELECT count(*) FROM candidates) = ${maxScannedSteps} AND ${isCut}
+    THEN (SELECT ${pageKey('s')} FROM candidates s ORDER BY s.at, s.rank, s.change_id LIMIT 1) END AS step_end`;
+
+/** How many rows of the log are looked through for the deletion of a flag. */
+const maxRowsOfDeleted = 1_000;
+
+/** The names of the deleted flags on a page: each is looked up once, in the log's entry of its deletion. */
+const deletedFeatures = (hasFeatureIndex: boolean): string => `gone AS MATERIALIZED (
+  SELECT deleted.feature_id, known.key, known.name
+  FROM (
+    SELECT DISTINCT sized.feature_id FROM sized
+    WHERE ${hasFeatureIndex} AND NOT EXISTS (SELECT FROM public.features f WHERE f.id = sized.feature_id)
+  ) deleted
+  CROSS JOIN LATERAL (
+    SELECT a.old_value::jsonb ->> 'key' AS key, a.old_value::jsonb ->> 'name' AS name
+    FROM (
+      SELECT a.entity, a.action, a.old_value FROM public.audit_log a
+      WHERE a.feature_id = deleted.feature_id LIMIT ${maxRowsOfDeleted}
+    ) a
+    WHERE a.entity = 'feature' AND a.action = 'delete' AND NOT ${isTooLarge('a.old_value')} LIMIT 1
+  ) known
+)`;
+
+/**
+ * Reads both lists from new to old, each up to one page, and the steps of requests only as far as the scan of the audit
+ * log came. No index has the times of decisions; but if the log fills the page, nothing older than its last entry is
+ * needed, and only the steps on the page have their entities looked up.
+ *
+ * Within one moment, entries of the audit log come before steps, and a request before its decision, as in the events. A
+ * decision without a recorded time follows its request.
+ *
+ * $1 and $2 the projects and environments, $3 limit, $4 to $7 `before`: time, rank, audit id, request; $8 entity, $9
+ * action, $10 user name, $11 feature, $12 since, $13 until.
+ */
+// oxlint-disable-next-line max-lines-per-function -- one SQL statement
+export const auditStatement = ({
+  scan,
+  hasSteps,
+  hasFeatureIndex,
+  form,
+  asBytes,
+}: AuditStatementOptions): string => `
+WITH ${auditRows(
+  scan,
+  `a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action,
+    ${auditUsername} AS username, true AS has_time, NULL::bigint AS xid`,
+  'ORDER BY a.created_at DESC, a.id DESC LIMIT $3::int',
+)}, ${stepCandidates({ scan, hasSteps })}, steps AS MATERIALIZED (
+  SELECT s.* FROM candidates s WHERE ${hasEntity('s.change_id')} AND ${isNewestStep(hasSteps)}
   ORDER BY s.at DESC, s.rank DESC, s.change_id DESC
   LIMIT $3::int
 ), page AS (
@@ -205,18 +320,16 @@ WITH audit AS MATERIALIZED (
   LIMIT $3::int
 ), content AS MATERIALIZED (
   SELECT
-    page.at, page.rank, page.audit_id, page.change_id,
+    page.at, page.rank, page.audit_id, page.change_id, page.username,
     ${pageKey('page')} AS key,
-    CASE WHEN page.rank < 2 OR (c.status = 'approved' AND c.approved_at IS NOT NULL)
-        OR (c.status = 'rejected' AND c.rejected_at IS NOT NULL)
-      THEN ${isoUtc('page.at')} END AS created_at,
+    CASE WHEN page.has_time THEN ${isoUtc('page.at')} END AS created_at,
     ${isoUtc('c.created_at')} AS requested_at,
+    coalesce(a.project_id, c.project_id) AS project_id,
+    coalesce(a.environment_id, c.environment_id) AS environment_id,
     coalesce(page.action, ${auditAction}) AS action,
     coalesce(a.entity::text, v.entity) AS entity,
     coalesce(a.entity_id, a.feature_id, v.entity_id) AS entity_id,
     coalesce(a.feature_id, v.feature_id) AS feature_id,
-    CASE WHEN page.rank = 0 THEN ${auditUsername} WHEN page.rank = 1 THEN c.requested_by
-      WHEN c.status = 'approved' THEN c.approved_by WHEN c.status = 'rejected' THEN c.rejected_by END AS username,
     left(CASE WHEN page.rank = 1 AND NOT large.change THEN c.change #>> '{meta,reason}'
       WHEN page.rank = 2 AND c.status = 'rejected' THEN c.rejection_reason END, ${maxReasonLength}) AS reason,
     a.request_id, state.old_value, state.new_value, state.requested,
@@ -250,14 +363,37 @@ WITH audit AS MATERIALIZED (
       ORDER BY at DESC, rank DESC, audit_id DESC, change_id DESC, entity, entity_id ROWS UNBOUNDED PRECEDING
     ) - bytes >= ${maxPageBytes} AS is_beyond
   FROM content
-)
-SELECT
-  ${isoUtc('scan_end.at')} || '${scan.endRank === 'exclusive' ? '_3' : '_0_0'}' AS audit_end,
-  CASE WHEN (SELECT count(*) FROM candidates) = ${maxScannedSteps} AND (SELECT count(*) FROM steps) < $3::int
-    THEN (SELECT ${pageKey('s')} FROM candidates s ORDER BY s.at, s.rank, s.change_id LIMIT 1) END AS step_end,
+), ${deletedFeatures(hasFeatureIndex)}
+SELECT ${scanEnds(scan, '(SELECT count(*) FROM steps) < $3::int')},
   p.key, coalesce(p.is_beyond, false) AS is_beyond,
-  CASE WHEN NOT p.is_beyond AND p.entity IS NOT NULL AND p.entity_id IS NOT NULL THEN ${entryJson}::text END AS entry
+  CASE WHEN NOT p.is_beyond AND p.entity IS NOT NULL AND p.entity_id IS NOT NULL
+    THEN ${asBytes ? `convert_to(${entryIn[form]}::text, 'SQL_ASCII')` : `${entryIn[form]}::text`} END AS entry
 FROM scan_end
 LEFT JOIN sized p ON true
 LEFT JOIN public.features f ON f.id = p.feature_id
+LEFT JOIN gone ON gone.feature_id = p.feature_id
+LEFT JOIN public.projects project ON project.id = p.project_id
+LEFT JOIN public.environments e ON e.id = p.environment_id
 ORDER BY p.at DESC, p.rank DESC, p.audit_id DESC, p.change_id DESC, p.entity, p.entity_id`;
+
+/** The number of entries in each of $14 parts of the time from $12 to $13; other parameters as above, $3 is -1. */
+export const histogramStatement = (options: Pick<AuditStatementOptions, 'scan' | 'hasSteps'>): string => `
+WITH ${auditRows(options.scan, 'a.created_at AS at')}, ${stepCandidates(options)}
+SELECT ${scanEnds(options.scan, 'true')}, ARRAY(
+  SELECT coalesce(counted.entries, 0)
+  FROM generate_series(1, $14::int) AS part (number)
+  LEFT JOIN (
+    SELECT width_bucket(entry.at, part.starts) AS number, count(*)::int AS entries
+    FROM (
+      SELECT audit.at FROM audit
+      UNION ALL
+      SELECT s.at FROM candidates s WHERE ${hasEntity('s.change_id')} AND ${isNewestStep(options.hasSteps)}
+    ) entry, (
+      SELECT array_agg($12::timestamptz + (n - 1) * ($13::timestamptz - $12::timestamptz) / $14::int ORDER BY n) AS starts
+      FROM generate_series(1, $14::int) AS n
+    ) part
+    GROUP BY 1
+  ) counted USING (number)
+  ORDER BY part.number
+) AS counts
+FROM scan_end`;

@@ -78,7 +78,7 @@ export function createRestApi(options: RestOptions): RestApp {
     defaultHook: (result, context) =>
       result.success ? undefined : sendProblem(context, invalidInput(result.error)),
   });
-  for (const resource of ['auth/*', 'features/*', 'pending-changes/*', 'environments/*', 'audit']) {
+  for (const resource of ['auth/*', 'features/*', 'pending-changes/*', 'environments/*', 'audit/*']) {
     app.use(`/api/${resource}`, async (context, next) => {
       authorizer.checkOrigin(context.env.incoming);
       context.header('Cache-Control', 'no-store');

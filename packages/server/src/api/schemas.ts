@@ -141,20 +141,25 @@ const auditEntrySchema = z
     pending_change_id: id.nullable().describe('The request; null for an entry of the log'),
     created_at: time
       .nullable()
-      .describe('Null for a cancellation, whose time the database does not keep: it follows its request'),
+      .describe('Null for a cancellation whose time was not logged: it follows its request'),
     requested_at: time.nullable().describe('When the change was asked for; null for an entry of the log'),
     action: z
       .string()
       .describe('created, updated, deleted, or a name of the host; pending, approved, rejected, cancelled'),
+    project_id: id,
+    project: z.string(),
+    environment_id: integerText,
+    environment: z.string().describe('Its key'),
     entity: z.string(),
     entity_id: id,
     feature_id: id.nullable(),
     feature_key: z.string().nullable(),
-    feature_name: z.string().nullable(),
-    username: z
+    feature_name: z
       .string()
       .nullable()
-      .describe('Null if the database does not record it, as for a cancellation'),
+      .describe('Of a deleted flag the last one; null if the log does not have it'),
+    feature_deleted: z.boolean(),
+    username: z.string().nullable().describe('Null for a cancellation that was not logged'),
     reason: z.string().nullable().describe('Why it was asked for, or rejected'),
     request_id: id.nullable().describe('The same for all that one write changed; null for a step'),
     old_value: anything,
@@ -188,6 +193,17 @@ export const auditPageSchema = z
       .describe('The index of audit_log that the search used; null: only the newest 5,000 rows are searched'),
   })
   .openapi('AuditPage');
+
+export const auditHistogramSchema = z
+  .object({
+    counts: z
+      .array(z.number().int())
+      .describe('The number of entries in each part of the time, oldest first'),
+    searched_until: time
+      .nullable()
+      .describe('Entries before this time are not counted: 50,000 rows are read at most. Null if all are'),
+  })
+  .openapi('AuditHistogram');
 
 const signedInUser = z.object({ id: opaqueId, username: z.string(), is_superuser: z.boolean() });
 
@@ -234,6 +250,7 @@ export type SignedIn = z.output<typeof signedInSchema>;
 export type Me = z.output<typeof meSchema>;
 export type Project = z.output<typeof projectsSchema>['projects'][number];
 export type AuditPage = z.output<typeof auditPageSchema>;
+export type AuditHistogram = z.output<typeof auditHistogramSchema>;
 export type Decision = z.output<typeof decisionSchema>;
 export type ListedFeature = z.output<typeof listedFeatureSchema>;
 
@@ -288,7 +305,7 @@ export function pageLimit({
   return z
     .string({ error: 'must be given once' })
     .refine(
-      (value) => /^\d{1,4}$/.test(value) && Number(value) >= 1 && Number(value) <= most,
+      (value) => /^\d{1,7}$/.test(value) && Number(value) >= 1 && Number(value) <= most,
       `must be a whole number from 1 to ${most}`,
     )
     .transform(Number)

@@ -27,3 +27,8 @@ const missingCodes = new Set(['42P01', '3F000', '42703', '42501', '42883', '4280
 export function isMissing(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && missingCodes.has(error.code ?? '');
 }
+
+/** Whether a text of a statement or its result has no equivalent in the other encoding, UTF-8 or that of the database. */
+export function isUndecodable(error: unknown): boolean {
+  return ['22021', '22P05'].includes(errorCode(error) ?? '');
+}

@@ -5,7 +5,7 @@ import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { approvalsStatement, canReadSteps, channelStatement } from '../host/pending-change.js';
-import { errorCode } from '../postgres/errors.js';
+import { isUndecodable } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
 import { positionColumns, type SnapshotPosition, toSnapshotPosition } from '../reader/log-statements.js';
@@ -267,9 +267,4 @@ async function positionOf(
     await session.query('SELECT pg_sleep($1)', [flushPauseMs / 1_000]);
   }
   return { ...coverage, history: readerPosition.history };
-}
-
-/** character_not_in_repertoire, untranslatable_character. */
-function isUndecodable(error: unknown): boolean {
-  return ['22021', '22P05'].includes(errorCode(error) ?? '');
 }
