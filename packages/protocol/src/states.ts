@@ -72,6 +72,8 @@ export interface FeatureSchedule {
   readonly cron_duration: string | null;
   /** The time zone of `cron_expr`, e.g. `Europe/Berlin`. */
   readonly timezone: string | null;
+  /** RFC 3339, UTC. Of two schedules that act, the newer one decides. */
+  readonly created_at: string | null;
 }
 
 /**

@@ -190,6 +190,9 @@ export async function seedProject(
   return { projectId, environments: { prod: idOf('prod'), stage: idOf('stage'), dev: idOf('dev') } };
 }
 
+/** The lists of a feature without rules and schedules, in the tables of `install --tables`. */
+export const noLists = { rules: [], rules_total: 0, schedules: [], schedules_total: 0 };
+
 export interface AuditRow {
   readonly projectId: string;
   readonly environmentId: string;

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import {
   createTestCluster,
   insertAudit,
+  noLists,
   seedProject,
   type SeededProject,
   type TestCluster,
@@ -95,7 +96,7 @@ async function featureTable(channel: TestChannel): Promise<Map<string, FeatureSt
      WHERE f.project_id = $1 AND p.environment_id = $2 ORDER BY f.key`,
     [channel.projectId, channel.environmentId],
   );
-  return new Map(rows.map((row) => [row.id, row]));
+  return new Map(rows.map((row) => [row.id, { ...row, ...noLists }]));
 }
 
 /** Each round takes 20 snapshots while six sessions write. FLAGCAST_SNAPSHOT_ROUNDS=25 takes 500. */

@@ -39,11 +39,47 @@ CREATE TABLE feature_params (
   updated_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (feature_id, environment_id)
 );
-CREATE TABLE feature_schedules (
+CREATE TABLE segments (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  name varchar(128) NOT NULL,
+  conditions jsonb NOT NULL
+);
+CREATE TABLE flag_variants (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
   feature_id uuid NOT NULL REFERENCES features ON DELETE CASCADE,
-  cron_expr text,
-  created_at timestamptz NOT NULL DEFAULT now()
+  name varchar(128) NOT NULL,
+  rollout_percent int NOT NULL,
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  environment_id bigint NOT NULL REFERENCES environments ON DELETE CASCADE
+);
+CREATE TYPE rule_action AS ENUM ('assign', 'include', 'exclude');
+CREATE TABLE rules (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  feature_id uuid NOT NULL REFERENCES features ON DELETE CASCADE,
+  condition jsonb NOT NULL,
+  flag_variant_id uuid REFERENCES flag_variants ON DELETE CASCADE,
+  priority int NOT NULL DEFAULT 0,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  action rule_action NOT NULL,
+  segment_id uuid REFERENCES segments,
+  is_customized boolean NOT NULL DEFAULT false,
+  environment_id bigint NOT NULL REFERENCES environments ON DELETE CASCADE
+);
+CREATE TABLE feature_schedules (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  feature_id uuid NOT NULL REFERENCES features ON DELETE CASCADE,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  cron_expr varchar(255),
+  timezone varchar(50) NOT NULL DEFAULT 'UTC',
+  action varchar(15) NOT NULL CHECK (action IN ('enable', 'disable')),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  cron_duration varchar(30),
+  environment_id bigint NOT NULL REFERENCES environments ON DELETE CASCADE
 );
 CREATE TABLE pending_changes (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -124,6 +160,7 @@ CREATE TABLE tags (
   project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
   name varchar(50) NOT NULL,
   slug varchar(50) NOT NULL,
+  color varchar(7),
   UNIQUE (project_id, slug)
 );
 CREATE TABLE feature_tags (

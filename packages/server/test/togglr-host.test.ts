@@ -78,6 +78,8 @@ async function countLosses(
   return result;
 }
 
+const listTables = ['rules', 'segments', 'flag_variants', 'feature_schedules'];
+
 describe("Flagcast on a Togglr's database", () => {
   it('is installed by the owner, serves without a loss, and is uninstalled without a trace', async () => {
     const ownerUrl = host.urlOf(host.owner);
@@ -261,7 +263,7 @@ describe('a separate role for the server', () => {
           (table) => `SELECT ON TABLE public.${table}`,
         ),
         'SELECT (id, username, is_active, is_superuser) ON TABLE public.users',
-        ...['tags', 'feature_tags', 'roles', 'project_approvers', 'feature_schedules'].map(
+        ...['tags', 'feature_tags', 'roles', 'project_approvers', ...listTables].map(
           (table) => `SELECT ON TABLE public.${table}`,
         ),
       ].map((right) => `${right} TO "${role}"`),

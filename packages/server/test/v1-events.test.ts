@@ -6,6 +6,7 @@ import {
   createTestCluster,
   createTestDatabase,
   insertAudit,
+  noLists,
   seedProject,
   type TestDatabase,
   withClient,
@@ -84,7 +85,7 @@ async function featureRow(pool: pg.Pool, featureId: string, environmentId: strin
     [featureId, environmentId],
   );
   if (rows[0] === undefined) throw new Error('no such feature');
-  return rows[0];
+  return { ...rows[0], ...noLists };
 }
 
 describe('an event', () => {

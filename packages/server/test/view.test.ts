@@ -275,7 +275,7 @@ describe('the statements that read the log', () => {
        FROM generate_series(1, 20000)`,
       [project.projectId, project.environments.prod],
     );
-    const features = { hasState: true, hasEnvironments: true };
+    const features = { hasState: true, hasEnvironments: true, lists: {} };
     const statements = [
       {
         text: readStatement(features, { limit: pageRows, mode: 'full', tellsHistory: false }),

@@ -1,28 +1,17 @@
 import type pg from 'pg';
-import { isoUtc, isoUtcSeconds } from './sql-expressions.js';
+import { featureText, type ListColumns, listSql } from './feature-lists.js';
+import { isoUtc, isoUtcSeconds, plainText, type TextReader } from './sql-expressions.js';
 
-/** How a text is read: as it is, or `escapedText`. */
-export type TextReader = (text: string) => string;
-export const plainText: TextReader = (text) => text;
-
-/**
- * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
- * a statement that returns it fails. This escapes the bytes of texts that are not ASCII.
- */
-export const escapedText: TextReader = (text) =>
-  `CASE WHEN octet_length(${text}::text) > 0 AND ${text}::text ~ '[^\x01-\x7f]'
-    THEN encode(convert_to(${text}::text, 'SQL_ASCII'), 'escape') ELSE ${text}::text END`;
-
-/** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
-export const featureJsonOf = (text: TextReader): string => `json_build_object(
+/** The protocol's FeatureState of a row of features `f` and its parameters `p`; `more` are further arguments. */
+export const featureJsonOf = (text: TextReader, more = ''): string => `json_build_object(
       'id', f.id, 'key', ${text('f.key')}, 'name', ${text('f.name')}, 'description', ${text('f.description')},
       'kind', f.kind, 'rollout_key', ${text('f.rollout_key')}, 'enabled', coalesce(p.enabled, false),
       'default_value', coalesce(${text('p.default_value')}, ''),
       'created_at', ${isoUtc('f.created_at')},
       'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')},
-      'version', concat_ws('.', f.xmin, p.xmin))`;
+      'version', concat_ws('.', f.xmin, p.xmin)${more})`;
 
-/** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
+/** The protocol's FeatureState of a row of features `f` and its parameters `p`, without its lists. */
 export const featureJson = featureJsonOf(plainText);
 
 /** A text as a uuid; null if it is not one. */
@@ -34,14 +23,20 @@ export const asBigint = (text: string): string =>
   `CASE WHEN ${text} ~ '^[0-9]{1,18}$' THEN ${text}::bigint END`;
 
 /**
- * A feature of a project with its parameters in one environment, as the JSON text of the protocol's FeatureState. The sum
+ * A feature of a project with its parameters in one environment and its lists, as `withScheduleState` takes it. The sum
  * and IS TRUE keep the planner from the indexes on the environment and the project, which lead through all features.
  */
-export function featureState(projectId: string, featureId: string, environmentId: string): string {
+export function featureState(
+  columns: ListColumns,
+  scope: { projectId: string; featureId: string; environmentId: string },
+): string {
+  const { projectId, featureId, environmentId } = scope;
+  const lists = listSql(columns, scope, plainText);
   return `(
-    SELECT ${featureJson}::text
+    SELECT ${featureText(featureJsonOf(plainText, lists.fields), lists)}
     FROM public.features f
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id + 0 = ${environmentId}
+    ${lists.joins}
     WHERE f.id = ${featureId} AND (f.project_id = ${projectId}) IS TRUE
   )`;
 }

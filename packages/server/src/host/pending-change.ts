@@ -1,6 +1,15 @@
 import type { Queries } from '../postgres/session-pool.js';
-import { escapedText, featureJsonOf, plainText, type TextReader } from './feature-state.js';
-import { isoUtc, requestedDiffTexts, requestedEntity, shownJson } from './sql-expressions.js';
+import { featureText, type ListColumns, listSql } from './feature-lists.js';
+import { featureJsonOf } from './feature-state.js';
+import {
+  escapedText,
+  isoUtc,
+  plainText,
+  requestedDiffTexts,
+  requestedEntity,
+  shownJson,
+  type TextReader,
+} from './sql-expressions.js';
 
 /**
  * The entities of all requests, for FROM: pending_change_id, project_id, environment_id, requested_by, created_at,
@@ -125,14 +134,27 @@ export function pendingChangeState(id: string, projectId: string, environmentId:
   )`;
 }
 
-/** The features and the open requests of a channel, each as JSON text: $1 the project, $2 the environment's number. */
-export function channelStatement({ escapes }: { escapes: boolean }): string {
+/** Between the features of a channel. JSON has no such character. */
+export const featureSeparator = '\u0002';
+
+/**
+ * The features of a channel, each as `withScheduleState` takes it, and the open requests as JSON text: $1 the project, $2
+ * the environment's number.
+ */
+export function channelStatement(columns: ListColumns, { escapes }: { escapes: boolean }): string {
+  const text = escapes ? escapedText : plainText;
+  const lists = listSql(
+    columns,
+    { projectId: '$1::uuid', featureId: null, environmentId: '$2::bigint' },
+    text,
+  );
   return `
 SELECT
   (
-    SELECT coalesce(json_agg(${featureJsonOf(escapes ? escapedText : plainText)} ORDER BY f.key, f.id), '[]')::text
+    SELECT coalesce(string_agg(${featureText(featureJsonOf(text, lists.fields), lists)}, chr(2) ORDER BY f.key, f.id), '')
     FROM public.features f
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
+    ${lists.joins}
     WHERE f.project_id = $1::uuid
   ) AS features,
   (

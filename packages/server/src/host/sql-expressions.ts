@@ -1,3 +1,15 @@
+/** How a text is read: as it is, or `escapedText`. */
+export type TextReader = (text: string) => string;
+export const plainText: TextReader = (text) => text;
+
+/**
+ * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
+ * a statement that returns it fails. This escapes the bytes of texts that are not ASCII.
+ */
+export const escapedText: TextReader = (text) =>
+  `CASE WHEN octet_length(${text}::text) > 0 AND ${text}::text ~ '[^\x01-\x7f]'
+    THEN encode(convert_to(${text}::text, 'SQL_ASCII'), 'escape') ELSE ${text}::text END`;
+
 const rfc3339 = (expression: string, fraction: string): string =>
   `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS${fraction}"Z"')`;
 
@@ -26,9 +38,12 @@ const maxLevels = 1_000;
 /** Replaces JSON with more levels. */
 const tooDeep = `(nested in more than ${maxLevels} levels: look it up in the database)`;
 
-/** SQL for a jsonb value as answers show it: one with more than 1,000 levels, which PostgreSQL stores, is replaced by a text. */
+/** SQL for whether a jsonb value has more than 1,000 levels, which PostgreSQL stores. */
+export const isTooDeep = (value: string): string => `${value} @? 'strict $.**{${maxLevels + 1}}'`;
+
+/** SQL for a jsonb value as answers show it: one that is nested too deeply is replaced by a text. */
 export const shownJson = (value: string): string =>
-  `CASE WHEN ${value} @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE ${value} END`;
+  `CASE WHEN ${isTooDeep(value)} THEN to_jsonb('${tooDeep}'::text) ELSE ${value} END`;
 
 /** How many bytes a value may have that is shown, as it is stored (mostly compressed) and as text. */
 const maxStoredBytes = 16_384;

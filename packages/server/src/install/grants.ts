@@ -68,7 +68,8 @@ function grant(name: string, purpose: string, options: GrantOptions = {}): Neede
 const state = 'the state of a feature in events and snapshots';
 const requests = 'open requests in snapshots';
 const access = 'access to projects';
-const tags = 'which features are guarded by their tag';
+const lists = 'the rules, variants, schedules and tags of features';
+const tags = `which features are guarded by their tag; ${lists}`;
 const approvers = "who may approve in Togglr's database";
 const extra: GrantOptions = { need: 'extra' };
 
@@ -141,8 +142,9 @@ function neededGrants({
     grant('table public.feature_tags', tags, extra),
     grant('table public.roles', approvers, extra),
     grant('table public.project_approvers', approvers, extra),
-    grant('table public.rules', 'the parts of a feature', extra),
-    grant('table public.feature_schedules', 'the parts of a feature', extra),
+    ...['rules', 'segments', 'flag_variants', 'feature_schedules'].map((table) =>
+      grant(`table public.${table}`, lists, extra),
+    ),
     ...(byEmail ? [grant('columns public.users (email)', email, { columns: ['email'] })] : []),
     ...(writes ? writeGrants : []),
     {

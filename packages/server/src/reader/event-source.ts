@@ -2,6 +2,7 @@ import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
 import { describeError } from '../describe.js';
+import { readListColumns } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { channelStatement, pendingChangeState } from '../host/pending-change.js';
 import { type HiddenTable, readHiddenTables } from '../host/host-schema.js';
@@ -45,9 +46,11 @@ export function sourceChange(before: EventSource, source: EventSource): string |
     const { hiddenTables } = source;
     return `row-level security ${hiddenTables.length === 0 ? 'hides no rows' : `may hide rows of ${hiddenTables.join(', ')}`} now`;
   }
-  return before.hasState === source.hasState && before.hasEnvironments === source.hasEnvironments
+  return before.hasState === source.hasState &&
+    before.hasEnvironments === source.hasEnvironments &&
+    JSON.stringify(before.lists) === JSON.stringify(source.lists)
     ? null
-    : "the rights on the host's tables were changed, so the state of features is read differently";
+    : "the host's tables, or the rights on them, were changed, so the state of features is read differently";
 }
 
 /** Nothing was found to read events from. The message is for the operator, without a full stop. */
@@ -86,7 +89,11 @@ export async function findEventSource(
   before: EventSource | null = null,
 ): Promise<EventSource> {
   const found = await findReadable(client, wanted, before);
-  return { ...found, hiddenTables: await readHiddenNames(client, found) };
+  return {
+    ...found,
+    hiddenTables: await readHiddenNames(client, found),
+    lists: await readListColumns(client),
+  };
 }
 
 /** The tables of which row-level security may hide rows from the server or from the triggers, sorted. */
@@ -102,7 +109,7 @@ export function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
-type ReadableSource = Omit<EventSource, 'hiddenTables'>;
+type ReadableSource = Omit<EventSource, 'hiddenTables' | 'lists'>;
 
 async function findReadable(
   client: pg.ClientBase,
@@ -229,13 +236,18 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
 
 /** Why the features and the open requests of a channel cannot be read; null if they can. */
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
-  const state = featureState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"));
+  const scope = {
+    projectId: asUuid("''::text"),
+    featureId: asUuid("''::text"),
+    environmentId: asBigint("''::text"),
+  };
+  const state = featureState({}, scope);
   return (
     (await refusalOf(
       client,
       `SELECT ${state}, ${pendingChangeState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"))}`,
     )) ??
-    (await refusalOf(client, channelStatement({ escapes: false }), [
+    (await refusalOf(client, channelStatement({}, { escapes: false }), [
       '00000000-0000-0000-0000-000000000000',
       '0',
     ]))

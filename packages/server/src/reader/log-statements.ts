@@ -1,3 +1,4 @@
+import { type ListColumns, withScheduleState } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { isLargeRequest, pendingChangeState } from '../host/pending-change.js';
 import { isoUtcInRange } from '../host/sql-expressions.js';
@@ -50,44 +51,61 @@ export const pageRows = 500;
 /** A state of a feature or request with more bytes is not sent: a page stays below 64 MiB. */
 const maxStateBytes = 65_536;
 const tooLarge = '!';
-/** The state of a request that an earlier row of the same result has. */
-const sameRequest = '=';
+/** The state of a feature or request that an earlier row of the same result has. */
+const sameState = '=';
 
 const limited = (state: string): string => `(
     SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
     FROM (SELECT ${state} AS state OFFSET 0) s
   )`;
 
+/** SQL for whether an earlier row in this order has the same entity in the same channel. */
+const isRepeated = (row: string, id: string, order: string): string => {
+  const same = ['source', 'project_id', 'environment_id', id].map((column) => `${row}.${column}`);
+  return `row_number() OVER (PARTITION BY ${same.join(', ')} ORDER BY ${order}) > 1`;
+};
+
+/** SQL for the feature of a row, for `States`: the first one in this order has the state. `bounds` limits its size. */
+export const featureOfRow = (
+  row: string,
+  { columns, order, bounds = false }: { columns: ListColumns; order: string; bounds?: boolean },
+): string => {
+  const state = featureState(columns, {
+    projectId: asUuid(`${row}.project_id`),
+    featureId: asUuid(`${row}.feature_id`),
+    environmentId: asBigint(`${row}.environment_id`),
+  });
+  return `CASE WHEN ${row}.source <> 'control' THEN CASE
+    WHEN ${isRepeated(row, 'feature_id', order)} THEN '${sameState}' ELSE ${bounds ? limited(state) : state}
+  END END`;
+};
+
 /**
- * SQL for the request of a row that is a step, for `RequestStates`. A step has a row for each entity of its request: the
+ * SQL for the request of a row that is a step, for `States`. A step has a row for each entity of its request: the
  * first one in this order has the state. A request that was moved to another channel has steps in both.
  */
 export const requestOfStep = (row: string, order: string): string => {
   const id = asUuid(`${row}.pending_change_id`);
   const [projectId, environmentId] = [asUuid(`${row}.project_id`), asBigint(`${row}.environment_id`)];
-  const step = ['source', 'project_id', 'environment_id', 'pending_change_id'].map(
-    (column) => `${row}.${column}`,
-  );
   return `CASE WHEN ${row}.source = 'pending' THEN CASE
-    WHEN row_number() OVER (PARTITION BY ${step.join(', ')} ORDER BY ${order}) > 1 THEN '${sameRequest}'
+    WHEN ${isRepeated(row, 'pending_change_id', order)} THEN '${sameState}'
     WHEN ${isLargeRequest(id, maxStateBytes)} THEN '${tooLarge}'
     ELSE ${limited(pendingChangeState(id, projectId, environmentId))}
   END END`;
 };
 
-type RequestOfChannel = Pick<FlagEvent, 'projectId' | 'environmentId' | 'pendingChangeId'>;
-
-/** The states of the requests in the rows of one result, as `requestOfStep` returns them. */
-export class RequestStates {
+/** The states of the features or of the requests in the rows of one result, as their columns return them. */
+export class States {
   readonly #states = new Map<string, string | null>();
 
-  /** The state of a row that is a step; `isUnreadable`: it is too large. */
+  /** The state of a row. `isUnreadable`: it is too large. */
   of(
-    { projectId, environmentId, pendingChangeId }: RequestOfChannel,
+    { source, projectId, environmentId }: Pick<FlagEvent, 'source' | 'projectId' | 'environmentId'>,
+    id: string | null,
     column: string | null,
   ): { json: string | null; isUnreadable: boolean } {
-    const key = JSON.stringify([projectId, environmentId, pendingChangeId]);
-    if (column !== sameRequest) this.#states.set(key, column);
+    const key = JSON.stringify([source, projectId, environmentId, id]);
+    if (column !== sameState) this.#states.set(key, column === null ? null : withScheduleState(column));
     const json = this.#states.get(key) ?? null;
     return { json, isUnreadable: json === tooLarge };
   }
@@ -100,12 +118,14 @@ export type ReadMode = 'full' | 'safe';
 export interface LogFeatures {
   /** Whether the features can be read. */
   readonly hasState: boolean;
+  /** What can be read of their lists. */
+  readonly lists: ListColumns;
   /** Whether public.environments has the keys of environments. */
   readonly hasEnvironments: boolean;
 }
 
 /** The columns of a row of the log `l`, after those of the position. */
-function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode): string {
+function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: ReadMode): string {
   // In a database with SQL_ASCII or an incomplete encoding, a text can contain bytes without an equivalent in UTF-8.
   const text = (column: string): string =>
     mode === 'full' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
@@ -115,9 +135,6 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
     ), l.environment_id)`
     : 'coalesce(l.environment_key, l.environment_id)';
   const hasStates = hasState && mode === 'full';
-  const feature = limited(
-    featureState(asUuid('l.project_id'), asUuid('l.feature_id'), asBigint('l.environment_id')),
-  );
   return `
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
@@ -126,7 +143,7 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
-  ${hasStates ? `CASE WHEN l.source <> 'control' THEN ${feature} END` : 'NULL'},
+  ${hasStates ? featureOfRow('l', { columns: lists, order: 'l.seq', bounds: true }) : 'NULL'},
   ${hasStates ? requestOfStep('l', 'l.seq') : 'NULL'}`;
 }
 
@@ -220,42 +237,48 @@ export function toLogRows(
   features: LogFeatures,
   mode: ReadMode = 'full',
 ): LogRow[] {
-  const requests = new RequestStates();
-  return rows.flatMap((row) => toLogRow(row, { hasState: features.hasState, mode, requests }) ?? []);
+  const context = { hasState: features.hasState, mode, requests: new States(), features: new States() };
+  return rows.flatMap((row) => toLogRow(row, context) ?? []);
+}
+
+interface RowContext {
+  readonly hasState: boolean;
+  readonly mode: ReadMode;
+  readonly requests: States;
+  readonly features: States;
 }
 
 function toLogRow(
   row: readonly (string | null)[],
-  { hasState, mode, requests }: { hasState: boolean; mode: ReadMode; requests: RequestStates },
+  { hasState, mode, requests, features }: RowContext,
 ): LogRow | null {
   const column = (index: number): string | null => row[eventOffset + index] ?? null;
   const text = (index: number): string => column(index) ?? '';
   const seq = column(0);
   if (seq === null) return null;
   const xid = BigInt(text(1));
-  const isStep = text(2) === 'pending';
-  const [projectId, environmentId, pendingChangeId] = [text(4), text(5), column(12)];
-  const feature = column(15);
-  const isUnreadable = hasState && (mode === 'safe' || feature === tooLarge);
-  const request = isStep ? requests.of({ projectId, environmentId, pendingChangeId }, column(16)) : null;
+  const channel = { source: text(2), projectId: text(4), environmentId: text(5) };
+  const isStep = channel.source === 'pending';
+  const [featureId, pendingChangeId] = [column(11), column(12)];
+  const feature = features.of(channel, featureId, column(15));
+  const isUnreadable = hasState && (mode === 'safe' || feature.isUnreadable);
+  const request = isStep ? requests.of(channel, pendingChangeId, column(16)) : null;
   const isRequestUnreadable = hasState && (mode === 'safe' || request?.isUnreadable === true);
   const event: FlagEvent = {
     id: seq,
     xid,
-    source: text(2),
+    ...channel,
     rowId: text(3),
-    projectId,
-    environmentId,
     environmentKey: text(6),
     entity: text(7),
     entityId: text(8),
     action: text(9),
     createdAt: text(10),
-    featureId: column(11),
+    featureId,
     pendingChangeId,
     actor: column(13),
     committedAt: column(14),
-    featureJson: hasState && !isUnreadable ? feature : undefined,
+    featureJson: hasState && !isUnreadable ? feature.json : undefined,
     featureUnreadable: isUnreadable,
     pendingChangeJson: hasState && !isRequestUnreadable ? request?.json : undefined,
     pendingChangeUnreadable: isStep && isRequestUnreadable,

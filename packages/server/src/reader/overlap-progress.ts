@@ -1,4 +1,4 @@
-import { RequestStates } from './log-statements.js';
+import { States } from './log-statements.js';
 import { randomUUID } from 'node:crypto';
 import { type FlagEvent, hashedId, type ReadState } from '../events/event.js';
 import type { Coverage } from '../events/position.js';
@@ -61,8 +61,8 @@ export class OverlapProgress {
 
   /** Records a read and returns its new events; the first read has none. The next read looks back to `since`. */
   absorb(rows: readonly (string | null)[][], since: string, hasState: boolean): FlagEvent[] {
-    const requests = new RequestStates();
-    const found = rows.map((row) => toFoundEvent(row, this.#batches, { hasState, requests }));
+    const states = { hasState, requests: new States(), features: new States() };
+    const found = rows.map((row) => toFoundEvent(row, this.#batches, states));
     const openBefore = this.#open;
     const open = found.filter(({ isOpenRequest }) => isOpenRequest).map(({ event }) => event);
     this.#open = new Map(open.map((event) => [event.id, event]));
@@ -94,35 +94,33 @@ export class OverlapProgress {
 function toFoundEvent(
   row: readonly (string | null)[],
   batch: bigint,
-  { hasState, requests }: { hasState: boolean; requests: RequestStates },
+  { hasState, requests, features }: { hasState: boolean; requests: States; features: States },
 ): FoundEvent {
   const text = (index: number): string => row[index] ?? '';
   const names = [0, 1, 2, 3, 5, 6, 7, 8].map(text);
   const isOpenRequest = text(12) === 'true';
-  const [projectId, environmentId, pendingChangeId] = [text(2), text(3), row[10] ?? null];
+  const channel = { source: text(0), projectId: text(2), environmentId: text(3) };
+  const [featureId, pendingChangeId] = [row[9] ?? null, row[10] ?? null];
+  const feature = features.of(channel, featureId, row[13] ?? null);
   const request =
-    hasState && text(0) === 'pending'
-      ? requests.of({ projectId, environmentId, pendingChangeId }, row[14] ?? null)
-      : null;
+    hasState && channel.source === 'pending' ? requests.of(channel, pendingChangeId, row[14] ?? null) : null;
   return {
     isOpenRequest,
     event: {
       id: hashedId(names),
       xid: batch,
-      source: text(0),
+      ...channel,
       rowId: text(1),
-      projectId,
-      environmentId,
       environmentKey: text(4),
       entity: text(5),
       entityId: text(6),
       action: text(7),
       createdAt: text(8),
-      featureId: row[9] ?? null,
+      featureId,
       pendingChangeId,
       actor: row[11] ?? null,
       committedAt: null,
-      featureJson: hasState ? (row[13] ?? null) : undefined,
+      featureJson: hasState ? feature.json : undefined,
       featureUnreadable: false,
       pendingChangeJson: request?.isUnreadable === true ? undefined : request?.json,
       pendingChangeUnreadable: request?.isUnreadable === true,

@@ -1,7 +1,6 @@
-import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { requestEntities } from '../host/pending-change.js';
 import { isoUtc, isoUtcInRange } from '../host/sql-expressions.js';
-import { requestOfStep } from './log-statements.js';
+import { featureOfRow, type LogFeatures, requestOfStep } from './log-statements.js';
 
 /**
  * The events of the host's tables that are younger than $1, for FROM: the audit log; all open requests, which
@@ -54,11 +53,14 @@ const order = `v.created_at, (v.source = 'pending' AND v.action <> 'pending'), l
   v.entity, v.entity_id`;
 
 /** The events of a source without transaction ids: $1 since when, $2 the requests that were open at the last read. */
-export function overlapStatement(relation: string, hasState: boolean): string {
+export function overlapStatement(
+  relation: string,
+  { hasState, lists }: Pick<LogFeatures, 'hasState' | 'lists'>,
+): string {
   return `
 SELECT v.source, v.row_id, v.project_id, v.environment_id, v.environment_key, v.entity, v.entity_id, v.action,
   ${isoUtc('v.created_at')}, v.feature_id, v.pending_change_id, v.actor, v.is_open_request::text,
-  ${hasState ? featureState(asUuid('v.project_id'), asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'},
+  ${hasState ? featureOfRow('v', { columns: lists, order }) : 'NULL'},
   ${hasState ? requestOfStep('v', order) : 'NULL'}
 FROM ${relation} v
 WHERE v.created_at <= 'infinity'::timestamptz

@@ -4,6 +4,7 @@ import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
+import { listColumnsStatement } from '../host/feature-lists.js';
 import { hiddenTablesStatement } from '../host/host-schema.js';
 import { type HiddenTable } from '../host/host-schema.js';
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
@@ -47,14 +48,14 @@ export interface SourceCheck {
   /** The triggers that write the log; empty if the host writes it. */
   readonly triggers: readonly TriggerState[];
   /**
-   * Whether the source would be found in another form now: row-level security hides rows of other tables, or, where
-   * something could not be read, rights on the host's tables have changed.
+   * Whether the source would be found in another form now: row-level security hides rows of other tables, other lists of
+   * features can be read, or, where something could not be read, rights on the host's tables have changed.
    */
   readonly isOutdated: boolean;
 }
 
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
-const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')})`;
+const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement})`;
 
 /** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is immediately. */
 const flushAttempts = 25;
@@ -123,19 +124,20 @@ export class ReadingSession {
 
   /** Checks what changes without an announcement: triggers, policies and rights. */
   async check(): Promise<SourceCheck> {
-    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables } = this.source;
-    const answer = await this.#client.query<[string, string]>({
+    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables, lists } = this.source;
+    const answer = await this.#client.query<[string, string, string]>({
       ...(this.#keepsStatements ? { name: 'flagcast_check' } : {}),
       text: checkStatement,
       values: [hasHostTriggers ? triggerParameter : '[]', hasHostTriggers],
       rowMode: 'array',
     });
-    const [triggers = '[]', hidden = '[]'] = answer.rows[0] ?? [];
+    const [triggers = '[]', hidden = '[]', columns = '{}'] = answer.rows[0] ?? [];
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
     return {
       triggers: JSON.parse(triggers) as TriggerState[],
       isOutdated:
         namesOf(JSON.parse(hidden) as HiddenTable[]).join() !== hiddenTables.join() ||
+        JSON.stringify(JSON.parse(columns)) !== JSON.stringify(lists) ||
         (isIncomplete && (await readRights(this.#client)) !== this.#rights),
     };
   }
@@ -204,7 +206,7 @@ export class ReadingSession {
     });
     const since = times[0]?.[0] ?? '';
     const { rows } = await this.#client.query<(string | null)[]>({
-      text: overlapStatement(this.source.relation, this.source.hasState),
+      text: overlapStatement(this.source.relation, this.source),
       values: [from ?? since, openRequests],
       rowMode: 'array',
     });

@@ -1,10 +1,17 @@
+import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
 import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { approvalsStatement, canReadSteps, channelStatement } from '../host/pending-change.js';
+import { withScheduleState } from '../host/feature-lists.js';
+import {
+  approvalsStatement,
+  canReadSteps,
+  channelStatement,
+  featureSeparator,
+} from '../host/pending-change.js';
 import { isUndecodable } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -168,7 +175,13 @@ interface SnapshotContent {
   /** The lists by their keys, each as JSON text. */
   readonly noLists: Readonly<Record<string, string>>;
   /** Reads the lists in one row. With `escapes` texts that cannot be decoded are escaped. */
-  statement(session: Queries, escapes: boolean): Promise<SnapshotStatement> | SnapshotStatement;
+  statement(
+    session: Queries,
+    source: EventSource,
+    escapes: boolean,
+  ): Promise<SnapshotStatement> | SnapshotStatement;
+  /** The lists of that row, each as JSON text. */
+  finish?(lists: Readonly<Record<string, string>>): Promise<Readonly<Record<string, string>>>;
 }
 
 interface SnapshotStatement {
@@ -198,12 +211,13 @@ async function takeSnapshot(
   const [transactions = null, insertLsn = null] = row;
   let lists: Readonly<Record<string, string>> | undefined;
   if (source.hasState) {
-    const { text: statement, values } = await content.statement(session, escapes);
+    const { text: statement, values } = await content.statement(session, source, escapes);
     [lists] = (await session.query<Record<string, string>>(statement, values)).rows;
   }
   await session.query('COMMIT');
   const shown = source.guarantee === 'exact' ? toSnapshotPosition(row) : null;
   const cursor = encodeCursor(shown === null ? position : await positionOf(session, shown, position));
+  if (lists !== undefined) lists = (await content.finish?.(lists)) ?? lists;
   // The lists are JSON already; parsing them only to write them again would cost time.
   const keys = Object.entries(lists ?? content.noLists).map(([key, json]) => `,"${key}":${json}`);
   const text = `${JSON.stringify(content.head(cursor, source.hasState)).slice(0, -1)}${keys.join('')}}`;
@@ -225,8 +239,29 @@ function channelContent({ projectId, environmentId, environmentKey }: Channel): 
       embedded_state: embeddedState,
     }),
     noLists: { features: '[]', pending_changes: '[]' },
-    statement: (_, escapes) => ({ text: channelStatement({ escapes }), values: [projectId, environmentId] }),
+    statement: (_, { lists }, escapes) => ({
+      text: channelStatement(lists, { escapes }),
+      values: [projectId, environmentId],
+    }),
+    finish: async (lists) => ({ ...lists, features: await joinFeatures(lists['features'] ?? '') }),
   };
+}
+
+/** For how long to compute without a pause, in milliseconds: thousands of features can have schedules. */
+const sliceMs = 5;
+
+/** The features of `channelStatement` as a JSON list. */
+async function joinFeatures(texts: string): Promise<string> {
+  if (texts === '') return '[]';
+  const features: string[] = [];
+  let pauseAtMs = performance.now() + sliceMs;
+  for (const text of texts.split(featureSeparator)) {
+    features.push(withScheduleState(text));
+    if (performance.now() < pauseAtMs) continue;
+    await setImmediate();
+    pauseAtMs = performance.now() + sliceMs;
+  }
+  return `[${features.join(',')}]`;
 }
 
 function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): SnapshotContent {
@@ -240,7 +275,7 @@ function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): Snapsho
       may_decide: [...mayDecide],
     }),
     noLists: { pending_changes: '[]' },
-    statement: async (session, escapes) => ({
+    statement: async (session, _, escapes) => ({
       text: approvalsStatement({ escapes, hasSteps: await canReadSteps(session) }),
       values: [projectIds, environmentIds, user.id, user.username],
     }),

@@ -185,6 +185,7 @@ async function findLogOnly(client: pg.ClientBase): Promise<EventSource> {
     hasEnvironments: true,
     hasHostTriggers,
     hiddenTables: await readHiddenNames(client, { hasHostTriggers }),
+    lists: {},
   };
 }
 

@@ -1,0 +1,244 @@
+import type { Queries } from '../postgres/session-pool.js';
+import { scheduleStateAt, type ScheduleFacts } from './schedule-state.js';
+import { escapedText, isoUtc, isTooDeep, type TextReader } from './sql-expressions.js';
+
+/** The tables around features that this session may read: by name, the types of the columns by name. */
+export type ListColumns = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+const readTables = ['rules', 'segments', 'flag_variants', 'feature_schedules', 'tags', 'feature_tags'];
+const readColumns = [
+  ...['id', 'feature_id', 'environment_id', 'name', 'action', 'created_at'],
+  ...['condition', 'conditions', 'segment_id', 'flag_variant_id', 'priority', 'rollout_percent'],
+  ...['starts_at', 'ends_at', 'cron_expr', 'cron_duration', 'timezone', 'tag_id', 'slug', 'color'],
+];
+const names = (list: readonly string[]): string => list.map((name) => `'${name}'`).join(', ');
+
+/**
+ * SQL for the `ListColumns` as JSON text. Looks in the catalogue, for which no right is needed. A table of which row-level
+ * security may hide rows does not count: its lists would be incomplete.
+ */
+export const listColumnsStatement = `
+  SELECT coalesce(jsonb_object_agg(found.relname, found.columns), '{}')::text
+  FROM (
+    SELECT c.relname, jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) AS columns
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE n.nspname = 'public' AND c.relname IN (${names(readTables)}) AND a.attname IN (${names(readColumns)})
+      AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
+    GROUP BY c.relname
+  ) AS found`;
+
+export async function readListColumns(database: Queries): Promise<ListColumns> {
+  const { rows } = await database.query<[string]>({ text: listColumnsStatement, rowMode: 'array' });
+  return JSON.parse(rows[0]?.[0] ?? '{}') as ListColumns;
+}
+
+/** The size of each list, of each text in it in characters, and of all conditions of a feature in bytes. */
+const maxElements = 30;
+const maxText = 100;
+const maxConditionBytes = 8_192;
+
+/** Which features the lists are of. All are SQL. */
+export interface ListScope {
+  readonly projectId: string;
+  /** Null: all of the project. */
+  readonly featureId: string | null;
+  readonly environmentId: string;
+}
+
+/** What a statement over a feature `f` adds to read its lists. */
+export interface ListSql {
+  /** Arguments of json_build_object, each with a comma before it. */
+  readonly fields: string;
+  readonly joins: string;
+  /** The ScheduleFacts as JSON text; null if there are none. */
+  readonly facts: string;
+}
+
+const integers = ['bigint', 'integer', 'smallint'];
+const numbers = [...integers, 'numeric', 'real', 'double precision'];
+const times = ['timestamp with time zone'];
+
+/** SQL for the lists that can be read. `text` reads texts; if it escapes them, conditions are left out. */
+export function listSql(columns: ListColumns, scope: ListScope, text: TextReader): ListSql {
+  const tables = new ListTables(columns, scope, text);
+  const lists = [
+    ruleList(tables, text === escapedText),
+    variantList(tables),
+    scheduleList(tables),
+    tagList(tables),
+  ];
+  const found = lists.filter((list) => list !== null);
+  const hasSchedules = found.some(({ name }) => name === 'schedules');
+  return {
+    fields: found
+      .map(
+        ({ name }) =>
+          `, '${name}', coalesce(${name}.list, '[]'), '${name}_total', coalesce(${name}.total, 0)`,
+      )
+      .join(''),
+    joins: found
+      .map(({ name, sql }) => `LEFT JOIN LATERAL (${sql}) ${name} ON ${name}.feature_id = f.id`)
+      .join('\n'),
+    facts: hasSchedules
+      ? `(SELECT json_build_object('created_at', ${isoUtc('f.created_at')}, 'baseline', schedules.baseline,
+          'schedules', schedules.list)::text WHERE schedules.live <= ${maxElements})`
+      : 'NULL',
+  };
+}
+
+interface List {
+  readonly name: 'rules' | 'variants' | 'schedules' | 'tags';
+  /** Returns feature_id, total and list. */
+  readonly sql: string;
+}
+
+/** The tables that were found, as `t`, as far as they have the columns and types that are asked for. */
+class ListTables {
+  readonly #columns: ListColumns;
+  readonly #scope: ListScope;
+  readonly text: TextReader;
+
+  constructor(columns: ListColumns, scope: ListScope, text: TextReader) {
+    this.#columns = columns;
+    this.#scope = scope;
+    this.text = text;
+  }
+
+  has(table: string, column: string, types?: readonly string[]): boolean {
+    const type = this.#columns[table]?.[column];
+    return type !== undefined && types?.includes(type) !== false;
+  }
+
+  /** Whether rows of the two tables can be joined by these columns. */
+  joins(table: string, column: string, other: string): boolean {
+    return this.has(table, column) && this.#columns[table]?.[column] === this.#columns[other]?.['id'];
+  }
+
+  /** The column as a text that is cut; null without it. */
+  cut(table: string, column: string, alias = 't'): string {
+    return this.has(table, column) ? this.text(`left(${alias}.${column}::text, ${maxText})`) : 'NULL';
+  }
+
+  /** The column if it has one of the types; else null. */
+  typed(table: string, column: string, types: readonly string[], otherwise = 'NULL'): string {
+    return this.has(table, column, types) ? `t.${column}` : otherwise;
+  }
+
+  /** The rows of the features, numbered for each feature; null if they cannot be found. */
+  rows(
+    table: string,
+    { columns, order, joins = '' }: { columns: string; order: string; joins?: string },
+  ): string | null {
+    if (!this.has(table, 'feature_id', ['uuid'])) return null;
+    const { projectId, featureId, environmentId } = this.#scope;
+    const conditions = featureId === null ? [] : [`t.feature_id = ${featureId}`];
+    if (this.has(table, 'environment_id', integers)) {
+      // The sum keeps the planner from an index on the environment, which leads through all of its features.
+      conditions.push(`t.environment_id ${featureId === null ? '' : '+ 0 '}= ${environmentId}`);
+    } else if (featureId === null) {
+      conditions.push(
+        `t.feature_id IN (SELECT own.id FROM public.features own WHERE own.project_id = ${projectId})`,
+      );
+    }
+    return `SELECT t.feature_id, ${columns}, row_number() OVER (PARTITION BY t.feature_id ORDER BY ${order}) AS n,
+        count(*) OVER (PARTITION BY t.feature_id) AS total
+      FROM public.${table} t ${joins} WHERE ${conditions.join(' AND ')}`;
+  }
+}
+
+/** The first elements of each feature: `rows` with the JSON of an element. */
+const firstOf = (rows: string, element: string, more = ''): string => `
+  SELECT e.feature_id, max(e.total) AS total, json_agg(${element} ORDER BY e.n) AS list${more}
+  FROM (${rows}) e WHERE e.n <= ${maxElements} GROUP BY e.feature_id`;
+
+function ruleList(tables: ListTables, escapes: boolean): List | null {
+  const condition = ['condition', 'conditions'].find((column) => tables.has('rules', column, ['jsonb']));
+  const hasSegments = tables.joins('rules', 'segment_id', 'segments');
+  if (condition === undefined || !tables.has('rules', 'id')) return null;
+  const rows = tables.rows('rules', {
+    columns: `t.id::text AS id, ${tables.cut('rules', 'action')} AS action, t.${condition} AS condition,
+      ${tables.cut('rules', 'segment_id')} AS segment_id, ${hasSegments ? tables.cut('segments', 'name', 's') : 'NULL'} AS segment_name,
+      ${tables.cut('rules', 'flag_variant_id')} AS flag_variant_id, ${tables.typed('rules', 'priority', integers)} AS priority`,
+    order: `${tables.typed('rules', 'priority', integers, '1')}, t.id`,
+    joins: hasSegments ? 'LEFT JOIN public.segments s ON s.id = t.segment_id' : '',
+  });
+  if (rows === null) return null;
+  // A large value is not read at all: `pg_column_size` is what it has on disk, mostly compressed.
+  const shown = escapes
+    ? 'NULL::text'
+    : `CASE WHEN pg_column_size(e.condition) <= ${maxConditionBytes} AND NOT ${isTooDeep('e.condition')}
+        AND octet_length(e.condition::text) <= ${maxConditionBytes} THEN e.condition::text END`;
+  const bounded = `SELECT e.*, sum(octet_length(e.shown)) OVER (PARTITION BY e.feature_id ORDER BY e.n) AS bytes
+    FROM (SELECT e.*, ${shown} AS shown FROM (${rows}) e WHERE e.n <= ${maxElements} OFFSET 0) e`;
+  return {
+    name: 'rules',
+    sql: firstOf(
+      bounded,
+      `json_build_object('id', e.id, 'action', e.action,
+        'condition', CASE WHEN e.bytes <= ${maxConditionBytes} THEN e.shown END, 'segment_id', e.segment_id,
+        'segment_name', e.segment_name, 'flag_variant_id', e.flag_variant_id, 'priority', e.priority)`,
+    ),
+  };
+}
+
+function variantList(tables: ListTables): List | null {
+  if (!tables.has('flag_variants', 'id') || !tables.has('flag_variants', 'name')) return null;
+  const rows = tables.rows('flag_variants', {
+    columns: `t.id::text AS id, ${tables.cut('flag_variants', 'name')} AS name,
+      ${tables.typed('flag_variants', 'rollout_percent', numbers)} AS rollout_percent`,
+    order: 't.name, t.id',
+  });
+  const element = `json_build_object('id', e.id, 'name', e.name, 'rollout_percent', e.rollout_percent)`;
+  return rows === null ? null : { name: 'variants', sql: firstOf(rows, element) };
+}
+
+function scheduleList(tables: ListTables): List | null {
+  const table = 'feature_schedules';
+  const isKnown = ['starts_at', 'ends_at'].every((column) => tables.has(table, column, times));
+  if (!isKnown || !tables.has(table, 'id') || !tables.has(table, 'action')) return null;
+  const createdAt = tables.typed(table, 'created_at', times, 'NULL::timestamptz');
+  const hasCron = tables.has(table, 'cron_expr') ? `coalesce(t.cron_expr::text, '') <> ''` : 'false';
+  const isLive = 't.ends_at IS NULL OR t.ends_at >= now()';
+  const ofFeature = '(PARTITION BY t.feature_id)';
+  const oldest = `(PARTITION BY t.feature_id ORDER BY ${createdAt}, t.id)`;
+  const rows = tables.rows(table, {
+    columns: `t.id::text AS id, ${tables.cut(table, 'action')} AS action, t.starts_at, t.ends_at, ${createdAt} AS created_at,
+      ${tables.cut(table, 'cron_expr')} AS cron_expr, ${tables.cut(table, 'cron_duration')} AS cron_duration,
+      ${tables.cut(table, 'timezone')} AS timezone, count(*) FILTER (WHERE ${isLive}) OVER ${ofFeature} AS live,
+      CASE WHEN first_value(${hasCron}) OVER ${oldest} THEN first_value(t.action::text <> 'enable') OVER ${oldest}
+        ELSE bool_or(t.action::text = 'disable') OVER ${ofFeature} END AS baseline`,
+    order: `(${isLive}) DESC, ${createdAt}, t.id`,
+  });
+  const element = `json_build_object('id', e.id, 'action', e.action, 'starts_at', ${isoUtc('e.starts_at')},
+    'ends_at', ${isoUtc('e.ends_at')}, 'cron_expr', e.cron_expr, 'cron_duration', e.cron_duration,
+    'timezone', e.timezone, 'created_at', ${isoUtc('e.created_at')})`;
+  const more = ', max(e.live) AS live, bool_or(e.baseline) AS baseline';
+  return rows === null ? null : { name: 'schedules', sql: firstOf(rows, element, more) };
+}
+
+function tagList(tables: ListTables): List | null {
+  if (!tables.has('tags', 'slug') || !tables.joins('feature_tags', 'tag_id', 'tags')) return null;
+  const rows = tables.rows('feature_tags', {
+    columns: `${tables.cut('tags', 'slug', 's')} AS slug, ${tables.cut('tags', 'name', 's')} AS name,
+      ${tables.cut('tags', 'color', 's')} AS color`,
+    order: 's.slug, s.id',
+    joins: 'JOIN public.tags s ON s.id = t.tag_id',
+  });
+  const element = `json_build_object('slug', e.slug, 'name', e.name, 'color', e.color)`;
+  return rows === null ? null : { name: 'tags', sql: firstOf(rows, element) };
+}
+
+/** Between the JSON of a feature and its ScheduleFacts. JSON has no such character. */
+const factsMark = '\u0001';
+
+/** SQL for the text of a feature that `withScheduleState` takes. */
+export const featureText = (json: string, { facts }: ListSql): string =>
+  facts === 'NULL' ? `${json}::text` : `${json}::text || coalesce(chr(1) || ${facts}, '')`;
+
+/** The JSON of a feature with what its schedules do from now on. */
+export function withScheduleState(text: string): string {
+  const mark = text.indexOf(factsMark);
+  if (mark === -1) return text;
+  const facts = JSON.parse(text.slice(mark + 1)) as ScheduleFacts;
+  return `${text.slice(0, mark - 1)},"schedule_state":${JSON.stringify(scheduleStateAt(facts, Date.now()))}}`;
+}
