@@ -54,6 +54,8 @@ export class ConsoleWindow {
       isMobile: phone,
       hasTouch: phone,
       colorScheme: options.theme ?? 'light',
+      // Animated elements have other colours meanwhile, and to paint them takes a tenth of the processor time.
+      reducedMotion: 'reduce',
       ...(language === null ? {} : { locale: language }),
       timezoneId: 'UTC',
     });

@@ -31,9 +31,9 @@ export function field(within: Page | Locator, label: string): Locator {
   return within.getByRole('textbox', { name: label, exact: true });
 }
 
-/** Clicks a switch, whose input is hidden behind another element. */
+/** Clicks a switch, whose input is hidden behind another element, when it is not locked. */
 export async function flip(control: Locator): Promise<void> {
-  await control.click({ force: true });
+  await control.and(control.page().locator(':not([aria-disabled="true"])')).click({ force: true });
 }
 
 /** Waits until the page shows that it is live. */
