@@ -1,6 +1,7 @@
-import { screen, waitFor, within } from '@testing-library/dom';
+import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
+import { ru } from '../src/i18n/ru.js';
 import { guardingEnvironment, isPending } from '../src/feature/use-save.js';
 import {
   button,
@@ -8,6 +9,7 @@ import {
   createServer,
   enter,
   field,
+  openConsole,
   openLive,
   serverActs,
   submit,
@@ -115,6 +117,66 @@ describe('the form of a flag', () => {
     expect(screen.queryByRole('alert')).toBeNull();
   });
 
+  it('marks what is not saved, and highlights what another user has just changed', async () => {
+    const { server, form } = await openForm();
+    const frameOf = (label: string): Element | null => field(label, form).closest('.fc-field');
+    await enter(value, 'mine', form);
+    expect(frameOf(value)?.textContent).toContain(en.feature.unsaved);
+    await serverActs(() => void server.change('f1', { name: 'Renamed' }, 'root'));
+    await within(form).findByText(en.features.happened.updated('root'));
+    expect(frameOf(en.fields.name)?.querySelector('.fc-flash')).not.toBeNull();
+    expect(frameOf(value)?.querySelector('.fc-flash')).toBeNull();
+    // The user knows what they have changed elsewhere.
+    await serverActs(() => void server.change('f1', { description: 'Elsewhere' }, 'alice'));
+    await waitFor(() => expect(field(en.fields.description, form).value).toBe('Elsewhere'));
+    expect(form.querySelector('.fc-flash')).toBeNull();
+    await click(button(en.feature.discard, form));
+    expect(within(form).queryByText(en.feature.unsaved)).toBeNull();
+  });
+
+  it('names the author of each concurrent change', async () => {
+    const { server, form } = await openForm();
+    await enter(en.fields.name, 'mine', form);
+    await enter(en.fields.description, 'mine', form);
+    await serverActs(() => void server.change('f1', { name: 'theirs' }, 'root'));
+    await serverActs(() => void server.change('f1', { description: 'theirs' }, 'bob'));
+    for (const by of ['root', 'bob']) await within(form).findByText(en.feature.changedWhileEditing(by));
+    within(form).getByText(en.feature.conflictHint);
+  });
+
+  it('offers the variants of a multivariate flag, and true or false of a boolean one', async () => {
+    const server = createServer();
+    const variant = (name: string) => ({ id: name, name, rollout_percent: 50 });
+    server.store('f1', {
+      kind: 'multivariant',
+      default_value: 'blue',
+      variants: [variant('blue'), variant('green')],
+      variants_total: 2,
+    });
+    const { form } = await openForm(server);
+    acceptWrites(server);
+    const choice = within(form).getByRole<HTMLSelectElement>('combobox', { name: value });
+    expect(Array.from(choice.options, (option) => option.text)).toEqual(['blue', 'green']);
+    fireEvent.change(choice, { target: { value: 'green' } });
+    await submit(form);
+    await screen.findByText(en.feature.saved);
+    expect(sent(server)).toMatchObject([{ default_value: 'green' }]);
+    await serverActs(() => void server.change('f1', { kind: 'simple', default_value: 'true' }));
+    await click(within(form).getByRole('radio', { name: 'false' }));
+    await submit(form);
+    await waitFor(() => expect(sent(server)[1]).toMatchObject({ default_value: 'false' }));
+  });
+
+  it('needs a name, and says so in the language of the console', async () => {
+    localStorage.setItem('flagcast.language', 'ru');
+    openConsole(page, createServer());
+    const form = await screen.findByRole<HTMLFormElement>('form', { name: ru.feature.details });
+    expect(form.noValidate).toBe(true);
+    await enter(ru.fields.name, ' ', form);
+    within(form).getByText(ru.fieldProblems['must not be empty']);
+    expect(button(ru.feature.save, form).disabled).toBe(true);
+  });
+
   it('shows the conflict if a save is based on an old version', async () => {
     const { server, form } = await openForm();
     await enter(value, 'mine', form);
@@ -191,16 +253,17 @@ describe('the form of a flag', () => {
   });
 
   it.each([
-    ['a viewer', [], { name: true, toggle: true, note: en.feature.readOnly }],
-    ['a member', ['feature.toggle'], { name: true, toggle: false, note: en.feature.canToggle }],
-  ])('is locked for %s', async (_, permissions, { name, toggle, note }) => {
+    ['a viewer', [], { toggle: false, note: en.feature.readOnly }],
+    ['a member', ['feature.toggle'], { toggle: true, note: en.feature.canToggle }],
+  ])('shows %s as text what they cannot edit', async (_, permissions, { toggle, note }) => {
     const server = createServer();
     server.me = userOf('carol', permissions);
     const { form } = await openForm(server);
     within(form).getByText(note);
-    expect(field(en.fields.name, form).readOnly).toBe(name);
-    expect(within(form).getByRole<HTMLInputElement>('switch').disabled).toBe(toggle);
-    expect(within(form).queryByRole('button', { name: en.feature.save }) === null).toBe(toggle);
+    expect(within(form).queryAllByRole('textbox')).toEqual([]);
+    for (const text of ['Flag f1', 'Made for a test', 'off']) within(form).getByText(text);
+    expect(within(form).queryAllByRole('switch')).toHaveLength(toggle ? 1 : 0);
+    expect(within(form).queryAllByRole('button', { name: en.feature.save })).toHaveLength(toggle ? 1 : 0);
     expect(screen.queryByRole('button', { name: en.feature.delete })).toBeNull();
   });
 });

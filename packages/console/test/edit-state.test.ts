@@ -33,9 +33,10 @@ describe('an edit', () => {
     const edit = followLive(mine, later(2, { name: 'Renamed' }), 'bob');
     expect(edit.mine).toMatchObject({ name: 'Renamed', description: 'mine' });
     expect(edit.concurrent).toEqual([
-      { field: 'name', before: 'Flag f1', theirs: 'Renamed', conflict: false },
+      { field: 'name', before: 'Flag f1', theirs: 'Renamed', by: 'bob', conflict: false },
     ]);
-    expect([edit.concurrentBy, blocked(edit)]).toEqual(['bob', false]);
+    expect(blocked(edit)).toBe(false);
+    expect(edit.arrived).toEqual({ fields: ['name'], by: 'bob', version: 'v2' });
     expect(changedFields(edit)).toEqual({ description: 'mine' });
   });
 

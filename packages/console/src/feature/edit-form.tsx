@@ -1,15 +1,17 @@
 import type { FeatureState } from '@flagcast/client';
-import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
-import type { ChangeEvent, SubmitEvent } from 'react';
+import { Button, Group, Input, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
+import type { ChangeEvent, ReactNode, SubmitEvent } from 'react';
 import { RequestDialog } from '../features/request-dialog.js';
 import { useLimit } from '../features/use-limit.js';
 import { useLeaveGuard } from '../shell/leave-guard.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { ConcurrentChanges } from './concurrent-changes.js';
-import { maxLengths, type TextField } from './edit-state.js';
+import { type FieldName, maxLengths, type TextField } from './edit-state.js';
+import { FieldFrame } from './field-frame.js';
+import { FieldValue } from './field-value.js';
 import { type Edit, useEdit } from './use-edit.js';
 import { useSave } from './use-save.js';
+import { ValueField } from './value-field.js';
 import { visible } from '../i18n/visible.js';
 
 interface EditFormProps {
@@ -33,7 +35,8 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
     save.submit();
   };
   return (
-    <Paper withBorder p="lg" component="form" onSubmit={submit} aria-label={t.feature.details}>
+    // The browser would describe what is missing in its own language.
+    <Paper withBorder p="lg" component="form" noValidate onSubmit={submit} aria-label={t.feature.details}>
       <Stack>
         <Group justify="space-between">
           <Title order={2}>{t.feature.details}</Title>
@@ -41,8 +44,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
             {manage ? null : toggle ? t.feature.canToggle : t.feature.readOnly}
           </Text>
         </Group>
-        <ConcurrentChanges edit={edit} />
-        <Fields edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />
+        <Fields feature={feature} edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />
         {toggle && !gone && (
           <>
             {save.hasPending && (
@@ -51,11 +53,12 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
               </Text>
             )}
             <Group justify="flex-end">
+              {edit.blocked && <Text className="fc-blocked">{t.feature.conflictHint}</Text>}
               <Button variant="default" disabled={!edit.isDirty || save.busy} onClick={edit.reset}>
                 {t.feature.discard}
               </Button>
               <Button type="submit" disabled={!save.ready} loading={save.busy}>
-                {guarding.guarded ? t.approvals.request : t.feature.save}
+                {save.guarded ? t.approvals.request : t.feature.save}
               </Button>
             </Group>
           </>
@@ -77,6 +80,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
 }
 
 interface FieldsProps {
+  readonly feature: FeatureState;
   readonly edit: Edit;
   readonly gone: boolean;
   /** While the changes are being saved, the fields do not change. */
@@ -84,20 +88,23 @@ interface FieldsProps {
   readonly errors: Readonly<Record<string, string>>;
 }
 
-function Fields({ edit, gone, saving, errors }: FieldsProps) {
+function Fields({ feature, edit, gone, saving, errors }: FieldsProps) {
   const { t } = useI18n();
   const { environment } = useScope();
   const { toggle, manage } = useRights();
   const { mine } = edit;
   const limit = useLimit();
-  const textOf = (field: TextField) => {
+  const textOf = (field: TextField, label: string) => {
     const text = mine[field] ?? '';
+    const isChanged = Object.hasOwn(edit.changed, field);
     const { note, tooLong } = limit(text, maxLengths[field]);
+    const missing = field === 'name' && text.trim() === '' ? t.fieldProblems['must not be empty'] : null;
     return {
+      label,
       value: text,
       description: hiddenIn(text) ?? note,
-      readOnly: gone || !manage || saving,
-      error: tooLong ?? errors[field] ?? null,
+      readOnly: saving,
+      error: (isChanged ? (tooLong ?? missing) : null) ?? errors[field] ?? null,
       onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => {
         const { value } = event.currentTarget;
         const isNullable = field === 'description' || field === 'rollout_key';
@@ -105,24 +112,60 @@ function Fields({ edit, gone, saving, errors }: FieldsProps) {
       },
     };
   };
+  const frame = (field: FieldName, label: string, control: ReactNode, may = manage): ReactNode => (
+    <FieldFrame field={field} edit={edit}>
+      {may && !gone ? (
+        control
+      ) : (
+        <Input.Wrapper label={label} labelElement="div">
+          <div>
+            <FieldValue field={field} value={mine[field]} />
+          </div>
+        </Input.Wrapper>
+      )}
+    </FieldFrame>
+  );
+  const value = textOf('default_value', t.feature.valueIn(environment.name));
   return (
     <>
       <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
-      <Switch
-        label={t.feature.enabledIn(environment.name)}
-        checked={mine.enabled}
-        disabled={gone || !toggle}
-        onChange={(event) => {
-          if (!saving) edit.set('enabled', event.currentTarget.checked);
-        }}
-        color="teal.8"
-        size="md"
-      />
-      <TextInput label={t.feature.valueIn(environment.name)} {...textOf('default_value')} />
+      {frame(
+        'enabled',
+        t.fields.enabled,
+        <Switch
+          label={t.feature.enabledIn(environment.name)}
+          checked={mine.enabled}
+          onChange={(event) => {
+            if (!saving) edit.set('enabled', event.currentTarget.checked);
+          }}
+          color="teal.8"
+          size="md"
+        />,
+        toggle,
+      )}
+      {frame(
+        'default_value',
+        value.label,
+        <ValueField
+          feature={feature}
+          input={value}
+          onPick={(picked) => {
+            if (!saving) edit.set('default_value', picked);
+          }}
+        />,
+      )}
       <div className="fc-legend-line">{t.feature.allEnvironments}</div>
-      <TextInput label={t.fields.name} required withAsterisk={false} {...textOf('name')} />
-      <Textarea label={t.fields.description} autosize minRows={2} {...textOf('description')} />
-      <TextInput label={t.fields.rollout_key} {...textOf('rollout_key')} />
+      {frame('name', t.fields.name, <TextInput {...textOf('name', t.fields.name)} />)}
+      {frame(
+        'description',
+        t.fields.description,
+        <Textarea autosize minRows={2} {...textOf('description', t.fields.description)} />,
+      )}
+      {frame(
+        'rollout_key',
+        t.fields.rollout_key,
+        <TextInput {...textOf('rollout_key', t.fields.rollout_key)} />,
+      )}
     </>
   );
 }

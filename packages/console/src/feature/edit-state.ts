@@ -11,10 +11,12 @@ export const maxLengths = { name: 50, description: 300, default_value: 128, roll
 
 export type TextField = keyof typeof maxLengths;
 
-/** Whether no text is too long for the server. */
-export function fitsLimits(fields: FeatureFields): boolean {
-  return (Object.keys(maxLengths) as TextField[]).every(
-    (field) => countCharacters(fields[field] ?? '') <= maxLengths[field],
+/** Whether the server takes these changes. Texts of the host that are too long do not matter unless they change. */
+export function isValid(changed: Partial<FeatureFields>): boolean {
+  const { name = '-' } = changed;
+  const fields = Object.keys(maxLengths) as TextField[];
+  return (
+    name.trim() !== '' && fields.every((field) => countCharacters(changed[field] ?? '') <= maxLengths[field])
   );
 }
 
@@ -23,6 +25,8 @@ export interface ConcurrentChange {
   readonly field: FieldName;
   readonly before: FeatureFields[FieldName];
   readonly theirs: FeatureFields[FieldName];
+  /** Their name; null if unknown. */
+  readonly by: string | null;
   /** Both changed it to different values: the user has to choose. */
   readonly conflict: boolean;
 }
@@ -40,7 +44,14 @@ export interface EditState {
   readonly isAhead: boolean;
   /** Changes of others: conflicts to resolve, and updates for information. */
   readonly concurrent: readonly ConcurrentChange[];
-  readonly concurrentBy: string | null;
+  /** The newest change of others that was seen on the screen, to highlight it; null if there was none. */
+  readonly arrived: ArrivedChange | null;
+}
+
+interface ArrivedChange {
+  readonly fields: readonly FieldName[];
+  readonly by: string | null;
+  readonly version: string;
 }
 
 /** An edit without changes. */
@@ -53,13 +64,13 @@ export function startEdit(feature: FeatureState, isAhead = false): EditState {
     seen: feature,
     isAhead,
     concurrent: [],
-    concurrentBy: null,
+    arrived: null,
   };
 }
 
 /** The edit that was kept in another visit of the page. The events of that visit are over. */
 export function restoreEdit(kept: EditState | null): EditState | null {
-  return kept === null ? null : { ...kept, isAhead: false };
+  return kept === null ? null : { ...kept, isAhead: false, arrived: null };
 }
 
 /** Only the editable fields. */
@@ -125,6 +136,7 @@ function rebase(edit: EditState, feature: FeatureState, by: string | null): Edit
       field,
       before: base[field],
       theirs: theirs[field],
+      by,
       conflict: mine[field] !== base[field],
     }));
   const untouched = fieldNames.filter((field) => mine[field] === base[field]);
@@ -139,6 +151,9 @@ function rebase(edit: EditState, feature: FeatureState, by: string | null): Edit
     concurrent: touched
       ? [...edit.concurrent.filter(({ field }) => !changedByOthers.includes(field)), ...added]
       : [],
-    concurrentBy: touched && added.length > 0 ? by : edit.concurrentBy,
+    arrived:
+      added.length > 0
+        ? { fields: added.map(({ field }) => field), by, version: feature.version }
+        : edit.arrived,
   };
 }

@@ -18,7 +18,7 @@ import {
   takeTheirs,
 } from './edit-state.js';
 
-export interface Edit extends Pick<EditState, 'mine' | 'version' | 'concurrentBy'> {
+export interface Edit extends Pick<EditState, 'mine' | 'version' | 'arrived'> {
   /** The fields that saving changes. */
   readonly changed: Partial<FeatureFields>;
   /** There are such fields. */
@@ -46,7 +46,7 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
   // During rendering, not in an effect: the screen never shows an outdated form.
   const current = followLive(edit, live, by);
   if (current !== edit) setEdit(current);
-  const { mine, version, concurrent, concurrentBy } = current;
+  const { mine, version, concurrent, arrived } = current;
   const changed = changedFields(current);
   const isDirty = Object.keys(changed).length > 0;
   useEffect(() => {
@@ -58,7 +58,7 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
     changed,
     isDirty,
     concurrent,
-    concurrentBy,
+    arrived,
     blocked: concurrent.some(({ conflict }) => conflict),
     set: (field, value) => setEdit((before) => setField(before, field, value)),
     keepMine: (field) => setEdit((before) => keepMine(before, field)),

@@ -5,9 +5,9 @@ import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
 import { useWrite } from '../features/use-write.js';
 import { describeFields, useNotifications } from '../shell/notifications.js';
-import { useScope } from '../shell/scope.js';
+import { isGuarded, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { fitsLimits } from './edit-state.js';
+import { isValid } from './edit-state.js';
 import type { Edit } from './use-edit.js';
 
 interface Save {
@@ -16,6 +16,8 @@ interface Save {
   readonly ready: boolean;
   /** The environment whose guard decides about the changes. */
   readonly guarding: Environment;
+  /** The changes need an approval, because of that environment or of the flag itself. */
+  readonly guarded: boolean;
   /** The flag has a pending request that the changes would touch. */
   readonly hasPending: boolean;
   /** Validation errors of the server by field. */
@@ -39,8 +41,9 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const [asksReason, setAsksReason] = useState(false);
   const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const guarding = guardingEnvironment(edit.changed, project, environment);
-  const hasPending = isPending(feature.id, edit.changed, guarding.guarded, open);
-  const ready = edit.isDirty && !edit.blocked && !hasPending && fitsLimits(edit.mine);
+  const guarded = isGuarded(feature, guarding);
+  const hasPending = isPending(feature.id, edit.changed, guarded, open);
+  const ready = edit.isDirty && !edit.blocked && !hasPending && isValid(edit.changed);
 
   const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };
@@ -63,12 +66,13 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
     busy,
     ready,
     guarding,
+    guarded,
     hasPending,
     fieldErrors,
     asksReason,
     submit: () => {
       if (!ready) return;
-      if (guarding.guarded) setAsksReason(true);
+      if (guarded) setAsksReason(true);
       else void save();
     },
     submitReason: save,

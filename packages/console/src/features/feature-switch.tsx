@@ -4,7 +4,7 @@ import { useState } from 'react';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
 import { useOutOfDate } from '../freshness/use-out-of-date.js';
-import { useScope, useRights } from '../shell/scope.js';
+import { isGuarded, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { RequestDialog } from './request-dialog.js';
 import { useWrite } from './use-write.js';
@@ -43,9 +43,9 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
     return state === 'done' || state === 'requested';
   };
   const request = findRequest(open, id);
-  // Without a guard of the environment, a request here says that the flag has one.
-  const isPending =
-    request !== undefined && (environment.guarded || request.environment_id === environment.id);
+  // Where the page cannot see the flag's own guard, a request here says that there is one.
+  const guarded = isGuarded(live, environment) || request?.environment_id === environment.id;
+  const isPending = guarded && request !== undefined;
   const locked = disabled || busy || outOfDate || isPending;
   if (!toggle) {
     return (
@@ -64,7 +64,7 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
         wrapperProps={{ title: isPending ? t.feature.hasPending : undefined }}
         onChange={() => {
           if (locked) return;
-          if (environment.guarded) setWanted(!enabled);
+          if (guarded) setWanted(!enabled);
           else void save(!enabled);
         }}
         aria-label={label ?? t.features.switchLabel(name)}

@@ -1,3 +1,4 @@
+import type { FeatureState } from '@flagcast/client';
 import { createContext, use } from 'react';
 import type { Environment, Me, Project } from '../api/types.js';
 
@@ -26,6 +27,11 @@ export function scopePath(projectId: string, env: string, page: string): string 
 function hasPermission(me: Me, projectId: string, permission: string): boolean {
   if (me.user.is_superuser) return true;
   return me.projects.find(({ id }) => id === projectId)?.permissions.includes(permission) ?? false;
+}
+
+/** Whether changes of the flag need an approval: all in a guarded environment, or all of a flag with Togglr's tag. */
+export function isGuarded(feature: FeatureState, environment: Environment): boolean {
+  return environment.guarded || feature.tags?.some(({ slug }) => slug === 'guarded') === true;
 }
 
 export interface Rights {

@@ -1,0 +1,84 @@
+import { Button, Group, Text } from '@mantine/core';
+import type { ReactNode } from 'react';
+import { useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
+import type { FieldName } from './edit-state.js';
+import { FieldValue } from './field-value.js';
+import type { Edit } from './use-edit.js';
+
+interface FieldFrameProps {
+  readonly field: FieldName;
+  readonly edit: Edit;
+  readonly children: ReactNode;
+}
+
+/**
+ * A field of the form with its news: that it is not saved yet, who has just changed it, and the choice if both did.
+ * What appears is beside the label or below the input, so that the input stays where it is.
+ */
+export function FieldFrame({ field, edit, children }: FieldFrameProps) {
+  const { t } = useI18n();
+  const { me } = useScope();
+  const isUnsaved = Object.hasOwn(edit.changed, field);
+  const arrived =
+    edit.arrived?.fields.includes(field) === true && edit.arrived.by !== me.user.username
+      ? edit.arrived
+      : null;
+  return (
+    <div className="fc-field" data-unsaved={isUnsaved || undefined}>
+      {arrived !== null && <span key={arrived.version} className="fc-flash" />}
+      <div className="fc-field-notes">
+        {arrived !== null && (
+          <span key={arrived.version} className="fc-field-by">
+            {t.features.happened.updated(arrived.by)}
+          </span>
+        )}
+        {isUnsaved && <span className="fc-unsaved">{t.feature.unsaved}</span>}
+      </div>
+      {children}
+      <Concurrent field={field} edit={edit} />
+    </div>
+  );
+}
+
+/** What another user has changed in the field while the user was editing. */
+function Concurrent({ field, edit }: Omit<FieldFrameProps, 'children'>) {
+  const { t } = useI18n();
+  const change = edit.concurrent.find((each) => each.field === field);
+  if (change === undefined) return null;
+  const { before, theirs, by, conflict } = change;
+  if (!conflict) {
+    return (
+      <Text size="sm" c="dimmed" component="div" className="fc-updated">
+        <FieldValue field={field} value={before} /> → <FieldValue field={field} value={theirs} /> ·{' '}
+        {t.feature.updatedForYou}
+      </Text>
+    );
+  }
+  return (
+    <div role="alert" className="fc-conflict">
+      <Text size="sm" fw={600}>
+        {t.feature.changedWhileEditing(by)}
+      </Text>
+      <dl className="fc-versions">
+        <dt>{t.feature.mine}</dt>
+        <dd>
+          <FieldValue field={field} value={edit.mine[field]} />
+        </dd>
+        <dt>{by === null ? t.feature.theirs : visible(by)}</dt>
+        <dd>
+          <FieldValue field={field} value={theirs} />
+        </dd>
+      </dl>
+      <Group gap="xs">
+        <Button size="xs" variant="default" onClick={() => edit.keepMine(field)}>
+          {t.feature.keepMine}
+        </Button>
+        <Button size="xs" variant="default" onClick={() => edit.takeTheirs(field)}>
+          {t.feature.takeTheirs}
+        </Button>
+      </Group>
+    </div>
+  );
+}
