@@ -86,6 +86,31 @@ it('Back twice at once asks once, and leaves to where the user wanted to go', as
   expect(new URL(page.url()).pathname).toBe(at(webShop, 'dev', 'activity'));
 });
 
+it('a hash that the user adds to the address of an unsaved flag leaves nothing, and Back asks as before', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', at(webShop, 'dev', 'activity'));
+  await page.getByRole('link', { name: en.shell.features }).first().click();
+  await page.getByRole('searchbox', { name: en.features.search }).fill(flag.key);
+  await page.getByRole('link', { name: flag.name, exact: true }).click();
+  const description = field(page, en.fields.description);
+  await description.waitFor();
+  await page.evaluate('location.hash = "first"');
+  await description.fill('mine');
+  await page.evaluate('location.hash = "second"');
+  const dialog = page.getByRole('dialog', { name: en.shell.leaveTitle });
+  await page.evaluate('history.back()');
+  await page.waitForURL((url) => url.hash === '#first');
+  expect(await dialog.count()).toBe(0);
+  await page.evaluate('history.go(-2)');
+  await button(dialog, en.shell.stay).click();
+  expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'dev'));
+  expect(await description.inputValue()).toBe('mine');
+  await page.evaluate('history.go(-2)');
+  await button(dialog, en.shell.leave).click();
+  await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
+});
+
 it('the activity loads older entries while scrolling, down to the first one', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;

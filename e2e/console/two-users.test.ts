@@ -41,9 +41,8 @@ it('an edit shows on the open page of another user, including its history', asyn
 
   await bob.page.getByRole('heading', { name: 'Faster delivery', level: 1 }).waitFor();
   const details = bob.page.getByRole('form', { name: en.feature.details });
-  await expect
-    .poll(async () => await field(details, en.fields.description).inputValue())
-    .toBe('Packed before it is paid');
+  // A member reads it as text.
+  await details.getByText('Packed before it is paid', { exact: true }).waitFor();
   const history = bob.page.getByRole('region', { name: en.feature.history });
   const entry = history.getByRole('listitem').filter({ hasText: 'Packed before it is paid' });
   await entry.getByText('alice').waitFor();

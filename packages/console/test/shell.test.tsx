@@ -110,6 +110,18 @@ describe('an environment', () => {
     expect(server.sockets.size).toBe(1);
   });
 
+  it('is found by its former key when the user goes back', async () => {
+    const server = createServer();
+    await openLive(page, server);
+    await click(await screen.findByRole('link', { name: 'Flag f1' }));
+    await screen.findByRole('heading', { name: 'Flag f1' });
+    await serverActs(() => renameEnvironment(server, 'dev', 'development'));
+    await waitFor(() => expect(location.pathname).toBe('/p/shop/development/features/f1'));
+    history.back();
+    await screen.findByRole('heading', { name: en.shell.features });
+    await waitFor(() => expect(location.pathname).toBe('/p/shop/development/features'));
+  });
+
   it('keeps its page when it swaps keys with another one', async () => {
     const server = createServer();
     await openLive(page, server);

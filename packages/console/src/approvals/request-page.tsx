@@ -62,7 +62,7 @@ export default function RequestPage() {
       <BackLink page="approvals" label={t.approvals.back} />
       <div className="fc-title-row">
         <Title order={1}>{t.approvals.requestPage}</Title>
-        {latest !== undefined && <CopyLink id={latest.id} />}
+        {latest !== undefined && !isUnknown && <CopyLink id={latest.id} />}
       </div>
       {isUnknown ? (
         <EmptyState

@@ -15,14 +15,15 @@ const byId = (changes: readonly OpenChange[]): ReadonlyMap<string, OpenChange> =
   new Map(changes.map((change) => [change.id, change]));
 
 /**
- * Keeps a list of requests in place, so that nothing moves under the pointer: new ones wait, decided ones stay, also
- * those that the feed has forgotten.
+ * Keeps a list of requests in place, so that nothing moves under the pointer: new ones wait (with `addsNew` they come
+ * first), decided ones stay, also those that the feed has forgotten.
  */
-export function useShownRequests(matching: readonly OpenChange[]): ShownRequests {
+export function useShownRequests(matching: readonly OpenChange[], addsNew = false): ShownRequests {
   const { find } = useOpenChanges();
   const [kept, setKept] = useState(() => byId(matching));
+  const added = matching.filter(({ id }) => !kept.has(id));
   // On an empty list nothing can move.
-  if (kept.size === 0 && matching.length > 0) setKept(byId(matching));
+  if (added.length > 0 && (addsNew || kept.size === 0)) setKept(new Map([...byId(added), ...kept]));
   const shown = Array.from(kept.values(), (known) => find(known.id) ?? withoutRights(known));
   if (shown.some((change) => change.status !== 'gone' && change !== kept.get(change.id))) {
     setKept(
@@ -31,7 +32,7 @@ export function useShownRequests(matching: readonly OpenChange[]): ShownRequests
   }
   return {
     shown,
-    waiting: matching.filter(({ id }) => !kept.has(id)).length,
+    waiting: added.length,
     show: () => setKept(byId(matching)),
   };
 }

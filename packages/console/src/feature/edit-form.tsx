@@ -88,14 +88,12 @@ interface FieldsProps {
   readonly errors: Readonly<Record<string, string>>;
 }
 
-function Fields({ feature, edit, gone, saving, errors }: FieldsProps) {
+/** The props of a text field of the form. */
+function useTextFields({ edit, saving, errors }: Pick<FieldsProps, 'edit' | 'saving' | 'errors'>) {
   const { t } = useI18n();
-  const { environment } = useScope();
-  const { toggle, manage } = useRights();
-  const { mine } = edit;
   const limit = useLimit();
-  const textOf = (field: TextField, label: string) => {
-    const text = mine[field] ?? '';
+  return (field: TextField, label: string) => {
+    const text = edit.mine[field] ?? '';
     const isChanged = Object.hasOwn(edit.changed, field);
     const { note, tooLong } = limit(text, maxLengths[field]);
     const missing = field === 'name' && text.trim() === '' ? t.fieldProblems['must not be empty'] : null;
@@ -112,13 +110,22 @@ function Fields({ feature, edit, gone, saving, errors }: FieldsProps) {
       },
     };
   };
+}
+
+function Fields(props: FieldsProps) {
+  const { feature, edit, gone, saving } = props;
+  const { t } = useI18n();
+  const { environment } = useScope();
+  const { toggle, manage } = useRights();
+  const { mine } = edit;
+  const textOf = useTextFields(props);
   const frame = (field: FieldName, label: string, control: ReactNode, may = manage): ReactNode => (
     <FieldFrame field={field} edit={edit}>
       {may && !gone ? (
         control
       ) : (
         <Input.Wrapper label={label} labelElement="div">
-          <div>
+          <div className="fc-read">
             <FieldValue field={field} value={mine[field]} />
           </div>
         </Input.Wrapper>

@@ -48,14 +48,20 @@ interface CellProps extends EnvironmentStripProps {
 
 function Cell({ live: { environment, state }, featureId, gone, current }: CellProps) {
   const { t } = useI18n();
-  const { project } = useScope();
-  const newest = state.activity.find((event) => event.feature_id === featureId && event.source === 'audit');
-  // What has happened before the page was opened is not highlighted.
-  const [first] = useState(newest);
+  const { project, me } = useScope();
   const feature = state.features.get(featureId);
+  const shown = feature && `${feature.enabled} ${feature.default_value}`;
+  const [seen, setSeen] = useState({ shown, changes: 0, by: null as string | null });
+  if (shown !== seen.shown) {
+    const { actor = null } = state.activity.find((event) => event.feature_id === featureId) ?? {};
+    // What a snapshot brings is not news.
+    setSeen({ shown, changes: seen.shown === undefined ? 0 : seen.changes + 1, by: actor });
+  }
   return (
     <>
-      {newest !== undefined && newest !== first && <span key={newest.id} className="fc-flash" />}
+      {seen.changes > 0 && seen.by !== me.user.username && (
+        <span key={seen.changes} className="fc-flash" role="presentation" />
+      )}
       <div className="fc-strip-head">
         <Link
           to={scopePath(project.id, environment.key, `features/${featureId}`)}

@@ -27,7 +27,7 @@ export function FieldFrame({ field, edit, children }: FieldFrameProps) {
       : null;
   return (
     <div className="fc-field" data-unsaved={isUnsaved || undefined}>
-      {arrived !== null && <span key={arrived.version} className="fc-flash" />}
+      {arrived !== null && <span key={arrived.version} className="fc-flash" role="presentation" />}
       <div className="fc-field-notes">
         {arrived !== null && (
           <span key={arrived.version} className="fc-field-by">

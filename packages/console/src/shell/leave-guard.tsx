@@ -9,7 +9,7 @@ import {
   useRef,
   useState,
 } from 'react';
-import { UNSAFE_NavigationContext as NavigationContext } from 'react-router';
+import { UNSAFE_NavigationContext as NavigationContext, useLocation } from 'react-router';
 import { useI18n } from '../i18n/i18n.js';
 import { Dialog } from './dialog.js';
 
@@ -36,6 +36,12 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
   const context = use(NavigationContext);
   /** The place of the guarded page in the history; null if none is guarded. */
   const guardedAt = useRef<number | null>(null);
+  /** The last entry of the history that the page was at. */
+  const last = useRef({ place: 0, path: location.pathname });
+  const shown = useLocation();
+  useLayoutEffect(() => {
+    last.current = { place: placeOf(history.state) ?? last.current.place, path: location.pathname };
+  }, [shown]);
   const [leave, setLeave] = useState<(() => void) | null>(null);
   const guarded = useMemo(() => {
     const { navigator } = context;
@@ -47,7 +53,7 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
   }, [context]);
   const setGuarded = useMemo(
     () => (next: boolean) => {
-      guardedAt.current = next ? (placeOf(history.state) ?? 0) : null;
+      guardedAt.current = next ? last.current.place : null;
       // What was asked about is saved meanwhile.
       if (!next) setLeave(null);
     },
@@ -56,12 +62,17 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
   // The layout effect of the router, which is a parent, adds its listener after this one.
   useLayoutEffect(() => {
     const onPop = (event: PopStateEvent): void => {
-      const [place, guardedPlace] = [placeOf(event.state), guardedAt.current];
-      // An entry without a place is one of the browser, e.g. of a link within the page.
-      if (guardedPlace === null || place === null) return;
+      const place = placeOf(event.state) ?? last.current.place + 1;
+      // The user has edited the hash of the address: the browser has added an entry, without a place.
+      if (placeOf(event.state) === null) history.replaceState({ ...history.state, idx: place }, '');
+      const guardedPlace = guardedAt.current;
+      if (guardedPlace === null) return;
+      // Another entry of the guarded page.
+      if (location.pathname === last.current.path) {
+        guardedAt.current = place;
+        return;
+      }
       event.stopImmediatePropagation();
-      // Back at the guarded page.
-      if (place === guardedPlace) return;
       history.go(guardedPlace - place);
       setLeave(() => () => {
         guardedAt.current = null;

@@ -33,14 +33,21 @@ export function useCurrentEnvironment(
   const { pathname, search } = useLocation();
   const [shown, setShown] = useState<Shown | null>(null);
   const isShown = shown?.projectId === projectId && shown.keys.includes(env);
+  /** The ids by all addresses of this visit: Back can lead to one with a former key. */
+  const [idsByAddress] = useState(() => new Map<string, string>());
+  const address = scopePath(projectId, env, '');
   const project = projects?.find(({ id }) => id === projectId);
   const environment =
     project?.environments.find(({ id }) => isShown && id === shown.id) ??
-    project?.environments.find(({ key }) => key === env);
+    project?.environments.find(({ key }) => key === env) ??
+    project?.environments.find(({ id }) => id === idsByAddress.get(address));
   const { id, key } = environment ?? {};
   const hasArrived = key === env && isShown && shown.keys.length > 1;
   if (id !== undefined && (!isShown || id !== shown.id || hasArrived))
     setShown({ projectId, keys: [env], id });
+  useEffect(() => {
+    if (id !== undefined) idsByAddress.set(address, id);
+  }, [idsByAddress, address, id]);
   useEffect(() => {
     if (id === undefined || key === undefined || key === env) return;
     // Until the address has changed, both keys belong to this environment.
