@@ -31,16 +31,16 @@ describe('a stale server', () => {
     async (reason) => {
       const { server } = await openLive(page);
       const control = await screen.findByRole<HTMLInputElement>('switch');
-      expect(control.disabled).toBe(false);
+      expect(control.getAttribute('aria-disabled')).toBe('false');
       await serverActs(() => server.broadcast({ type: 'freshness', state: 'stale', since, reason }));
       const text = en.freshness.staleReasons[reason];
       await screen.findByText((shown) => shown.startsWith(text) && shown.includes(':34'));
-      await waitFor(() => expect(control.disabled).toBe(true));
+      await waitFor(() => expect(control.getAttribute('aria-disabled')).toBe('true'));
       expect(document.documentElement.hasAttribute('data-stale')).toBe(true);
       await serverActs(() => server.broadcast({ type: 'freshness', state: 'fresh' }));
       await waitUntilLive();
       expect(screen.queryByText((shown) => shown.startsWith(text))).toBeNull();
-      await waitFor(() => expect(control.disabled).toBe(false));
+      await waitFor(() => expect(control.getAttribute('aria-disabled')).toBe('false'));
       // The connection was never lost.
       expect(factOf(await openDrawer(), en.freshness.reconnects)).toBe('0');
     },
