@@ -1,6 +1,5 @@
 import type { EventMessage, FeatureState, PendingChange, Snapshot } from '#protocol';
-import { isEqual } from './emitter.js';
-import { requestAfter } from './request-after.js';
+import { isEqual, reuse } from './emitter.js';
 import type { ChannelStatus } from './status.js';
 import type { Model } from './store.js';
 
@@ -27,89 +26,61 @@ export interface ChannelState {
   readonly lagMs: number | null;
 }
 
+type Features = ChannelState['features'];
 type PendingChanges = ChannelState['pendingChanges'];
 
 /** Creates the model of a channel. It keeps `activityLimit` events. */
 export function createChannelModel(activityLimit: number): Model<ChannelState, Snapshot> {
-  let features: ReadonlyMap<string, FeatureState> = new Map();
+  let features: Features = new Map();
+  /** The features that were published must not be modified. */
+  let published = features;
   let pendingChanges: PendingChanges = new Map();
-  /** The maps that were published must not be modified. */
-  let published = { features, pendingChanges };
   let activity: readonly EventMessage[] = [];
   let lagMs: number | null = null;
 
-  const setFeature = (id: string, feature: FeatureState | null | undefined): void => {
-    features = withEntry(features, published.features, id, feature);
-  };
+  const listPendingChanges = (): PendingChange[] => [...new Set([...pendingChanges.values()].flat())];
   const setPendingChanges = (changes: readonly PendingChange[]): void => {
-    const next = groupByFeature(changes);
-    for (const featureId of new Set([...pendingChanges.keys(), ...next.keys()])) {
-      pendingChanges = withEntry(pendingChanges, published.pendingChanges, featureId, next.get(featureId));
+    const groups = new Map<string, readonly PendingChange[]>();
+    for (const change of changes) {
+      for (const id of new Set(change.entities.map((entity) => entity.feature_id ?? ''))) {
+        groups.set(id, [...(groups.get(id) ?? []), change]);
+      }
     }
+    pendingChanges = reuse(pendingChanges, groups);
   };
 
   return {
     createState(status, environment) {
-      published = { features, pendingChanges };
-      return { status, environment, ...published, activity, lastEvent: activity[0] ?? null, lagMs };
+      published = features;
+      const lastEvent = activity[0] ?? null;
+      return { status, environment, features, pendingChanges, activity, lastEvent, lagMs };
     },
     replace(snapshot) {
-      const next = new Map(snapshot.features.map((feature) => [feature.id, feature]));
-      for (const id of new Set([...features.keys(), ...next.keys()])) setFeature(id, next.get(id));
+      features = reuse(features, new Map(snapshot.features.map((feature) => [feature.id, feature])));
       setPendingChanges(snapshot.pending_changes);
     },
     apply(event) {
-      const { action, entity, entity_id, feature_id, pending_change_id } = event;
-      if (pending_change_id) {
-        const changes = listPendingChanges(pendingChanges);
-        const request = requestAfter(
-          event,
-          changes.find(({ id }) => id === pending_change_id),
-        );
-        const others = changes.filter((change) => change.id !== pending_change_id);
+      const { feature, pending_change: request } = event;
+      // Without it, the server has no tables of requests, or a snapshot will have it.
+      if (request !== undefined) {
+        const others = listPendingChanges().filter(({ id }) => id !== event.pending_change_id);
         setPendingChanges(request?.status === 'pending' ? [...others, request] : others);
       }
-      if (event.feature !== undefined) {
-        if (feature_id) setFeature(feature_id, event.feature);
-      } else if (entity === 'feature' && action === 'deleted') setFeature(entity_id, null);
+      const isBareDeletion =
+        feature === undefined && event.entity === 'feature' && event.action === 'deleted';
+      const id = isBareDeletion ? event.entity_id : event.feature_id;
+      if (
+        id &&
+        (isBareDeletion || feature !== undefined) &&
+        !isEqual(features.get(id), feature ?? undefined)
+      ) {
+        if (features === published) features = new Map(features);
+        if (feature) (features as Map<string, FeatureState>).set(id, feature);
+        else (features as Map<string, FeatureState>).delete(id);
+      }
       activity = [event, ...activity].slice(0, activityLimit);
       lagMs = Date.now() - Date.parse(event.committed_at ?? event.seen_at);
     },
-    contents: () => ({
-      features: [...features.values()],
-      pending_changes: listPendingChanges(pendingChanges),
-    }),
+    contents: () => ({ features: [...features.values()], pending_changes: listPendingChanges() }),
   };
-}
-
-/** Lists each pending change once. */
-function listPendingChanges(pendingChanges: PendingChanges): PendingChange[] {
-  return [...new Set([...pendingChanges.values()].flat())];
-}
-
-function groupByFeature(changes: readonly PendingChange[]): Map<string, PendingChange[]> {
-  const groups = new Map<string, PendingChange[]>();
-  for (const change of changes) {
-    for (const featureId of new Set(change.entities.map((entity) => entity.feature_id ?? ''))) {
-      groups.set(featureId, [...(groups.get(featureId) ?? []), change]);
-    }
-  }
-  return groups;
-}
-
-/**
- * Returns `map` with the value, or without the key if there is no value. Returns `map` itself if nothing changes;
- * never modifies `published`.
- */
-function withEntry<Value>(
-  map: ReadonlyMap<string, Value>,
-  published: ReadonlyMap<string, Value>,
-  key: string,
-  value: Value | null | undefined,
-): ReadonlyMap<string, Value> {
-  if (isEqual(map.get(key), value ?? undefined)) return map;
-  const next = map === published ? new Map(map) : (map as Map<string, Value>);
-  if (value) next.set(key, value);
-  else next.delete(key);
-  return next;
 }

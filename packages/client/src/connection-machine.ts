@@ -122,7 +122,6 @@ export function transition(
   { nowMs, heartbeatMs, backoff, delayMs = 0, closeCode = 0 }: EventDetails,
 ): Machine {
   const { state, usesStreams, webSocketFailures, helloAtMs } = machine;
-  const isConnected = helloAtMs;
   const connectedMs = nowMs - helloAtMs;
   // Prefer WebSockets over streams: retry one, after a time that doubles with each failed WebSocket. The first ones may
   // have failed because the server was down: streams of several tabs would take all connections of the browser.
@@ -132,13 +131,11 @@ export function transition(
     usesStreams ? Math.min(quietMs, streamMs - sinceMs) : quietMs,
     0,
   ];
-  const enter = (next: ConnectionState, timer?: Machine['timer'], changes?: Partial<Machine>): Machine => ({
-    ...machine,
-    helloAtMs: 0,
-    ...changes,
-    state: next,
-    timer,
-  });
+  const enter = (
+    next: ConnectionState,
+    timer?: Machine['timer'],
+    changes: Partial<Machine> = { helloAtMs: 0 },
+  ): Machine => ({ ...machine, ...changes, state: next, timer });
 
   if (state === 'closed') return machine;
   if (event === 'end' || !isReconnectCode(closeCode)) return enter('closed');
@@ -150,29 +147,26 @@ export function transition(
     if (event === 'blocked') {
       return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
     }
-    if (event === 'hello') {
-      return enter('live', liveTimer(0), { helloAtMs: nowMs });
+    if (event === 'hello') return enter('live', liveTimer(0), { helloAtMs: nowMs });
+  }
+  if (event === 'wake' || (event === 'timer' && state === 'waiting')) {
+    // A stream cannot be pinged, so it is reopened.
+    if (!helloAtMs || usesStreams) return helloAtMs || state === 'waiting' ? enter('authorizing') : machine;
+    return state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], {});
+  }
+  const isMessage = event === 'message';
+  if (helloAtMs && (isMessage || (event === 'timer' && state === 'live'))) {
+    if (usesStreams && connectedMs >= streamMs) {
+      return enter('authorizing', undefined, { helloAtMs: 0, usesStreams: false });
     }
-  }
-  const isTimely = event === 'message' || (event === 'timer' && state === 'live');
-  if (isTimely && isConnected && usesStreams && connectedMs >= streamMs) {
-    return enter('authorizing', undefined, { usesStreams: false });
-  }
-  if (event === 'message' && isConnected) return enter('live', liveTimer(connectedMs), { helloAtMs });
-  if (event === 'wake' && isConnected && !usesStreams) {
-    return state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], { helloAtMs });
-  }
-  if (event === 'timer' && state === 'live') {
+    if (isMessage) return enter('live', liveTimer(connectedMs), {});
     // A stream cannot be pinged: it gets the time of another heartbeat and a half.
     const timeoutMs = 1.5 * heartbeatMs;
-    return enter('silent', [usesStreams ? timeoutMs : Math.min(timeoutMs, probeTimeoutMs), 0], { helloAtMs });
+    return enter('silent', [usesStreams ? timeoutMs : Math.min(timeoutMs, probeTimeoutMs), 0], {});
   }
-  const retry = state === 'waiting' && (event === 'timer' || event === 'wake');
-  // A stream cannot be pinged, so it is reopened.
-  if (retry || (isConnected && event === 'wake')) return enter('authorizing');
   if (state === 'waiting' || (event !== 'lost' && event !== 'timer')) return machine;
 
-  const isStable = isConnected && connectedMs >= stableAfterMs;
+  const isStable = helloAtMs && connectedMs >= stableAfterMs;
   const attempts = isStable ? 0 : machine.reconnectAttempts;
   const jitterMs = Math.max(backoffMs(attempts, backoff), closeCode === draining ? drainSpreadMs : 0);
   // An application close code proves that WebSockets reach the server. If streams fail too, WebSockets are not the
@@ -184,6 +178,7 @@ export function transition(
         ? 0
         : webSocketFailures + 1;
   return enter('waiting', [delayMs, jitterMs], {
+    helloAtMs: 0,
     reconnectAttempts: attempts + 1,
     webSocketFailures: failures,
     usesStreams: failures >= maxWebSocketFailures,

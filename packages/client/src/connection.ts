@@ -1,18 +1,18 @@
-import type { ClientMessage, CloseCode, ServerMessage } from '#protocol';
+import type { ClientMessage, CloseCode, FreshnessReason, ServerMessage } from '#protocol';
 import {
   type Backoff,
   backoffMs,
   type ConnectionEvent,
+  type ConnectionState,
   initialMachine,
   transition,
 } from './connection-machine.js';
 import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import { FlagcastError } from './flagcast-error.js';
-import { type Freshness, updateFreshness } from './freshness.js';
 import { type Page, resolveBaseUrl, watchPage } from './page.js';
 import { createRequest, type Request } from './request.js';
-import type { ConnectionPhase, ConnectionStatus } from './status.js';
+import type { ConnectionPhase, ConnectionStatus, StaleStatus } from './status.js';
 import { createTokenSource, maxTimerMs } from './token-source.js';
 import {
   createWebSocketTransport,
@@ -75,122 +75,139 @@ export interface ConnectionOptions {
   readonly onMessage: (message: ServerMessage) => void;
 }
 
+/** The keys of messages that are about freshness or the end of the connection. */
+interface StatusKeys {
+  readonly type: string;
+  readonly state?: string;
+  readonly since?: string | null;
+  readonly as_of?: string | null;
+  readonly code?: number;
+  readonly reason?: string;
+}
+
 const unknownChannel: typeof CloseCode.unknownChannel = 4504;
 
 /** Runs the connection's state machine: opens transports, fetches tokens, sets timers. */
 export function createConnection(options: ConnectionOptions): Connection {
-  const { WebSocket, fetch, backoff, onError, log, onChange } = options;
+  const { backoff, onError, log, onChange } = options;
   // A path is resolved when it is used, because a server that renders the page creates a client, too.
   const getBaseUrl = (): string => resolveBaseUrl(options.url);
   // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
   if (!options.url?.startsWith('/')) getBaseUrl();
   const [subscribe, emit] = createEmitter(onError);
   let machine = initialMachine;
-  let phase: ConnectionPhase = { state: 'idle' };
   let retryAtMs: number | null = null;
   let lastError: FlagcastError | null = null;
   let closeError: FlagcastError | null = null;
+  let transport: Transport | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
+  let asOfMs = 0;
+  /** Set while the server is stale. */
+  let stale: StaleStatus | null = null;
+  let heartbeatMs = 0;
+
+  const createPhase = (): ConnectionPhase => {
+    const { state, helloAtMs } = machine;
+    if (state === 'closed') return { state, error: closeError };
+    if (state === 'idle') return { state };
+    if (helloAtMs && state !== 'silent') return stale ?? { state: 'live' };
+    return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
+  };
   const createStatus = (): ConnectionStatus => ({
-    ...phase,
+    ...createPhase(),
     transport: machine.usesStreams ? 'sse' : 'websocket',
     attempt: machine.helloAtMs ? 0 : machine.reconnectAttempts,
     retryAtMs,
     lastError,
   });
   let status = createStatus();
-  let transport: Transport | undefined;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let freshness: Freshness = { asOfMs: 0, stale: null };
-  let heartbeatMs = 0;
 
   const end: Connection['end'] = (error) => {
     closeError ??= error;
     dispatch('end');
   };
   const tokens = createTokenSource(options.getToken, onError, end);
-  const request = createRequest(getBaseUrl, fetch, tokens.current);
+  const request = createRequest(getBaseUrl, options.fetch, tokens.current);
 
   const dispatch: Connection['dispatch'] = (event, delayMs, error) => {
     const before = machine;
-    const closeCode = error?.closeCode;
-    machine = transition(before, event, { nowMs: Date.now(), heartbeatMs, backoff, delayMs, closeCode });
+    const details = { nowMs: Date.now(), heartbeatMs, backoff, delayMs, closeCode: error?.closeCode };
+    machine = transition(before, event, details);
     if (machine === before) return;
     const { state, timer: due } = machine;
+    const isWaiting = state === 'waiting';
     clearTimeout(timer);
     const waitMs = due ? due[0] + Math.random() * due[1] : 0;
     if (due) timer = setTimeout(dispatch, waitMs, 'timer');
-    const isWaiting = state === 'waiting';
     retryAtMs = isWaiting ? Date.now() + waitMs : null;
     if (isWaiting) {
       lastError = error ?? connectionError(0, 'timed_out');
       Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs: waitMs });
     }
     if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
-    if (state === 'probing' || state === 'silent') send({ type: 'ping' });
-    else if (state === 'connecting') openTransport();
-    else if (state !== 'live') closeTransport();
-    if (state === 'authorizing')
-      void tokens.fetch(
-        () => dispatch('token'),
-        (failure) => dispatch('lost', 0, failure),
-      );
-    if (state === 'closed') pageWatcher.abort();
-    phase = createPhase();
+    enter(state);
     const next = createStatus();
-    if (!isEqual(status, next)) {
+    const hasChanged = !isEqual(status, next);
+    if (hasChanged) {
       status = next;
       emit();
-    } else if (state === before.state) return;
-    onChange();
+    }
+    if (hasChanged || state !== before.state) onChange();
     // A page that is left is no failure.
     if (isWaiting && lastError?.code !== 'pagehide') onError(lastError);
   };
-  const closeTransport = (): void => {
-    tokens.cancel();
-    transport?.close();
-    transport = undefined;
+
+  const enter = (state: ConnectionState): void => {
+    if (state === 'probing' || state === 'silent') send({ type: 'ping' });
+    else if (state === 'connecting') openTransport();
+    else if (state !== 'live') {
+      tokens.cancel();
+      transport?.close();
+      transport = undefined;
+      if (state === 'authorizing') {
+        void tokens.fetch(
+          () => dispatch('token'),
+          (failure) => dispatch('lost', 0, failure),
+        );
+      } else if (state === 'closed') pageWatcher.abort();
+    }
   };
-  const createPhase = (): ConnectionPhase => {
-    const { state, helloAtMs } = machine;
-    if (state === 'closed') return { state, error: closeError };
-    if (state === 'idle') return { state };
-    const { asOfMs, stale } = freshness;
-    if (helloAtMs && state !== 'silent') return stale ?? { state: 'live' };
-    return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
-  };
+
   const send: Connection['send'] = (message) => {
     log?.('sent', message.type === 'auth' ? message.type : message);
     transport?.send(message);
   };
 
-  const connectionError = (closeCode: number, reason: string, cause?: unknown): FlagcastError => {
+  const connectionError = (closeCode: number, code = '', cause?: unknown): FlagcastError => {
     const url = getBaseUrl();
-    const { location } = globalThis as unknown as Page;
-    const what = machine.helloAtMs ? 'Lost the connection to' : 'Cannot connect to';
+    const { origin } = (globalThis as unknown as Page).location ?? {};
+    const wasConnected = machine.helloAtMs;
     // A browser hides from its page that the server refuses the page's origin.
-    const isForeign = location && !machine.helloAtMs && !url.startsWith(`${location.origin}/`);
+    const isForeign = origin && !wasConnected && !url.startsWith(`${origin}/`);
     return new FlagcastError(
-      reason || 'connection_lost',
+      code || 'connection_lost',
       isReconnectCode(closeCode)
-        ? `${what} ${url} by ${status.transport} (${reason || closeCode})${isForeign ? `. Is ${location.origin} in its FLAGCAST_ALLOWED_ORIGINS?` : ''}`
-        : `Refused: ${reason}`,
+        ? `${wasConnected ? 'Lost the connection' : 'Cannot connect'} to ${url} by ${status.transport} (${code || closeCode})${isForeign ? `. Is ${origin} in its FLAGCAST_ALLOWED_ORIGINS?` : ''}`
+        : `Refused: ${code}`,
       { closeCode, url, cause },
     );
   };
-  const onLost: TransportHandlers['onLost'] = (code, reason = '', { retryAfterMs, cause } = {}) => {
-    const error = connectionError(code, reason, cause);
+  const onLost: TransportHandlers['onLost'] = (code, reason, retryAfterMs, cause) => {
+    let error = connectionError(code, reason, cause);
     // The environment of the only subscribed channel no longer exists. Channels that are not caught up reconnect.
-    const isUnknown = code === unknownChannel;
-    if (isUnknown) onChange(error);
-    else if (!isReconnectCode(code)) closeError = error;
-    dispatch('lost', retryAfterMs, isUnknown ? connectionError(0, reason) : error);
+    if (code === unknownChannel) {
+      onChange(error);
+      error = connectionError(0, reason);
+    } else if (!isReconnectCode(code)) closeError = error;
+    dispatch('lost', retryAfterMs, error);
   };
 
   const onText: TransportHandlers['onText'] = (text) => {
     try {
       log?.('received', text);
       const message = JSON.parse(text) as ServerMessage;
-      const { type } = message;
+      const { type, state, code = 0, reason, as_of: asOf, since = asOf } = message as object as StatusKeys;
       if ('token_expires_at' in message) {
         tokens.scheduleRefresh(message.token_expires_at, () =>
           send({ type: 'auth', token: tokens.current() }),
@@ -199,13 +216,16 @@ export function createConnection(options: ConnectionOptions): Connection {
       if ('heartbeat_interval_ms' in message) {
         heartbeatMs = Math.min(message.heartbeat_interval_ms, maxTimerMs / 2);
       }
-      freshness = updateFreshness(freshness, message);
+      // The server's clock may be ahead.
+      asOfMs = since ? Math.min(Date.now(), Date.parse(since)) : asOfMs || Date.now();
+      if (state === 'stale') stale = { state, sinceMs: asOfMs, reason: reason as FreshnessReason };
+      else if (type === 'hello' || type === 'freshness') stale = null;
       options.onMessage(message);
-      dispatch(type === 'hello' ? type : 'message');
-      return message;
+      // The close frame of an event stream.
+      if (type === 'close') onLost(code, reason);
+      else dispatch(type === 'hello' ? type : 'message');
     } catch (error) {
-      onLost(0, 'bad_message', { cause: error });
-      return;
+      onLost(0, 'bad_message', 0, error);
     }
   };
 
@@ -213,9 +233,16 @@ export function createConnection(options: ConnectionOptions): Connection {
     const handlers = { onText, onLost };
     try {
       transport = machine.usesStreams
-        ? createEventStreamTransport(request, handlers)
+        ? createEventStreamTransport(request, handlers, () => {
+            // The channels notice that they are not subscribed any more, and subscribe again.
+            const opened = transport;
+            transport = undefined;
+            onChange();
+            transport = opened;
+            onChange();
+          })
         : createWebSocketTransport(
-            new WebSocket(`${getBaseUrl()}api/ws`.replace('http', 'ws'), [
+            new options.WebSocket(`${getBaseUrl()}api/ws`.replace('http', 'ws'), [
               subprotocol,
               `bearer.${tokens.current()}`,
             ]),
@@ -240,7 +267,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
     backoffMs: (attempts) => backoffMs(attempts, backoff),
     checkUrl: getBaseUrl,
-    phase: () => phase,
+    phase: createPhase,
     capability: () =>
       transport && (machine.usesStreams || machine.helloAtMs)
         ? 'subscribe'

@@ -53,3 +53,17 @@ export function observe<State>(
 export function isEqual(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }
+
+/** Returns `next` with the values of `before` where they are equal; `before` if all are. */
+export function reuse<Value, Before extends ReadonlyMap<string, Value>>(
+  before: Before,
+  next: Before & Map<string, Value>,
+): Before {
+  let isSame = before.size === next.size;
+  for (const [key, value] of next) {
+    const known = before.get(key);
+    if (known && isEqual(known, value)) next.set(key, known);
+    else isSame = false;
+  }
+  return isSame ? before : next;
+}

@@ -101,11 +101,6 @@ export function hasSubject(message: object): boolean {
   return 'environment_id' in message || 'feed' in message;
 }
 
-/** What a feed sends back to resume: the server refuses another one. */
-function scopeOf({ scope }: Subject = {}): { scope?: string } {
-  return scope ? { scope } : {};
-}
-
 const tokenRefused: typeof CloseCode.badToken = 4501;
 const requestTimeoutMs = 30_000;
 const refetchSpreadMs = 500;
@@ -209,20 +204,21 @@ export function createSubscription<State, Content extends AnySnapshot>(
 
   const update: SubscriptionController['update'] = (error) => {
     const capability = connection.capability();
+    const isReady = capability === 'subscribe';
     const phase = connection.phase();
     if (error && isCaughtUp) close(error);
-    if (capability !== 'subscribe') resetSubscription();
+    if (!isReady) resetSubscription();
     else if (!wasReady && canCutShort) {
       // The server can be reached again.
       clearTimeout(timer);
       timer = undefined;
     }
-    wasReady = capability === 'subscribe';
+    wasReady = isReady;
     if (phase.state === 'closed') close(phase.error);
     if (isClosed) return;
     if (!timer) {
       if (needsSnapshot && !isLoading && capability !== 'none') void loadSnapshot();
-      if (cursor && capability === 'subscribe' && !isSubscribed) {
+      if (cursor && isReady && !isSubscribed) {
         // Two channels can have the same environment, e.g. after a key change. The server allows one subscription.
         const [shared] = [...controllers].flatMap((controller) =>
           controller.subscribed(snapshot),
@@ -232,7 +228,11 @@ export function createSubscription<State, Content extends AnySnapshot>(
           if (!isEqual(shared[0], view.toSnapshot())) store.replace(shared[0]);
           [snapshot, isCaughtUp] = shared;
           ({ cursor } = snapshot);
-        } else connection.send({ type: 'subscribe', ...params, ...scopeOf(snapshot), cursor });
+        } else {
+          // What a feed sends back to resume: the server refuses another scope.
+          const scope = snapshot?.scope as string;
+          connection.send({ type: 'subscribe', ...params, scope, cursor });
+        }
         isSubscribed = true;
       }
     }
@@ -243,10 +243,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
     if (phase.state === 'connecting' && connection.view.getStatus().attempt) {
       return { state: 'stale', sinceMs: snapshotAtMs, reason: 'disconnected' };
     }
-    if ((phase.state === 'live' && !isCaughtUp) || phase.state === 'connecting')
-      return { state: 'catching-up' };
-    // Never idle: the connection runs while a channel is open.
-    return phase as ChannelStatus;
+    return isCaughtUp || phase.state === 'stale' ? (phase as ChannelStatus) : { state: 'catching-up' };
   };
 
   const view: SubscriptionView<State, Content> = {

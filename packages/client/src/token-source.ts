@@ -29,8 +29,9 @@ export function createTokenSource(
   const fetch: TokenSource['fetch'] = async (onToken, onFailure) => {
     const started = generation;
     try {
-      // Asynchronous, so that an exception of getToken does not interrupt the transition that requests the token.
-      const newToken = await Promise.resolve().then(getToken);
+      // oxlint-disable-next-line typescript/await-thenable -- an exception must not interrupt the transition
+      await null;
+      const newToken = await getToken();
       if (started !== generation) return;
       // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
       if (typeof newToken !== 'string' || !/^\S+$/.test(newToken)) {

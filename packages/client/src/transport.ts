@@ -1,4 +1,4 @@
-import type { ClientMessage, ServerMessage } from '#protocol';
+import type { ClientMessage } from '#protocol';
 
 /** A connection to the server, open or being opened: a WebSocket or an event stream. */
 export interface Transport {
@@ -7,20 +7,15 @@ export interface Transport {
   readonly close: () => void;
 }
 
-interface LossDetails {
-  readonly retryAfterMs?: number | undefined;
-  readonly cause?: unknown;
-}
-
 /** What a transport reports to its owner. */
 export interface TransportHandlers {
-  /** Handles the text of a message. Returns the message, or undefined if the text is none. Never throws. */
-  readonly onText: (text: string) => ServerMessage | undefined;
+  /** Handles the text of a message. Never throws. */
+  readonly onText: (text: string) => void;
   /**
    * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
    * error code; `retryAfterMs` is how long the server requests to wait.
    */
-  readonly onLost: (code: number, reason?: string, details?: LossDetails) => void;
+  readonly onLost: (code: number, reason?: string, retryAfterMs?: number, cause?: unknown) => void;
 }
 
 /** The part of a WebSocket that the client uses. */

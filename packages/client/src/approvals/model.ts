@@ -1,6 +1,5 @@
 import type { ApprovalsSnapshot, EventMessage, PendingChange } from '#protocol';
-import { isEqual } from '../emitter.js';
-import { requestAfter } from '../request-after.js';
+import { isEqual, reuse } from '../emitter.js';
 import type { ChannelStatus } from '../status.js';
 import type { Model } from '../store.js';
 
@@ -55,24 +54,24 @@ export function createApprovalsModel(): Model<ApprovalsState, ApprovalsSnapshot>
       return { status, open, decided, mayDecide, lastEvent };
     },
     replace(snapshot) {
-      const before = { open, decided };
+      const before = [open, decided] as const;
       open = new Map();
       decided = new Map();
-      for (const request of snapshot.pending_changes) {
-        const known = before.open.get(request.id) ?? before.decided.get(request.id);
-        add(known && isEqual(known, request) ? known : request);
-      }
-      if (isEqual([...open], [...before.open])) ({ open } = before);
-      if (isEqual([...decided], [...before.decided])) ({ decided } = before);
+      for (const request of snapshot.pending_changes) add(request);
+      open = reuse(before[0], open);
+      decided = reuse(before[1], decided);
       if (!isEqual([...mayDecide], snapshot.may_decide)) mayDecide = new Set(snapshot.may_decide);
     },
     apply(event) {
-      const id = event.pending_change_id;
+      const { action, actor, timestamp, pending_change_id: id, pending_change: request } = event;
       lastEvent = event;
-      if (!id) return;
-      const request = requestAfter(event, open.get(id) ?? decided.get(id));
-      if (request) add(request);
-      else remove(id);
+      // Without it, a snapshot will have it.
+      if (!id || request === undefined) return;
+      if (!request) remove(id);
+      // The host records no cancellations: only the step says whose it is.
+      else if (action === 'cancelled' && request.status === action) {
+        add({ ...request, decided_by: actor, decided_at: timestamp });
+      } else add(request);
     },
     contents: () => ({
       may_decide: [...mayDecide],

@@ -5,8 +5,10 @@
  */
 'use client';
 
-export { FlagcastProvider, type FlagcastProviderProps, useChannel } from './provider.js';
 export {
+  FlagcastProvider,
+  type FlagcastProviderProps,
+  useChannel,
   useActivity,
   useApprovals,
   useClientStatus,

@@ -50,7 +50,7 @@ export function sharedTabs({
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- missing in older browsers
     if (!locks || !BroadcastChannel) return connect({ ...client, shareTabs: undefined });
     return createSharedClient({
-      groupKeyOf: (baseUrl) => JSON.stringify(['flagcast', tabProtocolVersion, baseUrl, userId, name]),
+      groupKeyOf: (url) => JSON.stringify(['flagcast', tabProtocolVersion, url, userId, name]),
       apis: { locks, BroadcastChannel },
       client,
       connect,

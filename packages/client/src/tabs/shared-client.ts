@@ -2,7 +2,7 @@ import type { ServerMessage } from '#protocol';
 import { approvals } from '../approvals/index.js';
 import type { Channel, Client, ClientOptions } from '../client.js';
 import type { FlagcastError } from '../flagcast-error.js';
-import { type Page, resolveBaseUrl } from '../page.js';
+import type { Page } from '../page.js';
 import type { AnySnapshot } from '../subscription.js';
 import {
   type ChannelRecord,
@@ -26,7 +26,7 @@ import { joinTabGroup, type TabApis, type TabGroup } from './tab-group.js';
 
 export interface SharedClientOptions {
   /** Returns the name of the group of tabs that share a connection to this server. */
-  readonly groupKeyOf: (baseUrl: string) => string;
+  readonly groupKeyOf: (url: string) => string;
   readonly apis: TabApis;
   readonly client: ClientOptions;
   /** Creates the client of this tab. */
@@ -174,7 +174,9 @@ class TabSession {
 
   #joinGroup(): void {
     const { groupKeyOf, apis, client } = this.#options;
-    this.#group = joinTabGroup(groupKeyOf(resolveBaseUrl(client.url)), apis, {
+    // A channel is open, so the address is valid.
+    const { href } = new URL(client.url, (globalThis as unknown as Page).location?.href);
+    this.#group = joinTabGroup(groupKeyOf(href), apis, {
       onJoined: () => {
         this.#hasJoined = true;
         this.#postOpenChannels();

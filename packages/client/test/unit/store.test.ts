@@ -89,37 +89,6 @@ describe('an event', () => {
     ]);
   });
 
-  it('pending_change_created from a server without state adds what the event says', async () => {
-    const store = filled();
-    for (const [id, featureId] of [
-      ['e1', 'f2'],
-      ['e2', 'f3'],
-    ] as const) {
-      const { pending_change: _, ...bare } = step(id, 'p2', 'pending', featureId);
-      store.apply({ ...bare, actor: 'ada' });
-    }
-    const { pending_change: _, ...unknown } = step('e3', 'p3', 'pending', 'x');
-    store.apply({ ...unknown, feature_id: null, feature: null });
-    const { pendingChanges } = await settled(store);
-    expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
-    expect(pendingChanges.get('f3')).toMatchObject([
-      {
-        id: 'p2',
-        status: 'pending',
-        requested_by: 'ada',
-        reason: null,
-        entities: [
-          { entity_id: 'f2', feature_id: 'f2', diff: [] },
-          { entity_id: 'f3', feature_id: 'f3', diff: [] },
-        ],
-      },
-    ]);
-    expect(pendingChanges.get('')?.map(({ id }) => id)).toEqual(['p3']);
-    const { pending_change: __, ...decided } = step('e4', 'p2', 'rejected', 'f2');
-    store.apply(decided);
-    expect((await settled(store)).pendingChanges.has('f3')).toBe(false);
-  });
-
   it('of a request that was deleted removes the pending change', async () => {
     const store = filled();
     store.apply({ ...step('e1', 'p1', 'cancelled', 'f1'), pending_change: null });

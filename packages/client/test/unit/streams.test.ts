@@ -96,10 +96,10 @@ it('another channel replaces the stream by one that continues at the cursors of 
     { project_id: 'p1', env_id: '9', cursor: 'c0' },
   ]);
   await ended(stream);
-  expect(prod.getState().status.state).toBe('live');
+  expect(prod.getState().status.state).toBe('catching-up');
   const devName = { project_id: 'p1', environment: 'dev', environment_id: '9' };
-  write(next.response, hello(), caughtUp('c2', devName));
-  await untilStatus(dev, 'live');
+  write(next.response, hello(), caughtUp('c2', devName), caughtUp('c2'));
+  await Promise.all([untilStatus(dev, 'live'), untilStatus(prod, 'live')]);
 });
 
 it('the client uses event streams after three WebSockets that closed before hello', async () => {
@@ -214,11 +214,11 @@ it('a silent stream is replaced', async () => {
   write(stream.response, heartbeat('c2'));
   await beat;
   const reconnecting = server.streams.next();
-  await vi.advanceTimersByTimeAsync(16_400);
+  await vi.advanceTimersByTimeAsync(14_800);
   expect(prod.getState().status.state).toBe('live');
   await vi.advanceTimersByTimeAsync(200);
   expect(prod.getState().status.state).toBe('stale');
-  await vi.advanceTimersByTimeAsync(22_500 + 1_000);
+  await vi.advanceTimersByTimeAsync(20_250 + 1_000);
   vi.useRealTimers();
   expect((await reconnecting).subscribe).toEqual(expect.arrayContaining([{ ...prodPlace, cursor: 'c2' }]));
 });

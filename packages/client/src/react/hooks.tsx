@@ -1,8 +1,19 @@
 'use client';
 
-import { useCallback, useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
+import {
+  createContext,
+  type ReactNode,
+  useCallback,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from 'react';
 import type { Approvals, ApprovalsState } from '../approvals/index.js';
 import type {
+  Channel,
   ChannelState,
   ChannelStatus,
   Client,
@@ -12,13 +23,72 @@ import type {
   PendingChange,
   Subscription,
 } from '../index.js';
-import { useChannel } from './provider.js';
+
+/** undefined: there is no provider. null: the provider's channel is not open yet. */
+const ChannelContext = createContext<Channel | null | undefined>(undefined);
+
+/**
+ * Either a `channel`, which the app opens and closes; or a `client`, `projectId` and `env`: then the provider opens
+ * the channel when it is mounted and closes it when it is unmounted.
+ */
+export type FlagcastProviderProps = { readonly children?: ReactNode } & (
+  | { readonly channel: Channel }
+  | {
+      readonly client: Client;
+      /** The project's id. */
+      readonly projectId: string;
+      /** The environment's key, e.g. `prod`. */
+      readonly env: string;
+    }
+);
+
+/** Provides a channel to the hooks in its children. Renders the children immediately, including on a server. */
+export function FlagcastProvider(props: FlagcastProviderProps): ReactNode {
+  const { children } = props;
+  return 'channel' in props ? (
+    <ChannelContext.Provider value={props.channel}>{children}</ChannelContext.Provider>
+  ) : (
+    <ChannelOpener {...props} />
+  );
+}
+
+type ChannelOpenerProps = Exclude<FlagcastProviderProps, { channel: Channel }>;
+
+function ChannelOpener({ client, projectId, env, children }: ChannelOpenerProps): ReactNode {
+  const [opened, setOpened] = useState<{ client: Client; channel: Channel } | null>(null);
+  useEffect(() => {
+    const channel = client.channel({ projectId, env });
+    setOpened({ client, channel });
+    return () => {
+      setOpened(null);
+      channel.close();
+    };
+  }, [client, projectId, env]);
+  // After a change of the props, the previous channel remains until the effect has run.
+  const isCurrent =
+    opened?.client === client && opened.channel.projectId === projectId && opened.channel.env === env;
+  return (
+    <ChannelContext.Provider value={isCurrent ? opened.channel : null}>{children}</ChannelContext.Provider>
+  );
+}
+
+/**
+ * Returns the provider's channel, e.g. for `onEvent` in an effect. null on a server, and in the first rendering of a
+ * provider that opens its channel itself. Throws if there is no provider.
+ */
+export function useChannel(): Channel | null {
+  const channel = useContext(ChannelContext);
+  if (channel === undefined) {
+    throw new Error('Add a <FlagcastProvider>');
+  }
+  return channel;
+}
 
 type Features = ChannelState['features'];
 type PendingChanges = ChannelState['pendingChanges'];
 
-/** The state without a channel. Also used for rendering on a server, and for hydration. */
-const emptyState: ChannelState = {
+/** The state without a channel or feed. Also used for rendering on a server, and for hydration. */
+const emptyState: ChannelState & ApprovalsState = {
   status: { state: 'connecting' },
   features: new Map(),
   pendingChanges: new Map(),
@@ -26,13 +96,9 @@ const emptyState: ChannelState = {
   environment: null,
   lastEvent: null,
   lagMs: null,
-};
-const emptyApprovals: ApprovalsState = {
-  status: emptyState.status,
   open: new Map(),
   decided: new Map(),
   mayDecide: new Set(),
-  lastEvent: null,
 };
 const noChanges: readonly PendingChange[] = [];
 const idleStatus: ConnectionStatus = {
@@ -51,7 +117,7 @@ const neverChanges = () => () => undefined;
  * and returns the previous object while they are the same.
  */
 export function useChannelState<Part>(select: (state: ChannelState) => Part): Part {
-  return useSelected(useChannel(), emptyState, select);
+  return useSelected(useChannel(), select);
 }
 
 /**
@@ -64,12 +130,11 @@ export function useApprovals(
   feed: Approvals | null,
   select: (state: ApprovalsState) => unknown = selectAll,
 ): unknown {
-  return useSelected(feed, emptyApprovals, select);
+  return useSelected(feed, select);
 }
 
-function useSelected<State, Part>(
+function useSelected<State extends ChannelState | ApprovalsState, Part>(
   source: Subscription<State, unknown> | null,
-  empty: State,
   select: (state: State) => Part,
 ): Part {
   const rendered = useRef<{ readonly part: Part } | null>(null);
@@ -84,8 +149,9 @@ function useSelected<State, Part>(
       last = { state, part };
       return part;
     };
-    return [() => read(source?.getState() ?? empty), () => read(empty)];
-  }, [source, empty, select]);
+    const readEmpty = (): Part => read(emptyState as ChannelState & ApprovalsState & State);
+    return [() => (source ? read(source.getState()) : readEmpty()), readEmpty];
+  }, [source, select]);
   const part = useSyncExternalStore(source?.subscribe ?? neverChanges, getPart, getServerPart);
   useEffect(() => {
     rendered.current = { part };
@@ -143,34 +209,30 @@ export function useConnectionStatus(): ChannelStatus {
   return useChannelState(selectStatus);
 }
 
-const selectAll = <Value>(value: Value): Value => value;
+const selectAll = (value: unknown): unknown => value;
 const selectActivity = ({ activity }: ChannelState): ChannelState['activity'] => activity;
 const selectStatus = ({ status }: ChannelState): ChannelStatus => status;
 
-/** Whether two values are identical, or are lists, maps or plain objects with identical elements. */
+/**
+ * Whether two values are identical, or are lists, maps or plain objects with identical elements in the same order:
+ * components show the elements of a map as a list.
+ */
 function shallowEqual(one: unknown, other: unknown): boolean {
   if (Object.is(one, other)) return true;
-  const entries = entriesOf(one);
-  const others = entriesOf(other);
-  if (!entries || !others || prototypeOf(one) !== prototypeOf(other)) return false;
-  // The order matters, because components show the elements of a map as a list.
+  const elements = elementsOf(one);
+  const others = elementsOf(other);
   return (
-    entries.length === others.length &&
-    entries.every(([key, value], index) => {
-      const [otherKey, otherValue] = others[index] as [unknown, unknown];
-      return Object.is(key, otherKey) && Object.is(value, otherValue);
-    })
+    elements !== null &&
+    others?.length === elements.length &&
+    (one as object).constructor === (other as object).constructor &&
+    elements.every((element, index) => Object.is(element, others[index]))
   );
 }
 
-function entriesOf(value: unknown): [unknown, unknown][] | null {
-  if (typeof value !== 'object' || value === null) return null;
-  if (value instanceof Map) return [...(value as Map<unknown, unknown>)];
-  if (Array.isArray(value)) return [...value.entries()];
-  const prototype = prototypeOf(value);
-  return prototype === Object.prototype || prototype === null ? Object.entries(value) : null;
-}
-
-function prototypeOf(value: unknown): unknown {
-  return Object.getPrototypeOf(value) as unknown;
+/** Returns the keys and values of what `select` may create; null for others, such as instances of classes. */
+function elementsOf(value: unknown): unknown[] | null {
+  if (value instanceof Map) return [...(value as Map<unknown, unknown>)].flat();
+  return Array.isArray(value) || Object.getPrototypeOf(value ?? 0) === Object.prototype
+    ? Object.entries(value as object).flat()
+    : null;
 }
