@@ -5,7 +5,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
 import { waitUntilLive } from './screen.js';
-import { at, useConsoleFixture } from './console-fixture.js';
+import { at, type Flag, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
 const flagCount = 5_000;
@@ -40,6 +40,62 @@ it('five thousand flags are scrolled and searched with a few rows in the page', 
   await page.getByRole('searchbox', { name: en.features.search }).fill('flag-4321');
   await page.getByText(en.features.count(1, flagCount)).waitFor();
   await page.getByRole('link', { name: 'Flag 4321' }).waitFor();
+});
+
+it('Back and the link to the list return to the row where the user was', async () => {
+  const path = at(project.projectId, 'dev', 'features?q=flag&columns=value.changed&env=prod');
+  const { page } = await context.fixture.open('alice', path);
+  await page.getByRole('link', { name: 'Flag 0001' }).waitFor();
+  await scrollTable(page, 100_000);
+  const link = page.getByRole('link', { name: 'Flag 1756' });
+  const isAt = async (): Promise<unknown> =>
+    await link.evaluate((element) => [
+      element === element.ownerDocument.activeElement,
+      element.closest('.fc-rows')?.scrollTop,
+    ]);
+  for (const goBack of [
+    async () => await page.goBack(),
+    async () => await page.getByRole('link', { name: en.feature.back }).click(),
+  ]) {
+    await link.click();
+    await page.getByRole('heading', { name: 'Flag 1756', level: 1 }).waitFor();
+    await goBack();
+    await link.waitFor();
+    await expect.poll(isAt).toEqual([true, 100_000]);
+    expect(page.url().endsWith(path)).toBe(true);
+  }
+});
+
+it('a focused row keeps the focus while others change the order, and leaves it to the next row when it goes', async () => {
+  const { fixture } = context;
+  const turn = async (flag: Flag, enabled: boolean) =>
+    void (await fixture.change('bob', flag, 'dev', { enabled }));
+  const first = await fixture.addFlag();
+  const second = await fixture.addFlag();
+  await turn(first, true);
+  await turn(second, true);
+  const { page } = await fixture.open(
+    'alice',
+    at(webShop, 'dev', 'features?q=Flag+of&state=on&sort=changed'),
+  );
+  await waitUntilLive(page);
+  const rows = page.locator('[data-row-link]');
+  const state = async (): Promise<unknown> =>
+    await rows.evaluateAll((links) =>
+      links.map((link) => [link.textContent, link === link.ownerDocument.activeElement]),
+    );
+  await rows.first().focus();
+  await expect.poll(state).toEqual([
+    [first.name, true],
+    [second.name, false],
+  ]);
+  await fixture.change('alice', first, 'dev', { default_value: 'changed' });
+  await expect.poll(state).toEqual([
+    [second.name, false],
+    [first.name, true],
+  ]);
+  await turn(first, false);
+  await expect.poll(state).toEqual([[second.name, true]]);
 });
 
 it('a burst of a thousand changes arrives completely on two screens, also while one is scrolled', async () => {

@@ -33,6 +33,16 @@ it('a copied link restores filter and order, also after a sign-in', async () => 
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });
 
+it('the last change stays in a window of 820 pixels, and no column is cut off', async () => {
+  const { page } = await context.fixture.open('alice', at(webShop, 'prod', 'features'));
+  await page.setViewportSize({ width: 820, height: 800 });
+  await page.getByRole('columnheader', { name: en.features.lastChange }).waitFor();
+  const overflow = await page
+    .getByRole('rowgroup')
+    .evaluate(({ parentElement }) => (parentElement?.scrollWidth ?? 0) - (parentElement?.clientWidth ?? 0));
+  expect(overflow).toBe(0);
+});
+
 it('Back asks before it leaves an edit, stays on the page, and leaves it when that is confirmed', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();

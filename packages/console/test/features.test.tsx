@@ -48,6 +48,69 @@ describe('the list of flags', () => {
     await waitFor(() => expect(location.search).toBe('?q=c&state=off&sort=changed&order=down'));
   });
 
+  it('has the chosen columns in its address, and remembers them for the next visit', async () => {
+    const server = serverWith('cart');
+    server.store('cart', { tags: [{ slug: 'web', name: 'Web', color: '#ff0000' }] });
+    await openLive(page, server);
+    await lists(['cart']);
+    const headings = () => screen.getAllByRole('columnheader').map(({ textContent }) => textContent);
+    await click(button(en.features.columns));
+    await click(await screen.findByRole('menuitemcheckbox', { name: en.features.tags }));
+    await click(screen.getByRole('menuitemcheckbox', { name: en.features.value }));
+    await click(screen.getByRole('menuitemcheckbox', { name: 'prod' }));
+    await waitFor(() => expect(location.search).toBe('?columns=tags.changed&env=prod'));
+
+    screen.getByText('Web');
+    expect(headings().at(2)).toBe('prod');
+    await click(screen.getByRole('menuitemcheckbox', { name: en.features.compact }));
+    history.replaceState(null, '', page);
+    expect(document.querySelector('[data-compact]')).not.toBeNull();
+    const link = (name: string) => screen.getAllByRole('link', { name })[0] ?? document.body;
+    await click(link(en.shell.activity));
+    await screen.findByRole('heading', { name: en.shell.activity });
+    await click(link(en.shell.features));
+    await waitFor(() => expect(location.search).toBe('?columns=tags.changed&env=prod'));
+    expect(document.querySelector('[data-compact]')).not.toBeNull();
+    // The columns of a link come first, and are not remembered.
+    history.pushState(null, '', `${page}?columns=kind`);
+    fireEvent(window, new PopStateEvent('popstate'));
+    await waitFor(() => expect(headings().slice(2)).toEqual([en.fields.kind]));
+    expect(localStorage.getItem('flagcast.columns')).toBe('columns=tags.changed&env=prod');
+  });
+
+  it('shows the flag in another environment, live, and filters what differs there', async () => {
+    const server = serverWith('banner', 'cart');
+    await openLive(`${page}?env=prod`, server);
+    await lists(['banner', 'cart']);
+    const cell = await screen.findAllByRole('link', { name: en.features.off });
+    expect(cell).toHaveLength(2);
+    await click(button(en.features.filters));
+    await click(await screen.findByRole('menuitemcheckbox', { name: en.features.differs }));
+    await screen.findByText(en.features.noMatch);
+    await serverActs(() => {
+      const changed = feature('cart', { name: 'cart', enabled: true, default_value: 'there' });
+      server.emit({ environment: 'prod', environment_id: 'prod', feature_id: 'cart', feature: changed });
+    });
+    await lists(['cart']);
+    screen.getByText('there');
+    expect(location.search).toContain('differs=1');
+    await click(screen.getByRole('link', { name: en.features.on }));
+    await screen.findByRole('heading', { name: 'cart' });
+    expect(location.pathname).toBe('/p/shop/prod/features/cart');
+  });
+
+  it('keeps its filters in another environment, and on the way back from a flag', async () => {
+    await openLive(`${page}?q=ca`, serverWith('banner', 'cart'));
+    await lists(['cart']);
+    await click(screen.getByRole('radio', { name: 'stage' }));
+    await waitFor(() => expect(location.pathname).toBe('/p/shop/stage/features'));
+    await lists(['cart']);
+    await click(screen.getByRole('link', { name: 'cart' }));
+    await click(await screen.findByRole('link', { name: en.feature.back }));
+    await lists(['cart']);
+    expect(location.search).toBe('?q=ca');
+  });
+
   it('appears without a reload when the database responds again', async () => {
     const server = serverWith('cart');
     const allow = server.refuse('GET', /^\/api\/snapshot$/, 503, { code: 'unavailable' });

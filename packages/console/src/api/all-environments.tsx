@@ -27,15 +27,20 @@ const maxEnvironments = 8;
 
 /**
  * The live states of all environments of the project, in their order; at most eight, the current one among them. Empty
- * until they are open. The channels are those of the page's connection, and are open while a component uses this hook.
+ * until they are open, and if they are not needed. The channels are those of the page's connection, and are open while a
+ * component uses this hook.
  */
-export function useAllEnvironments(): readonly LiveEnvironment[] {
+export function useAllEnvironments(needed = true): readonly LiveEnvironment[] {
   const { client } = useLive();
   const { project, environment: current } = useScope();
   const queries = useQueryClient();
-  const followed = project.environments
-    .filter((each, index) => each === current || index < maxEnvironments)
-    .slice(-maxEnvironments);
+  const followed = useMemo(
+    () =>
+      project.environments
+        .filter((each, index) => needed && (each === current || index < maxEnvironments))
+        .slice(-maxEnvironments),
+    [project, current, needed],
+  );
   const latest = useRef(followed);
   useEffect(() => {
     latest.current = followed;
@@ -61,13 +66,17 @@ export function useAllEnvironments(): readonly LiveEnvironment[] {
     };
   }, [client, queries, project.id, ids]);
   const states = useStates(channels);
-  return followed.flatMap((environment) => {
-    const [channel, state] = [channels.get(environment.id), states.get(environment.id)];
-    if (channel === undefined || state === undefined) return [];
-    // While an environment is renamed, its key may still lead to another one.
-    if (state.environment !== null && state.environment !== environment.key) return [];
-    return [{ environment, channel, state }];
-  });
+  return useMemo(
+    () =>
+      followed.flatMap((environment) => {
+        const [channel, state] = [channels.get(environment.id), states.get(environment.id)];
+        if (channel === undefined || state === undefined) return [];
+        // While an environment is renamed, its key may still lead to another one.
+        if (state.environment !== null && state.environment !== environment.key) return [];
+        return [{ environment, channel, state }];
+      }),
+    [followed, channels, states],
+  );
 }
 
 /** The states of the channels, as one value that changes with each of them. */

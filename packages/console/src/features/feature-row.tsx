@@ -2,14 +2,26 @@ import type { FeatureState, PendingChange } from '@flagcast/client';
 import { Badge, Code, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
+import type { Environment } from '../api/types.js';
+import { EnvironmentKey } from '../shell/environment-name.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { ClockIcon } from '../shell/icons.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { nameOf, visible } from '../i18n/visible.js';
+import { isDifferent, tagsOf } from './feature-list.js';
 import { FeatureSwitch } from './feature-switch.js';
 import type { LastChange } from './last-changes.js';
 import type { RecordedChange } from './recorded-changes.js';
-import { visible } from '../i18n/visible.js';
+import { type Column, inColumns } from './use-list-view.js';
+
+/** The flag in another environment. */
+interface Elsewhere {
+  readonly environment: Environment;
+  /** Undefined while it is not loaded. */
+  readonly feature: FeatureState | undefined;
+  readonly hasPending: boolean;
+}
 
 interface FeatureRowProps {
   readonly feature: FeatureState;
@@ -20,6 +32,9 @@ interface FeatureRowProps {
   /** The event that highlights the row. */
   readonly newest: LastChange | undefined;
   readonly recorded: RecordedChange | undefined;
+  readonly columns: readonly Column[];
+  /** The environments with a column. */
+  readonly others: readonly Elsewhere[];
   readonly index: number;
   readonly top: number;
   readonly height: number;
@@ -29,82 +44,203 @@ interface FeatureRowProps {
 const highlightMs = 4_000;
 
 export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
-  const { feature, gone, pending, change, newest, recorded, index, top, height } = props;
-  const { t } = useI18n();
-  const { project, environment } = useScope();
+  const { feature, gone, newest, columns, others, index, top, height } = props;
   const isHighlighted = newest !== undefined && Date.now() - newest.arrivedAtMs < highlightMs;
-  const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
-    Object.entries(t.features.happened),
+  const cell = (column: Column) => (
+    <div key={column} role="cell" className={`fc-cell-${column}`}>
+      {column === 'changed' ? (
+        <LastChangeContent {...props} isHighlighted={isHighlighted} />
+      ) : (
+        <FieldContent feature={feature} column={column} />
+      )}
+    </div>
   );
-  const changedBy = change === undefined ? recorded?.username : change.actor;
   return (
     <div
       className="fc-row fc-feature"
       role="row"
       aria-rowindex={index + 2}
       data-index={index}
+      data-row={feature.id}
       data-feature={feature.key}
       data-gone={gone || undefined}
       style={{ transform: `translateY(${top}px)`, height }}
     >
       {isHighlighted && <span key={newest.eventId} className="fc-flash" role="presentation" />}
-      <div role="cell" className="fc-cell-flag">
-        <Link
-          to={`${scopePath(project.id, environment.key, 'features')}/${feature.id}`}
-          className="fc-flag-link"
-          title={visible(feature.name)}
-          data-row-link
-        >
-          {visible(feature.name)}
-        </Link>
-        <Text size="xs" c="dimmed" ff="monospace" truncate component="span" className="fc-flag-key">
-          {visible(feature.key)}
-        </Text>
-      </div>
+      <FlagCell {...props} />
       <div role="cell" className="fc-cell-state">
         <FeatureSwitch feature={feature} disabled={gone} />
       </div>
-      <div role="cell" className="fc-cell-value">
-        {feature.default_value === '' ? (
-          <Text size="xs" c="dimmed">
-            –
-          </Text>
-        ) : (
-          <Code className="fc-value" title={visible(feature.default_value)}>
-            {visible(feature.default_value)}
-          </Code>
-        )}
-      </div>
-      <div role="cell" className="fc-cell-pending">
+      {inColumns(columns, cell, () =>
+        others.map((each) => <ElsewhereCell key={each.environment.id} here={feature} {...each} />),
+      )}
+    </div>
+  );
+}, isSameRow);
+
+/** Whether a row looks the same. The cells of other environments are new objects each time. */
+function isSameRow(before: FeatureRowProps, next: FeatureRowProps): boolean {
+  const { others, ...rest } = next;
+  return (
+    Object.entries(rest).every(([name, value]) => before[name as keyof FeatureRowProps] === value) &&
+    others.length === before.others.length &&
+    others.every(({ environment, feature, hasPending }, index) => {
+      const known = before.others[index];
+      return (
+        known?.environment === environment && known.feature === feature && known.hasPending === hasPending
+      );
+    })
+  );
+}
+
+function FlagCell({ feature, pending }: FeatureRowProps) {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  return (
+    <div role="cell" className="fc-cell-flag">
+      <Link
+        to={`${scopePath(project.id, environment.key, 'features')}/${feature.id}`}
+        state={{ fromList: true }}
+        className="fc-flag-link"
+        title={visible(feature.name)}
+        data-row-link
+      >
+        {visible(feature.name)}
+      </Link>
+      <span className="fc-flag-details">
+        <Text size="xs" c="dimmed" ff="monospace" truncate component="span">
+          {visible(feature.key)}
+        </Text>
         {pending?.map(({ id, requested_by: by, created_at: at }) => (
           <Badge
             key={id}
             variant="light"
             color="yellow"
-            size="md"
+            size="sm"
             tt="none"
             className="fc-pending"
             leftSection={<ClockIcon size={12} />}
           >
-            {t.features.pendingBy(by)} · <RelativeTime at={at} />
+            {t.features.pendingBy(by)}
+            <span className="fc-pending-age">
+              {' '}
+              · <RelativeTime at={at} />
+            </span>
           </Badge>
         ))}
-      </div>
-      <div role="cell" className="fc-cell-changed">
-        {typeof changedBy === 'string' && (
-          <Text size="sm" truncate component="span">
-            {visible(changedBy)}
-          </Text>
-        )}
-        <Text size="xs" c="dimmed" component="span">
-          <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
-        </Text>
-        {isHighlighted && (
-          <span key={newest.eventId} className="fc-flash-by">
-            {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
-          </span>
-        )}
-      </div>
+      </span>
     </div>
   );
-});
+}
+
+interface FieldContentProps {
+  readonly feature: FeatureState;
+  readonly column: Exclude<Column, 'changed'>;
+}
+
+function FieldContent({ feature, column }: FieldContentProps) {
+  const { t } = useI18n();
+  switch (column) {
+    case 'value':
+      return <Value value={feature.default_value} />;
+    case 'description':
+      return (
+        <Text size="sm" c="dimmed" truncate title={visible(feature.description ?? '')}>
+          {visible(feature.description ?? '')}
+        </Text>
+      );
+    case 'kind':
+      return <Text size="sm">{nameOf(t.kinds, feature.kind)}</Text>;
+    case 'tags':
+      return tagsOf(feature).map(({ slug, name, color }) => (
+        <Badge
+          key={slug}
+          variant="default"
+          tt="none"
+          size="sm"
+          fw={400}
+          title={visible(name ?? slug)}
+          leftSection={<span className="fc-tag-dot" style={{ backgroundColor: color ?? undefined }} />}
+        >
+          {visible(name ?? slug)}
+        </Badge>
+      ));
+  }
+}
+
+function Value({ value }: { readonly value: string }) {
+  if (value === '') {
+    return (
+      <Text size="xs" c="dimmed" component="span">
+        –
+      </Text>
+    );
+  }
+  return (
+    <Code className="fc-value" title={visible(value)}>
+      {visible(value)}
+    </Code>
+  );
+}
+
+/** The flag in another environment, which it links to. */
+function ElsewhereCell({
+  here,
+  environment,
+  feature,
+  hasPending,
+}: Elsewhere & { readonly here: FeatureState }) {
+  const { t } = useI18n();
+  const { project } = useScope();
+  if (feature === undefined) return <div role="cell" className="fc-elsewhere" />;
+  return (
+    <div role="cell" className="fc-elsewhere" data-differs={isDifferent(feature, here) || undefined}>
+      {/* Cards have no heads. */}
+      <Text size="xs" c="dimmed" component="span" hiddenFrom="sm">
+        <EnvironmentKey environment={environment} />
+      </Text>
+      <Link
+        to={scopePath(project.id, environment.key, `features/${feature.id}`)}
+        title={feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
+        data-on={feature.enabled || undefined}
+      >
+        {feature.enabled ? t.features.on : t.features.off}
+      </Link>
+      <Value value={feature.default_value} />
+      {hasPending && (
+        <span className="fc-guarded" role="img" aria-label={t.features.pending} title={t.features.pending}>
+          <ClockIcon size={14} />
+        </span>
+      )}
+    </div>
+  );
+}
+
+interface LastChangeProps extends FeatureRowProps {
+  readonly isHighlighted: boolean;
+}
+
+function LastChangeContent({ feature, change, newest, recorded, isHighlighted }: LastChangeProps) {
+  const { t } = useI18n();
+  const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
+    Object.entries(t.features.happened),
+  );
+  const changedBy = change === undefined ? recorded?.username : change.actor;
+  return (
+    <>
+      {typeof changedBy === 'string' && (
+        <Text size="sm" truncate component="span">
+          {visible(changedBy)}
+        </Text>
+      )}
+      <Text size="xs" c="dimmed" component="span">
+        <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
+      </Text>
+      {isHighlighted && newest !== undefined && (
+        <span key={newest.eventId} className="fc-flash-by">
+          {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
+        </span>
+      )}
+    </>
+  );
+}

@@ -1,7 +1,7 @@
 import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
-import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
-import { useChannelState, useFeatures, usePendingChanges } from '@flagcast/client/react';
+import { lazy, Suspense, useState } from 'react';
+import { useChannelState } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
 import { LockIcon, PlusIcon } from '../shell/icons.js';
@@ -11,12 +11,13 @@ import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { NoFlags, NoMatch } from './empty-list.js';
-import { listFeatures } from './feature-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
+import { ListMenus } from './list-menus.js';
 import { LoadingRows } from './loading-rows.js';
-import { useEventCount, useFrozen } from './use-frozen.js';
-import { useListView } from './use-list-view.js';
+import { useEventCount } from './use-frozen.js';
+import { useList } from './use-list.js';
+import { useDensity, useListView } from './use-list-view.js';
 
 const CreateDialog = lazy(lazyRoutes.createDialog);
 
@@ -30,25 +31,17 @@ export function FeaturesPage() {
   const { environment } = useScope();
   const rights = useRights();
   const liveOnly = useLiveOnly();
-  const features = useFeatures();
-  const pending = usePendingChanges();
-  const loading = useChannelState(selectLoading);
+  const connecting = useChannelState(selectLoading);
   const [view, changeView] = useListView();
+  const [compact, setCompact] = useDensity();
   const [paused, setPaused] = useState(false);
   const [hovered, setHovered] = useState(false);
   const [creating, setCreating] = useState(false);
   const newEvents = useEventCount(channel, paused);
-
-  // Typing and clicking have priority over sorting thousands of rows.
-  const sorted = useDeferredValue(useMemo(() => ({ features, pending }), [features, pending]));
-  const sortedView = useDeferredValue(view);
-  const sortedIds = useMemo(() => {
-    const ids = listFeatures(sorted.features, sorted.pending, sortedView);
-    return { ids, ...sorted };
-  }, [sorted, sortedView]);
-  // The order does not change under the pointer.
-  const shown = useFrozen(sortedIds, paused || hovered, sortedView);
-  const isEmpty = !loading && !liveOnly && features.size === 0;
+  const { ids, sorted, state, others, isFrozen } = useList(view, paused, hovered);
+  // The first rows are sorted a moment after they have arrived.
+  const loading = connecting || (sorted.features.size === 0 && state.features.size > 0);
+  const isEmpty = !loading && !liveOnly && state.features.size === 0;
   const createButton = rights.manage && (
     <Button className="fc-compact" leftSection={<PlusIcon size={16} />} onClick={() => setCreating(true)}>
       {t.features.create}
@@ -62,15 +55,13 @@ export function FeaturesPage() {
         <div>
           <Title order={1}>{t.shell.features}</Title>
           <div className="fc-subtitle">
-            {!loading && !liveOnly && <span>{t.features.count(shown.ids.length, shown.features.size)}</span>}
+            {!loading && !liveOnly && <span>{t.features.count(ids.length, sorted.features.size)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
                 <LockIcon size={14} /> {t.features.guardedHere}
               </span>
             )}
-            {!paused && shown !== sortedIds && !sameOrder(shown.ids, sortedIds.ids) && (
-              <span>{t.features.orderFrozen}</span>
-            )}
+            {isFrozen && <span>{t.features.orderFrozen}</span>}
           </div>
         </div>
         <Group gap="xs">
@@ -78,17 +69,28 @@ export function FeaturesPage() {
           {!isEmpty && createButton}
         </Group>
       </div>
-      {!liveOnly && <FeaturesToolbar view={view} onChange={changeView} />}
+      {!liveOnly && (
+        <FeaturesToolbar view={view} onChange={changeView}>
+          <ListMenus
+            view={view}
+            onChange={changeView}
+            features={state.features}
+            compact={compact}
+            onCompact={setCompact}
+          />
+        </FeaturesToolbar>
+      )}
       {loading ? (
         <LoadingRows />
-      ) : shown.ids.length > 0 ? (
+      ) : ids.length > 0 ? (
         <FeaturesTable
-          ids={shown.ids}
-          features={paused ? shown.features : features}
-          pending={paused ? shown.pending : pending}
-          sortedFeatures={shown.features}
+          ids={ids}
+          state={state}
+          sortedFeatures={sorted.features}
           view={view}
-          onSort={changeView}
+          compact={compact}
+          others={others}
+          onChange={changeView}
           onHover={setHovered}
         />
       ) : liveOnly ? (
@@ -98,14 +100,10 @@ export function FeaturesPage() {
       ) : (
         <NoMatch
           pendingOnly={view.state === 'pending'}
-          onShowAll={() => changeView({ query: '', state: 'all' })}
+          onShowAll={() => changeView({ query: '', state: 'all', tags: [], differs: false })}
         />
       )}
       <Suspense>{creating && <CreateDialog onClose={() => setCreating(false)} />}</Suspense>
     </Stack>
   );
-}
-
-function sameOrder(one: readonly string[], other: readonly string[]): boolean {
-  return one.length === other.length && one.every((id, index) => id === other[index]);
 }

@@ -1,99 +1,125 @@
-import type { FeatureState, PendingChange } from '@flagcast/client';
 import { UnstyledButton, VisuallyHidden } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
-import { useVirtualizer } from '@tanstack/react-virtual';
-import { type KeyboardEvent, useRef } from 'react';
+import type { CSSProperties } from 'react';
+import type { LiveEnvironment } from '../api/all-environments.js';
 import { useLiveChannel } from '../api/live.js';
+import { EnvironmentKey } from '../shell/environment-name.js';
 import { SortIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
-import type { ListView, SortField } from './feature-list.js';
+import type { ListedState, ListView, SortField } from './feature-list.js';
 import { FeatureRow } from './feature-row.js';
+import { nameOfColumn } from './list-menus.js';
 import { useRecordedChanges } from './recorded-changes.js';
+import { type Column, inColumns, type View } from './use-list-view.js';
+import { useRows } from './use-rows.js';
 
 interface FeaturesTableProps {
   readonly ids: readonly string[];
-  readonly features: ReadonlyMap<string, FeatureState>;
-  readonly pending: ReadonlyMap<string, readonly PendingChange[]>;
+  readonly state: ListedState;
   /** The features at the time of sorting: a flag can be deleted meanwhile. */
-  readonly sortedFeatures: ReadonlyMap<string, FeatureState>;
-  readonly view: ListView;
-  readonly onSort: (change: Partial<ListView>) => void;
+  readonly sortedFeatures: ListedState['features'];
+  readonly view: View;
+  readonly compact: boolean;
+  /** The environments with a column of their own. */
+  readonly others: readonly LiveEnvironment[];
+  readonly onChange: (change: Partial<ListView>) => void;
   /** Called when the mouse enters or leaves the rows. */
   readonly onHover: (hovered: boolean) => void;
 }
 
 const rowHeight = 57;
-const cardHeight = 84;
+const compactRowHeight = 37;
 const headHeight = 40;
-const overscanRows = 8;
+/** A card has two lines for the flag and its value, and one for each of the other columns. */
+const cardHeight = 84;
+const cardLineHeight = 26;
+
+/** The least width of a column in pixels, and its part of the rest. */
+type Width = readonly [number, number];
+
+const widths: Readonly<Record<Column, Width>> = {
+  value: [80, 1],
+  description: [160, 2],
+  kind: [92, 0.5],
+  tags: [110, 1.3],
+  changed: [128, 1],
+};
+const flagWidth: Width = [190, 2.2];
+const stateWidth: Width = [64, 0];
+const elsewhereWidth: Width = [104, 0.8];
+/** The gap of the columns, and the padding of a row, in the style sheet. */
+const gapWidth = 16;
+
+/** The style of a table with these columns. It is scrolled if the window is narrower. */
+function layOut(view: View, others: number): CSSProperties {
+  const all = [
+    flagWidth,
+    stateWidth,
+    ...inColumns(
+      view.columns,
+      (column) => widths[column],
+      () => Array.from({ length: others }, () => elsewhereWidth),
+    ),
+  ];
+  const leastWidth = all.reduce((sum, [least]) => sum + least + gapWidth, gapWidth);
+  return {
+    '--fc-grid': all.map(([least, part]) => `minmax(${least}px, ${part}fr)`).join(' '),
+    '--fc-least-width': `${leastWidth}px`,
+  } as CSSProperties;
+}
 
 /** A virtualized table: only visible rows are in the DOM. On phones each row is a card. */
 export function FeaturesTable(props: FeaturesTableProps) {
-  const { ids, features, pending, sortedFeatures, view, onSort, onHover } = props;
+  const { ids, state, sortedFeatures, view, compact, others, onChange, onHover } = props;
   const { t } = useI18n();
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges();
-  const cards = useMediaQuery('(max-width: 47.99em)');
+  const cards = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
+  const lines = others.length + view.columns.filter((each) => each !== 'value' && each !== 'changed').length;
   const above = cards ? 0 : headHeight;
-  const scroller = useRef<HTMLDivElement>(null);
-  const virtualizer = useVirtualizer({
-    count: ids.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => (cards ? cardHeight : rowHeight),
-    overscan: overscanRows,
-    scrollMargin: above,
-    // The sticky head covers this part.
-    scrollPaddingStart: above,
-    getItemKey: (index) => ids[index] ?? index,
+  const { scroller, virtualizer, rowProps } = useRows({
+    ids,
+    rowHeight: cards ? cardHeight + lines * cardLineHeight : compact ? compactRowHeight : rowHeight,
+    headHeight: above,
   });
-
-  const moveFocus = (event: KeyboardEvent<HTMLDivElement>): void => {
-    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
-    const row = event.target instanceof Element ? event.target.closest('[data-index]') : null;
-    if (step === 0 || row === null) return;
-    event.preventDefault();
-    const next = Number(row.getAttribute('data-index')) + step;
-    if (next < 0 || next >= ids.length) return;
-    virtualizer.scrollToIndex(next);
-    requestAnimationFrame(() => {
-      scroller.current?.querySelector<HTMLElement>(`[data-index="${next}"] [data-row-link]`)?.focus();
-    });
-  };
-  const heading = (field: SortField, label: string) => (
-    <ColumnHeading field={field} label={label} view={view} onSort={onSort} />
-  );
-
   return (
-    <div className="fc-table" role="table" aria-label={t.shell.features} aria-rowcount={ids.length + 1}>
+    <div
+      className="fc-table"
+      role="table"
+      aria-label={t.shell.features}
+      aria-rowcount={ids.length + 1}
+      data-compact={compact || undefined}
+      style={layOut(view, others.length)}
+    >
       <div ref={scroller} className="fc-rows" role="presentation">
-        <div className="fc-row fc-head" role="row" aria-rowindex={1}>
-          {heading('name', t.features.flag)}
-          {heading('state', t.features.state)}
-          {heading('value', t.features.value)}
-          <span role="columnheader">{t.features.pendingColumn}</span>
-          {heading('changed', t.features.lastChange)}
-        </div>
+        <Head view={view} others={others} onChange={onChange} />
         <div
           role="rowgroup"
           className="fc-rows-all"
           style={{ height: virtualizer.getTotalSize() }}
-          onKeyDown={moveFocus}
+          {...rowProps}
           onPointerEnter={(event) => onHover(event.pointerType === 'mouse')}
           onPointerLeave={() => onHover(false)}
         >
           {virtualizer.getVirtualItems().map(({ index, start, size }) => {
             const id = ids[index] ?? '';
-            const feature = features.get(id) ?? sortedFeatures.get(id);
+            const feature = state.features.get(id) ?? sortedFeatures.get(id);
             if (feature === undefined) return null;
             return (
               <FeatureRow
                 key={id}
                 feature={feature}
-                gone={!features.has(id)}
-                pending={pending.get(id)}
+                gone={!state.features.has(id)}
+                pending={state.pending.get(id)}
                 change={lastChanges.made(id)}
                 newest={lastChanges.newest(id)}
                 recorded={recorded.get(id)}
+                columns={view.columns}
+                others={others.map(({ environment, state: { features, pendingChanges } }) => ({
+                  environment,
+                  feature: features.get(id),
+                  hasPending: pendingChanges.has(id),
+                }))}
                 index={index}
                 top={start - above}
                 height={size}
@@ -106,24 +132,48 @@ export function FeaturesTable(props: FeaturesTableProps) {
   );
 }
 
-interface ColumnHeadingProps {
+function Head({ view, others, onChange }: Pick<FeaturesTableProps, 'view' | 'others' | 'onChange'>) {
+  const { t } = useI18n();
+  const sortHeading = (field: SortField, label: string) => (
+    <SortHeading key={field} field={field} label={label} view={view} onSort={onChange} />
+  );
+  const heading = (column: Column) =>
+    column === 'value' || column === 'changed' ? (
+      sortHeading(column, nameOfColumn(column, t))
+    ) : (
+      <span key={column} role="columnheader">
+        {nameOfColumn(column, t)}
+      </span>
+    );
+  return (
+    <div className="fc-row fc-head" role="row" aria-rowindex={1}>
+      {sortHeading('name', t.features.flag)}
+      {sortHeading('state', t.features.state)}
+      {inColumns(view.columns, heading, () =>
+        others.map(({ environment }) => (
+          <span key={environment.id} role="columnheader" title={environment.name} className="fc-truncate">
+            <EnvironmentKey environment={environment} />
+          </span>
+        )),
+      )}
+    </div>
+  );
+}
+
+interface SortHeadingProps {
   readonly field: SortField;
   readonly label: string;
   readonly view: ListView;
   readonly onSort: (change: Partial<ListView>) => void;
 }
 
-function ColumnHeading({ field, label, view, onSort }: ColumnHeadingProps) {
+function SortHeading({ field, label, view, onSort }: SortHeadingProps) {
   const { t } = useI18n();
   const active = view.sort === field;
   // Changes sort newest first.
   const descending = active ? !view.descending : field === 'changed';
   return (
-    <span
-      role="columnheader"
-      aria-sort={active ? (view.descending ? 'descending' : 'ascending') : 'none'}
-      data-column={field}
-    >
+    <span role="columnheader" aria-sort={active ? (view.descending ? 'descending' : 'ascending') : 'none'}>
       <UnstyledButton
         className="fc-sort"
         data-active={active || undefined}

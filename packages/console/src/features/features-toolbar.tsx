@@ -1,4 +1,5 @@
 import { CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
+import type { ReactNode } from 'react';
 import { SearchIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 import type { ListView, StateFilter } from './feature-list.js';
@@ -6,9 +7,11 @@ import type { ListView, StateFilter } from './feature-list.js';
 interface FeaturesToolbarProps {
   readonly view: ListView;
   readonly onChange: (change: Partial<ListView>) => void;
+  /** Menus after the filters. */
+  readonly children: ReactNode;
 }
 
-export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
+export function FeaturesToolbar({ view, onChange, children }: FeaturesToolbarProps) {
   const { t } = useI18n();
   const states: { value: StateFilter; label: string }[] = [
     { value: 'all', label: t.features.all },
@@ -56,6 +59,7 @@ export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
         value={view.state}
         onChange={(state) => onChange({ state: state })}
       />
+      {children}
     </Group>
   );
 }

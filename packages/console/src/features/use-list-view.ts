@@ -5,13 +5,40 @@ import type { ListView, SortField, StateFilter } from './feature-list.js';
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
 const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'pending'];
 
+/** The columns that can be hidden, in their order. */
+export const columns = ['value', 'description', 'kind', 'tags', 'changed'] as const;
+export type Column = (typeof columns)[number];
+
+/** What stands in the chosen columns, with that of the environments after the value, which it is compared with. */
+export function inColumns<Part>(
+  chosen: readonly Column[],
+  part: (column: Column) => Part,
+  environments: () => readonly Part[],
+): Part[] {
+  const valueCount = chosen[0] === 'value' ? 1 : 0;
+  return [...chosen.slice(0, valueCount).map(part), ...environments(), ...chosen.slice(valueCount).map(part)];
+}
+
+/** The columns that the user has chosen. */
+export interface ChosenColumns {
+  readonly columns: readonly Column[];
+  /** The keys of the environments that have a column. */
+  readonly environments: readonly string[];
+}
+
+export type View = ListView & ChosenColumns;
+
+const defaultColumns: ChosenColumns = { columns: ['value', 'changed'], environments: [] };
+const storageKey = 'flagcast.columns';
+
 /** Delay before the address follows the input, in milliseconds. */
 const addressDelayMs = 150;
 
-/** The view of the table, stored in the address so that links keep it. */
-export function useListView(): readonly [ListView, (change: Partial<ListView>) => void] {
+/** The view of the table, stored in the address so that links keep it. The chosen columns are also those of the next visit. */
+export function useListView(): readonly [View, (change: Partial<View>) => void] {
   const [parameters, setParameters] = useSearchParams();
-  const { pathname } = useLocation();
+  const { pathname, ...location } = useLocation();
+  const state: unknown = location.state;
   const [view, setView] = useState(() => readView(parameters));
   const address = parameters.toString();
   /** The address that was last read or written here. Another one comes from a navigation. */
@@ -28,27 +55,71 @@ export function useListView(): readonly [ListView, (change: Partial<ListView>) =
       // Does not undo a navigation whose page is still loading.
       if (!window.location.pathname.endsWith(pathname)) return;
       known.current = next;
-      setParameters(next, { replace: true });
+      setParameters(next, { replace: true, state });
     }, addressDelayMs);
     return () => clearTimeout(timer);
-  }, [view, pathname, setParameters]);
-  return [view, (change) => setView((before) => ({ ...before, ...change }))];
+  }, [view, pathname, state, setParameters]);
+  const change = (changes: Partial<View>): void => {
+    const next = { ...view, ...changes };
+    setView(next);
+    if (changes.columns !== undefined || changes.environments !== undefined)
+      localStorage.setItem(storageKey, writeColumns(next).toString());
+  };
+  return [view, change];
 }
 
-function readView(parameters: URLSearchParams): ListView {
+const densityKey = 'flagcast.density';
+
+/** Whether the rows are compact. It is remembered. */
+export function useDensity(): readonly [boolean, (compact: boolean) => void] {
+  const [compact, setCompact] = useState(() => localStorage.getItem(densityKey) === 'compact');
+  const change = (next: boolean): void => {
+    localStorage.setItem(densityKey, next ? 'compact' : 'normal');
+    setCompact(next);
+  };
+  return [compact, change];
+}
+
+function readView(parameters: URLSearchParams): View {
+  const remembered = new URLSearchParams(localStorage.getItem(storageKey) ?? '');
   return {
     query: parameters.get('q') ?? '',
     state: stateFilters.find((state) => state === parameters.get('state')) ?? 'all',
+    tags: parameters.getAll('tag'),
+    differs: parameters.has('differs'),
     sort: sortFields.find((sort) => sort === parameters.get('sort')) ?? 'name',
     descending: parameters.get('order') === 'down',
+    ...(readColumns(parameters) ?? readColumns(remembered) ?? defaultColumns),
   };
 }
 
-function writeView({ query, state, sort, descending }: ListView): string {
+function writeView(view: View): string {
+  const { query, state, tags, differs, sort, descending } = view;
   const parameters = new URLSearchParams();
   if (query !== '') parameters.set('q', query);
   if (state !== 'all') parameters.set('state', state);
+  for (const tag of tags) parameters.append('tag', tag);
+  if (differs) parameters.set('differs', '1');
   if (sort !== 'name') parameters.set('sort', sort);
   if (descending) parameters.set('order', 'down');
+  const chosen = writeColumns(view);
+  if (chosen.toString() !== writeColumns(defaultColumns).toString())
+    for (const [name, value] of chosen) parameters.append(name, value);
   return parameters.toString();
+}
+
+/** Null if the address does not choose columns. */
+function readColumns(parameters: URLSearchParams): ChosenColumns | null {
+  const chosen = parameters.get('columns')?.split('.');
+  const environments = parameters.getAll('env');
+  if (chosen !== undefined) return { columns: columns.filter((each) => chosen.includes(each)), environments };
+  return environments.length === 0 ? null : { ...defaultColumns, environments };
+}
+
+function writeColumns({ columns: chosen, environments }: ChosenColumns): URLSearchParams {
+  const parameters = new URLSearchParams({
+    columns: columns.filter((each) => chosen.includes(each)).join('.'),
+  });
+  for (const key of environments) parameters.append('env', key);
+  return parameters;
 }

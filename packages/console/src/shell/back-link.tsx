@@ -1,5 +1,5 @@
 import { Button } from '@mantine/core';
-import { Link } from 'react-router';
+import { Link, useLocation, useNavigate } from 'react-router';
 import { BackIcon } from './icons.js';
 import { scopePath, useScope } from './scope.js';
 
@@ -9,9 +9,11 @@ interface BackLinkProps {
   readonly label: string;
 }
 
-/** The link from the page of one thing to the list of all. */
+/** The link from the page of one thing to the list of all: back to where the user was on it, if the user came from there. */
 export function BackLink({ page, label }: BackLinkProps) {
   const { project, environment } = useScope();
+  const navigate = useNavigate();
+  const state = useLocation().state as { readonly fromList?: boolean } | null;
   return (
     <Button
       component={Link}
@@ -20,6 +22,11 @@ export function BackLink({ page, label }: BackLinkProps) {
       size="compact-sm"
       leftSection={<BackIcon size={16} />}
       className="fc-back"
+      onClick={(event) => {
+        if (state?.fromList !== true || event.ctrlKey || event.metaKey || event.shiftKey) return;
+        event.preventDefault();
+        void navigate(-1);
+      }}
     >
       {label}
     </Button>

@@ -86,6 +86,8 @@ export const BellIcon = icon(<path d="M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21
 export const LinkIcon = icon(
   <path d="M10 14a4 4 0 0 0 6 .4l2.6-2.6a4 4 0 0 0-5.6-5.6L11.5 7.6M14 10a4 4 0 0 0-6-.4l-2.6 2.6a4 4 0 0 0 5.6 5.6l1.5-1.4" />,
 );
+export const FilterIcon = icon(<path d="M4 6h16M7 12h10M10 18h4" />);
+export const ColumnsIcon = icon(<path d="M4 5h16v14H4zM10 5v14M15 5v14" />);
 export const SelectorIcon = icon(<path d="M8 10l4 4 4-4" />);
 
 /** The logo. */

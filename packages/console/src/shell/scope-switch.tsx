@@ -3,9 +3,9 @@ import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
 import { useLocation, useNavigate } from 'react-router';
 import { isProduction } from '../api/environments.js';
-import type { Environment } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
-import { CheckIcon, LockIcon, SelectorIcon } from './icons.js';
+import { EnvironmentKey } from './environment-name.js';
+import { CheckIcon, SelectorIcon } from './icons.js';
 import { usePageName } from './page-name.js';
 import { scopePath, useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
@@ -19,12 +19,12 @@ export function ScopeSwitch() {
   const { project, environment, projects } = useScope();
   const navigate = useNavigate();
   const page = usePageName();
-  const { pathname } = useLocation();
+  const { pathname, search } = useLocation();
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
   const go = (projectId: string, env: string): void => void navigate(scopePath(projectId, env, page));
-  // A flag and a request are the same in all environments of their project.
+  // A flag and a request are the same in all environments of their project, and so are the filters of a list.
   const goTo = (env: string): void =>
-    void navigate(scopePath(project.id, env, pathname.split('/').slice(4).join('/')));
+    void navigate(scopePath(project.id, env, pathname.split('/').slice(4).join('/')) + search);
   // While two environments swap their keys, both have the same key until the second change arrives. List it once.
   const environments = project.environments.filter(
     (each) =>
@@ -75,20 +75,6 @@ export function ScopeSwitch() {
         </Text>
       )}
     </div>
-  );
-}
-
-function EnvironmentKey({ environment }: { readonly environment: Environment }) {
-  const { t } = useI18n();
-  const { key, guarded } = environment;
-  return (
-    <span
-      className={isProduction(environment) ? 'fc-env fc-production' : 'fc-env'}
-      title={guarded ? t.shell.guarded : undefined}
-    >
-      {visible(key)}
-      {guarded && <LockIcon size={13} />}
-    </span>
   );
 }
 

@@ -1,4 +1,4 @@
-import { createTheme, Switch } from '@mantine/core';
+import { Badge, createTheme, Switch } from '@mantine/core';
 
 export const theme = createTheme({
   primaryColor: 'indigo',
@@ -15,6 +15,7 @@ export const theme = createTheme({
   respectReducedMotion: true,
   autoContrast: true,
   components: {
+    Badge: Badge.extend({ defaultProps: { fw: 500 } }),
     Switch: Switch.extend({ defaultProps: { withThumbIndicator: false } }),
   },
 });
