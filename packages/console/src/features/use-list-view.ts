@@ -20,7 +20,7 @@ export function inColumns<Part>(
 }
 
 /** The columns that the user has chosen. */
-export interface ChosenColumns {
+interface ChosenColumns {
   readonly columns: readonly Column[];
   /** The keys of the environments that have a column. */
   readonly environments: readonly string[];
