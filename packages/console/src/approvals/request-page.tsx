@@ -1,8 +1,10 @@
+import { usePresence } from '@flagcast/client/presence/react';
 import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
 import { type MouseEvent, useEffect } from 'react';
 import { useParams } from 'react-router';
 import { actionOf } from '../api/actions.js';
 import { ApiError } from '../api/api.js';
+import { useLive } from '../api/live.js';
 import { useRequestDetail } from '../api/queries.js';
 import type { OpenChange, RequestStep } from '../api/types.js';
 import { useAppServices } from '../sign-in/app-services.js';
@@ -12,6 +14,7 @@ import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon, LinkIcon } from '../shell/icons.js';
 import { useNotifications } from '../shell/notifications.js';
 import { PageTitle } from '../shell/page-title.js';
+import { PresenceLine } from '../shell/presence.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
@@ -55,11 +58,25 @@ export default function RequestPage() {
   const { t } = useI18n();
   const { requestId = '' } = useParams();
   const { latest, steps, error, refetch } = useRequest(requestId);
+  const { client } = useLive();
+  const presence = usePresence(
+    client,
+    latest === undefined
+      ? null
+      : {
+          projectId: latest.project_id,
+          environmentId: latest.environment_id,
+          pendingChangeId: latest.id,
+        },
+  );
   const isUnknown = error instanceof ApiError && error.status === 404;
   return (
     <Stack gap="md">
       <PageTitle text={t.approvals.requestPage} />
-      <BackLink page="approvals" label={t.approvals.back} />
+      <div className="fc-back-row">
+        <BackLink page="approvals" label={t.approvals.back} />
+        <PresenceLine {...presence} />
+      </div>
       <div className="fc-title-row">
         <Title order={1}>{t.approvals.requestPage}</Title>
         {latest !== undefined && !isUnknown && <CopyLink id={latest.id} />}

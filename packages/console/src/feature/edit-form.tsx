@@ -1,6 +1,14 @@
 import type { FeatureState } from '@flagcast/client';
+import type { PresenceState } from '@flagcast/client/presence';
 import { Button, Group, Input, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
-import type { ChangeEvent, ReactNode, SubmitEvent } from 'react';
+import {
+  type ChangeEvent,
+  type FocusEvent,
+  type ReactNode,
+  type SubmitEvent,
+  useEffect,
+  useState,
+} from 'react';
 import { RequestDialog } from '../features/request-dialog.js';
 import { useLimit } from '../features/use-limit.js';
 import { useLeaveGuard } from '../shell/leave-guard.js';
@@ -20,23 +28,36 @@ interface EditFormProps {
   readonly changedBy: string | null;
   /** The flag was deleted: it cannot be saved. */
   readonly gone: boolean;
+  /** The other users who have the flag open. */
+  readonly others: PresenceState['others'];
+  /** Called with the field that the user edits. */
+  readonly onEditing: (field: string | null) => void;
 }
 
 /** The form of a flag. */
-export function EditForm({ feature, changedBy, gone }: EditFormProps) {
+export function EditForm({ feature, changedBy, gone, others, onEditing }: EditFormProps) {
   const { t } = useI18n();
   const { toggle, manage } = useRights();
   const edit = useEdit(feature, changedBy);
   const save = useSave(feature, edit);
   const { guarding } = save;
   useLeaveGuard(edit.isDirty && !gone);
+  const focus = useEditedField(edit, onEditing);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     save.submit();
   };
   return (
     // The browser would describe what is missing in its own language.
-    <Paper withBorder p="lg" component="form" noValidate onSubmit={submit} aria-label={t.feature.details}>
+    <Paper
+      withBorder
+      p="lg"
+      component="form"
+      noValidate
+      onSubmit={submit}
+      aria-label={t.feature.details}
+      {...focus}
+    >
       <Stack>
         <Group justify="space-between">
           <Title order={2}>{t.feature.details}</Title>
@@ -44,7 +65,14 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
             {manage ? null : toggle ? t.feature.canToggle : t.feature.readOnly}
           </Text>
         </Group>
-        <Fields feature={feature} edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />
+        <Fields
+          feature={feature}
+          edit={edit}
+          gone={gone}
+          saving={save.busy}
+          errors={save.fieldErrors}
+          others={others}
+        />
         {toggle && !gone && (
           <>
             {save.hasPending && (
@@ -79,6 +107,22 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   );
 }
 
+/** Reports the field with the focus, else one that has changes. Returns the listeners of the form. */
+function useEditedField({ changed }: Edit, onEditing: (field: string | null) => void) {
+  const [focused, setFocused] = useState<string | null>(null);
+  const [firstChanged = null] = Object.keys(changed);
+  const field = focused ?? firstChanged;
+  useEffect(() => {
+    onEditing(field);
+    return () => onEditing(null);
+  }, [onEditing, field]);
+  return {
+    onFocus: ({ target }: FocusEvent<HTMLElement>) =>
+      setFocused(target.closest<HTMLElement>('[data-field]')?.dataset['field'] ?? null),
+    onBlur: () => setFocused(null),
+  };
+}
+
 interface FieldsProps {
   readonly feature: FeatureState;
   readonly edit: Edit;
@@ -86,6 +130,7 @@ interface FieldsProps {
   /** While the changes are being saved, the fields do not change. */
   readonly saving: boolean;
   readonly errors: Readonly<Record<string, string>>;
+  readonly others: PresenceState['others'];
 }
 
 /** The props of a text field of the form. */
@@ -113,14 +158,14 @@ function useTextFields({ edit, saving, errors }: Pick<FieldsProps, 'edit' | 'sav
 }
 
 function Fields(props: FieldsProps) {
-  const { feature, edit, gone, saving } = props;
+  const { feature, edit, gone, saving, others } = props;
   const { t } = useI18n();
   const { environment } = useScope();
   const { toggle, manage } = useRights();
   const { mine } = edit;
   const textOf = useTextFields(props);
   const frame = (field: FieldName, label: string, control: ReactNode, may = manage): ReactNode => (
-    <FieldFrame field={field} edit={edit}>
+    <FieldFrame field={field} edit={edit} others={others}>
       {may && !gone ? (
         control
       ) : (

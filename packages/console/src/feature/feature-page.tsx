@@ -1,14 +1,17 @@
 import type { ChannelState, FeatureState } from '@flagcast/client';
+import type { PresenceState } from '@flagcast/client/presence';
+import { usePresence } from '@flagcast/client/presence/react';
 import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
-import { useLiveChannel, useLiveOnly } from '../api/live.js';
+import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { BackLink } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { TrashIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
+import { PresenceLine } from '../shell/presence.js';
 import { PageTitle } from '../shell/page-title.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { scopePath, useScope, useRights } from '../shell/scope.js';
@@ -35,11 +38,25 @@ export default function FeaturePage() {
   const [last, setLast] = useState(feature);
   if (feature !== undefined && feature !== last) setLast(feature);
   const shown = feature ?? (last?.id === featureId ? last : undefined);
+  const { client } = useLive();
+  const { project, environment } = useScope();
+  const [editing, setEditing] = useState<string | null>(null);
+  const subject = { projectId: project.id, environmentId: environment.id, featureId };
+  const presence = usePresence(client, feature === undefined ? null : subject, editing);
   return (
     <Stack gap="lg">
-      <BackLink page="features" label={t.feature.back} />
+      <div className="fc-back-row">
+        <BackLink page="features" label={t.feature.back} />
+        <PresenceLine {...presence} />
+      </div>
       {shown !== undefined ? (
-        <Feature key={shown.id} feature={shown} gone={feature === undefined} />
+        <Feature
+          key={shown.id}
+          feature={shown}
+          gone={feature === undefined}
+          others={presence.others}
+          onEditing={setEditing}
+        />
       ) : loading ? (
         <Loader role="status" aria-label={t.shell.loading} />
       ) : liveOnly ? (
@@ -56,9 +73,13 @@ export default function FeaturePage() {
 interface FeatureProps {
   readonly feature: FeatureState;
   readonly gone: boolean;
+  /** The other users on this page. */
+  readonly others: PresenceState['others'];
+  /** Called with the field that the user edits. */
+  readonly onEditing: (field: string | null) => void;
 }
 
-function Feature({ feature, gone }: FeatureProps) {
+function Feature({ feature, gone, others, onEditing }: FeatureProps) {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const navigate = useNavigate();
@@ -113,7 +134,7 @@ function Feature({ feature, gone }: FeatureProps) {
       <EnvironmentStrip featureId={feature.id} gone={gone} />
       <div className="fc-columns">
         <Stack gap="lg">
-          <EditForm feature={feature} changedBy={by} gone={gone} />
+          <EditForm feature={feature} changedBy={by} gone={gone} others={others} onEditing={onEditing} />
           <RulesAndSchedules featureId={feature.id} />
         </Stack>
         {/* Beside the form, which must not move under the pointer when a request arrives. */}

@@ -1,5 +1,7 @@
+import type { PresenceState } from '@flagcast/client/presence';
 import { Button, Group, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
+import { Editing } from '../shell/presence.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -10,6 +12,8 @@ import type { Edit } from './use-edit.js';
 interface FieldFrameProps {
   readonly field: FieldName;
   readonly edit: Edit;
+  /** The other users who have the flag open. */
+  readonly others: PresenceState['others'];
   readonly children: ReactNode;
 }
 
@@ -17,7 +21,7 @@ interface FieldFrameProps {
  * A field of the form with its news: that it is not saved yet, who has just changed it, and the choice if both did.
  * What appears is beside the label or below the input, so that the input stays where it is.
  */
-export function FieldFrame({ field, edit, children }: FieldFrameProps) {
+export function FieldFrame({ field, edit, others, children }: FieldFrameProps) {
   const { t } = useI18n();
   const { me } = useScope();
   const isUnsaved = Object.hasOwn(edit.changed, field);
@@ -26,7 +30,7 @@ export function FieldFrame({ field, edit, children }: FieldFrameProps) {
       ? edit.arrived
       : null;
   return (
-    <div className="fc-field" data-unsaved={isUnsaved || undefined}>
+    <div className="fc-field" data-field={field} data-unsaved={isUnsaved || undefined}>
       {arrived !== null && <span key={arrived.version} className="fc-flash" role="presentation" />}
       <div className="fc-field-notes">
         {arrived !== null && (
@@ -37,13 +41,14 @@ export function FieldFrame({ field, edit, children }: FieldFrameProps) {
         {isUnsaved && <span className="fc-unsaved">{t.feature.unsaved}</span>}
       </div>
       {children}
+      <Editing others={others} field={field} />
       <Concurrent field={field} edit={edit} />
     </div>
   );
 }
 
 /** What another user has changed in the field while the user was editing. */
-function Concurrent({ field, edit }: Omit<FieldFrameProps, 'children'>) {
+function Concurrent({ field, edit }: Pick<FieldFrameProps, 'field' | 'edit'>) {
   const { t } = useI18n();
   const change = edit.concurrent.find((each) => each.field === field);
   if (change === undefined) return null;

@@ -340,6 +340,12 @@ export const en = {
     removeHint: 'Changes will apply without approval. The history shows who removed the guard.',
     confirm: 'Remove guard',
   },
+  presence: {
+    viewing: (name: string) => `${name} is viewing`,
+    editing: (name: string) => `${name} is editing`,
+    editingField: (name: string, field: string) => `${name} is editing ${field}`,
+    more: (count: number) => `${plural.number(count)} more`,
+  },
   activity: {
     subtitle: 'Live activity and full history',
     typeFilter: 'Filter by type',

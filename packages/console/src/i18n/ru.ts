@@ -341,6 +341,12 @@ export const ru: Messages = {
     removeHint: 'Изменения будут применяться без одобрения. В истории видно, кто снял защиту.',
     confirm: 'Снять защиту',
   },
+  presence: {
+    viewing: (name) => `${name} смотрит`,
+    editing: (name) => `${name} редактирует`,
+    editingField: (name, field) => `${name} редактирует «${field}»`,
+    more: (count) => `ещё ${plural.number(count)}`,
+  },
   activity: {
     subtitle: 'События в реальном времени и вся история',
     typeFilter: 'Фильтр по типу',

@@ -104,6 +104,8 @@ export class Presence {
     };
     const before = member.views.get(view);
     if (before?.field !== field) group.hasChanged = true;
+    // A tab that shares the connection has not seen what the connection was sent.
+    if (before === undefined) member.sent = null;
     member.views.set(view, { field, expiresAtMs: performance.now() + viewTimeoutMs });
     group.members.set(connection, member);
     this.#views.set(connection, views.set(view, group));

@@ -112,8 +112,11 @@ describe('presence', () => {
     presence.leave(laptop, 'v');
     vi.advanceTimersByTime(1_000);
     expect(ada.messages.map(shown).at(-1)).toStrictEqual(['ada', 'bob']);
-    // A part of a connection's views is no news for it.
+    // The state is the same, but a new view of the connection has not seen it.
     expect(laptop.frames).toHaveLength(2);
+    announce(laptop, null, 'third tab');
+    vi.advanceTimersByTime(1_000);
+    expect([laptop.frames.length, ada.frames.length]).toStrictEqual([3, 2]);
   });
 
   it('forgets a view that is not renewed for 8.5 seconds, and stops its timer without views', () => {
