@@ -146,10 +146,10 @@ class ListTables {
   }
 }
 
-/** The first elements of each feature: `rows` with the JSON of an element. */
-const firstOf = (rows: string, element: string, more = ''): string => `
-  SELECT e.feature_id, max(e.total) AS total, json_agg(${element} ORDER BY e.n) AS list${more}
-  FROM (${rows}) e WHERE e.n <= ${maxElements} GROUP BY e.feature_id`;
+/** The first elements of each feature: `rows` as `e`, of which an element has these columns. */
+const firstOf = (rows: string, columns: string, more = ''): string => `
+  SELECT e.feature_id, max(e.total) AS total, json_agg(element ORDER BY e.n) AS list${more}
+  FROM (${rows}) e CROSS JOIN LATERAL (SELECT ${columns}) element WHERE e.n <= ${maxElements} GROUP BY e.feature_id`;
 
 function ruleList(tables: ListTables, escapes: boolean): List | null {
   const condition = ['condition', 'conditions'].find((column) => tables.has('rules', column, ['jsonb']));
@@ -163,22 +163,17 @@ function ruleList(tables: ListTables, escapes: boolean): List | null {
     joins: hasSegments ? 'LEFT JOIN public.segments s ON s.id = t.segment_id' : '',
   });
   if (rows === null) return null;
-  // A large value is not read at all: `pg_column_size` is what it has on disk, mostly compressed.
-  const shown = escapes
-    ? 'NULL::text'
-    : `CASE WHEN pg_column_size(e.condition) <= ${maxConditionBytes} AND NOT ${isTooDeep('e.condition')}
-        AND octet_length(e.condition::text) <= ${maxConditionBytes} THEN e.condition::text END`;
+  // A large value is not read at all: `pg_column_size` is what it has on disk, mostly compressed. A text of fewer bytes
+  // than two brackets a level cannot be nested too deeply.
+  const texts = `SELECT e.*, ${escapes ? 'NULL::text' : `CASE WHEN pg_column_size(e.condition) <= ${maxConditionBytes} THEN e.condition::text END`} AS body
+    FROM (${rows}) e WHERE e.n <= ${maxElements} OFFSET 0`;
+  const shown = `CASE WHEN octet_length(e.body) <= ${maxConditionBytes}
+    AND (octet_length(e.body) < 2000 OR NOT ${isTooDeep('e.condition')}) THEN e.body END`;
   const bounded = `SELECT e.*, sum(octet_length(e.shown)) OVER (PARTITION BY e.feature_id ORDER BY e.n) AS bytes
-    FROM (SELECT e.*, ${shown} AS shown FROM (${rows}) e WHERE e.n <= ${maxElements} OFFSET 0) e`;
-  return {
-    name: 'rules',
-    sql: firstOf(
-      bounded,
-      `json_build_object('id', e.id, 'action', e.action,
-        'condition', CASE WHEN e.bytes <= ${maxConditionBytes} THEN e.shown END, 'segment_id', e.segment_id,
-        'segment_name', e.segment_name, 'flag_variant_id', e.flag_variant_id, 'priority', e.priority)`,
-    ),
-  };
+    FROM (SELECT e.*, ${shown} AS shown FROM (${texts}) e OFFSET 0) e`;
+  const columns = `e.id, e.action, CASE WHEN e.bytes <= ${maxConditionBytes} THEN e.shown END AS condition, e.segment_id,
+    e.segment_name, e.flag_variant_id, e.priority`;
+  return { name: 'rules', sql: firstOf(bounded, columns) };
 }
 
 function variantList(tables: ListTables): List | null {
@@ -188,8 +183,7 @@ function variantList(tables: ListTables): List | null {
       ${tables.typed('flag_variants', 'rollout_percent', numbers)} AS rollout_percent`,
     order: 't.name, t.id',
   });
-  const element = `json_build_object('id', e.id, 'name', e.name, 'rollout_percent', e.rollout_percent)`;
-  return rows === null ? null : { name: 'variants', sql: firstOf(rows, element) };
+  return rows === null ? null : { name: 'variants', sql: firstOf(rows, 'e.id, e.name, e.rollout_percent') };
 }
 
 function scheduleList(tables: ListTables): List | null {
@@ -209,11 +203,10 @@ function scheduleList(tables: ListTables): List | null {
         ELSE bool_or(t.action::text = 'disable') OVER ${ofFeature} END AS baseline`,
     order: `(${isLive}) DESC, ${createdAt}, t.id`,
   });
-  const element = `json_build_object('id', e.id, 'action', e.action, 'starts_at', ${isoUtc('e.starts_at')},
-    'ends_at', ${isoUtc('e.ends_at')}, 'cron_expr', e.cron_expr, 'cron_duration', e.cron_duration,
-    'timezone', e.timezone, 'created_at', ${isoUtc('e.created_at')})`;
+  const columns = `e.id, e.action, ${isoUtc('e.starts_at')} AS starts_at, ${isoUtc('e.ends_at')} AS ends_at, e.cron_expr,
+    e.cron_duration, e.timezone, ${isoUtc('e.created_at')} AS created_at`;
   const more = ', max(e.live) AS live, bool_or(e.baseline) AS baseline';
-  return rows === null ? null : { name: 'schedules', sql: firstOf(rows, element, more) };
+  return rows === null ? null : { name: 'schedules', sql: firstOf(rows, columns, more) };
 }
 
 function tagList(tables: ListTables): List | null {
@@ -224,8 +217,7 @@ function tagList(tables: ListTables): List | null {
     order: 's.slug, s.id',
     joins: 'JOIN public.tags s ON s.id = t.tag_id',
   });
-  const element = `json_build_object('slug', e.slug, 'name', e.name, 'color', e.color)`;
-  return rows === null ? null : { name: 'tags', sql: firstOf(rows, element) };
+  return rows === null ? null : { name: 'tags', sql: firstOf(rows, 'e.slug, e.name, e.color') };
 }
 
 /** Between the JSON of a feature and its ScheduleFacts. JSON has no such character. */

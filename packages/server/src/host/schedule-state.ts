@@ -27,7 +27,7 @@ type Decision = Pick<ScheduledChange, 'enabled' | 'schedule_id'>;
 
 const maxChanges = 5;
 /** Schedules can begin and end many times without a change, for example while another one decides. */
-const maxSteps = 100;
+const maxSteps = 50;
 /** The last moment that RFC 3339 can express. */
 const maxMs = Date.parse('9999-12-31T23:59:59.999Z');
 const unitsMs = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
