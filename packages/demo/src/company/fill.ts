@@ -98,6 +98,7 @@ async function insertDataset(client: pg.ClientBase, dataset: DatasetBuilder): Pr
   const environmentId: EnvironmentId = (projectId, key) => environments.get(`${projectId}/${key}`);
   await insertFeatures(client, dataset, environmentId);
   await insertParts(client, dataset, environmentId);
+  await insertVariantsAndTags(client, dataset, environmentId);
   // The row of a deleted environment may still exist.
   await client.query(
     `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by)
@@ -177,10 +178,76 @@ async function insertParts(
   );
   await insertRows(
     client,
-    `INSERT INTO public.feature_schedules (${common}, starts_at, ends_at, cron_expr, timezone)
-     SELECT ${common}, starts_at, ends_at, cron_expr, timezone FROM rows`,
+    `INSERT INTO public.feature_schedules (${common}, starts_at, ends_at, cron_expr, cron_duration, timezone)
+     SELECT ${common}, starts_at, ends_at, cron_expr, CASE WHEN cron_expr IS NOT NULL THEN '9h' END, timezone FROM rows`,
     `${commonTypes}, starts_at timestamptz, ends_at timestamptz, cron_expr text, timezone text`,
     rowsOf('feature_schedule'),
+  );
+}
+
+/** Tables that a Togglr has, and those of `install --tables` do not. Without foreign keys, because uninstall drops those. */
+const hostTables = `
+CREATE TABLE IF NOT EXISTS public.flag_variants (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  feature_id uuid NOT NULL,
+  environment_id bigint NOT NULL,
+  name text NOT NULL,
+  rollout_percent int NOT NULL,
+  UNIQUE (feature_id, environment_id, name)
+);
+CREATE TABLE IF NOT EXISTS public.tags (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  project_id uuid NOT NULL,
+  slug text NOT NULL,
+  name text NOT NULL,
+  color text,
+  UNIQUE (project_id, slug)
+);
+CREATE TABLE IF NOT EXISTS public.feature_tags (feature_id uuid, tag_id uuid, PRIMARY KEY (feature_id, tag_id))`;
+
+async function insertVariantsAndTags(
+  client: pg.ClientBase,
+  { features }: DatasetBuilder,
+  environmentId: EnvironmentId,
+): Promise<void> {
+  await client.query(hostTables);
+  await insertRows(
+    client,
+    `INSERT INTO public.flag_variants (feature_id, environment_id, name, rollout_percent)
+     SELECT feature_id, environment_id, name, rollout_percent FROM rows ON CONFLICT DO NOTHING`,
+    'feature_id uuid, environment_id bigint, name text, rollout_percent int',
+    [...features.values()].flatMap(({ id, project, params, template: { values } }) =>
+      Object.keys(params).flatMap((key) =>
+        values.map((name, index) => ({
+          feature_id: id,
+          environment_id: environmentId(project.id, key as EnvironmentKey),
+          name,
+          rollout_percent: Math.floor((100 + index) / values.length),
+        })),
+      ),
+    ),
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.tags (project_id, slug, name, color)
+     SELECT p.id, slug, rows.name, color FROM rows, public.projects p ON CONFLICT DO NOTHING`,
+    'slug text, name text, color text',
+    [
+      { slug: 'experiment', name: 'Experiment', color: '#7048E8' },
+      { slug: 'released', name: 'Released', color: '#2F9E44' },
+    ],
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.feature_tags (feature_id, tag_id)
+     SELECT f.id, t.id FROM rows JOIN public.features f ON f.id = feature_id
+     JOIN public.tags t ON t.project_id = f.project_id AND t.slug = rows.slug
+     ON CONFLICT DO NOTHING`,
+    'feature_id uuid, slug text',
+    [...features.values()].flatMap(({ id, template: { values, rollout } }) => [
+      ...(values.length > 0 ? [{ feature_id: id, slug: 'experiment' }] : []),
+      ...(rollout === 'prod' ? [{ feature_id: id, slug: 'released' }] : []),
+    ]),
   );
 }
 

@@ -94,7 +94,7 @@ export function differentState(before: AuditState, generate: () => AuditState): 
 }
 
 /** Formats a time without milliseconds, e.g. `2025-09-26T12:00:00Z`. */
-function toIsoSeconds(atMs: number): string {
+export function toIsoSeconds(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(0, 19)}Z`;
 }
 

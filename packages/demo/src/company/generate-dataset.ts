@@ -16,6 +16,7 @@ import {
   rejectionReasons,
   requestReasons,
   retiredFlags,
+  toIsoSeconds,
 } from './flag-templates.js';
 import type { Random } from './random.js';
 
@@ -59,7 +60,26 @@ export function generateDataset(random: Random, nowMs: number): DatasetBuilder {
     else if (isClosing && open < openRequests.minimum) requestChange(context);
     else makeRandomChange(context, { mayDecide: !isClosing || open > openRequests.minimum });
   });
+  addSchedules(dataset, random, nowMs);
   return dataset;
+}
+
+/** Adds schedules to flags of prod: one that ends soon, one on working days, and one that begins next week. */
+function addSchedules(dataset: DatasetBuilder, random: Random, nowMs: number): void {
+  const hourMs = 3_600_000;
+  const inHours = (hours: number): string => toIsoSeconds((Math.ceil(nowMs / hourMs) + hours) * hourMs);
+  const once = { cron_expr: null, timezone: 'Europe/Berlin', action: 'enable' } as const;
+  const schedules: Readonly<Record<string, Omit<AuditState, 'id' | 'feature_id'>>> = {
+    'free-shipping-threshold': { ...once, starts_at: inHours(-72), ends_at: inHours(2) },
+    'loyalty-points-banner': { ...once, starts_at: null, ends_at: null, cron_expr: '0 8 * * MON-FRI' },
+    'black-friday-queue': { ...once, starts_at: inHours(168), ends_at: inHours(264) },
+  };
+  for (const feature of dataset.features.values()) {
+    const schedule = schedules[feature.template.key];
+    if (schedule === undefined) continue;
+    const part = { entity: 'feature_schedule', feature, environment: 'prod' } as const;
+    dataset.addPart(nowMs - 4 * dayMs, part, { ...schedule, id: random.uuid(), feature_id: feature.id });
+  }
 }
 
 /** Returns times in office hours, Monday to Friday, in UTC; oldest first. */

@@ -66,6 +66,7 @@ CREATE TABLE public.feature_schedules (
   starts_at timestamptz,
   ends_at timestamptz,
   cron_expr text,
+  cron_duration text,
   timezone text NOT NULL DEFAULT 'UTC',
   action varchar(20) NOT NULL CHECK (action IN ('enable', 'disable')),
   created_at timestamptz NOT NULL DEFAULT now(),

@@ -62,21 +62,19 @@ export interface TogglrFeatures {
   readonly tags: boolean;
   /** Whether row-level security may hide tags from this session. */
   readonly tagsFiltered: boolean;
-  /** `users.two_fa_enabled`: users can have a second factor. */
-  readonly twoFactor: boolean;
-  /** `project_approvers`: people who may approve besides owners and managers. */
-  readonly approvers: boolean;
   /**
-   * Whether this is the database of a Togglr: it has `feature_tags` or `users.two_fa_enabled`. The tables of
-   * `flagcast install --tables` have neither.
+   * `users.two_fa_enabled`: users can have a second factor. This marks the database of a Togglr, which always had the
+   * column; the tables of `flagcast install --tables` do not have it.
    */
   readonly togglr: boolean;
+  /** `project_approvers`: people who may approve besides owners and managers. */
+  readonly approvers: boolean;
 }
 
 /** Looks in the catalogue, for which no right is needed. Not cached: a host can be upgraded at any moment. */
 export async function readTogglrFeatures(database: Queries): Promise<TogglrFeatures> {
   const { rows } = await database.query<TogglrFeatures>(
-    `SELECT found.tags, found.two_factor AS "twoFactor", found.approvers, found.tags OR found.two_factor AS togglr,
+    `SELECT found.tags, found.togglr, found.approvers,
        EXISTS (
          SELECT FROM pg_class c
          WHERE c.oid IN (to_regclass('public.tags'), to_regclass('public.feature_tags')) AND row_security_active(c.oid)
@@ -87,7 +85,7 @@ export async function readTogglrFeatures(database: Queries): Promise<TogglrFeatu
          EXISTS (
            SELECT FROM pg_attribute a
            WHERE a.attrelid = to_regclass('public.users') AND a.attname = 'two_fa_enabled' AND NOT a.attisdropped
-         ) AS two_factor
+         ) AS togglr
      ) AS found`,
   );
   const [found] = rows;

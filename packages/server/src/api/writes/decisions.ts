@@ -259,11 +259,11 @@ export class DecisionPassword {
   }
 
   async #proofOf(userId: string): Promise<DecisionProof> {
-    const { togglr, twoFactor } = await readTogglrFeatures(this.#pool);
+    const { togglr } = await readTogglrFeatures(this.#pool);
     if (!togglr) return { kind: 'direct' };
     try {
       const { rows } = await this.#pool.query<{ hash: string | null; twoFactor: boolean | null }>(
-        `SELECT u.password_hash::text AS hash, ${twoFactor ? 'u.two_fa_enabled' : 'false'} AS "twoFactor"
+        `SELECT u.password_hash::text AS hash, u.two_fa_enabled AS "twoFactor"
          FROM public.users u WHERE u.id = $1::bigint`,
         [userId],
       );
