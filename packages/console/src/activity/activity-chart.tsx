@@ -1,71 +1,130 @@
-import { Text } from '@mantine/core';
-import { useMemo } from 'react';
+import { Group, Text } from '@mantine/core';
+import { useEffect, useMemo, useRef, useState } from 'react';
 import UPlot from 'uplot';
-import { useNowMs } from '../shell/relative-time.js';
+import type { Format } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
-import { Plot, usePlotColors } from './plot.js';
-import { bucketMs, countByBucket } from './recent-events.js';
+import { Plot, type PlotColors, usePlotColors } from './plot.js';
+import type { Histogram } from './use-histogram.js';
 
-/** Events of the last half hour, one bar per half minute. `times`: of each event, in milliseconds since the epoch. */
-export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
+interface ActivityChartProps {
+  readonly histogram: Histogram;
+  /** Called with a part of the time that the user has selected by dragging. */
+  readonly onSelect: (sinceMs: number, untilMs: number) => void;
+}
+
+/** A selection of fewer pixels is a click. */
+const leastSelectedPx = 5;
+const dayMs = 86_400_000;
+
+/** The number of events by time. Dragging selects a range; with the keyboard the fields for the time do. */
+export default function ActivityChart({ histogram, onSelect }: ActivityChartProps) {
   const { t, format } = useI18n();
   const colors = usePlotColors();
-  const nowMs = useNowMs(bucketMs);
-  const last = Math.floor(nowMs / bucketMs);
-  const counts = useMemo(() => countByBucket(times, last), [times, last]);
-  const data = useMemo<UPlot.AlignedData>(() => {
-    const startSeconds = counts.map((_, index) => ((last - counts.length + 1 + index) * bucketMs) / 1_000);
-    return [startSeconds, [...counts]];
-  }, [counts, last]);
-  const options = useMemo<Omit<UPlot.Options, 'width'>>(
-    () => ({
-      height: 110,
-      legend: { show: false },
-      cursor: { show: false },
-      scales: {
-        x: { range: (_plot, least, most) => [least, most + bucketMs / 1_000] },
-        y: { range: (_plot, _least, most) => [0, Math.max(4, most)] },
+  const { sinceMs, bucketMs, counts, searched_until: searchedUntil } = histogram;
+  const [hovered, setHovered] = useState<{ readonly index: number; readonly left: number } | null>(null);
+  const selected = useRef(onSelect);
+  useEffect(() => {
+    selected.current = onSelect;
+  });
+  const isLong = bucketMs * counts.length > dayMs;
+  const data = useMemo<UPlot.AlignedData>(
+    () => [counts.map((_, index) => (sinceMs + index * bucketMs) / 1_000), [...counts]],
+    [counts, sinceMs, bucketMs],
+  );
+  const options = useMemo<Omit<UPlot.Options, 'width'>>(() => {
+    /** The bar at a position, with its part. */
+    const indexAt = (plot: UPlot, left: number): number =>
+      ((plot.posToVal(left, 'x') - (plot.data[0][0] ?? 0)) * 1_000) / bucketMs;
+    const timeAt = (plot: UPlot, index: number): number => (plot.data[0][0] ?? 0) * 1_000 + index * bucketMs;
+    return {
+      ...chartOptions(colors, format, { bucketMs, isLong }),
+      hooks: {
+        setCursor: [
+          (plot) => {
+            const { left = -1 } = plot.cursor;
+            const index = Math.floor(indexAt(plot, left));
+            setHovered(left < 0 ? null : { index, left: left + plot.bbox.left / devicePixelRatio });
+          },
+        ],
+        setSelect: [
+          (plot) => {
+            const { left, width } = plot.select;
+            if (width < leastSelectedPx) return;
+            const [first, last] = [Math.floor(indexAt(plot, left)), Math.ceil(indexAt(plot, left + width))];
+            selected.current(timeAt(plot, first), timeAt(plot, last));
+            plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+          },
+        ],
       },
-      axes: [
-        {
-          stroke: colors.text,
-          grid: { show: false },
-          ticks: { show: false },
-          size: 24,
-          space: 70,
-          values: (_plot, seconds) => seconds.map((second) => format.time(second * 1_000)),
-        },
-        {
-          stroke: colors.text,
-          grid: { stroke: colors.grid, width: 1 },
-          ticks: { show: false },
-          size: 34,
-          incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
-          space: 28,
-        },
-      ],
-      series: [
-        {},
-        {
-          fill: colors.main,
-          stroke: colors.main,
-          width: 0,
-          points: { show: false },
-          ...barsPath(),
-        },
-      ],
-    }),
-    [colors, format],
-  );
-  const label = t.activity.chart(counts.reduce((sum, count) => sum + count, 0));
+    };
+  }, [colors, format, bucketMs, isLong]);
+  const timeOf = isLong ? format.dateTime : format.timeWithSeconds;
+  const describe = (count: number, startMs: number, lengthMs: number): string =>
+    `${t.activity.events(count)} · ${timeOf(startMs)} – ${timeOf(startMs + lengthMs)}`;
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const label = describe(total, sinceMs, bucketMs * counts.length);
+  const count = hovered === null ? undefined : counts[hovered.index];
   return (
-    <>
-      <Text size="xs" c="dimmed" mb={4}>
-        {label}
-      </Text>
+    <div className="fc-chart">
+      <Group justify="space-between" gap="xs" mb={4}>
+        <Text size="xs" c="dimmed">
+          {label}
+          {searchedUntil !== null &&
+            ` · ${t.activity.searchedUntil(format.dateTime(Date.parse(searchedUntil)))}`}
+        </Text>
+        <Text size="xs" c="dimmed" visibleFrom="sm">
+          {t.activity.dragHint}
+        </Text>
+      </Group>
       <Plot options={options} data={data} label={label} />
-    </>
+      {hovered !== null && count !== undefined && (
+        <Text size="xs" className="fc-chart-tip" style={{ left: hovered.left }}>
+          {describe(count, sinceMs + hovered.index * bucketMs, bucketMs)}
+        </Text>
+      )}
+    </div>
   );
+}
+
+function chartOptions(
+  colors: PlotColors,
+  format: Format,
+  { bucketMs, isLong }: { readonly bucketMs: number; readonly isLong: boolean },
+): Omit<UPlot.Options, 'width'> {
+  return {
+    height: 110,
+    legend: { show: false },
+    cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
+    scales: {
+      x: { range: (_plot, least, most) => [least, most + bucketMs / 1_000] },
+      y: { range: (_plot, _least, most) => [0, Math.max(4, most)] },
+    },
+    axes: [
+      {
+        stroke: colors.text,
+        grid: { show: false },
+        ticks: { show: false },
+        size: 24,
+        space: 70,
+        values: (_plot, seconds) =>
+          seconds.map((second) => (isLong ? format.date : format.time)(second * 1_000)),
+      },
+      {
+        stroke: colors.text,
+        grid: { stroke: colors.grid, width: 1 },
+        ticks: { show: false },
+        size: 48,
+        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000],
+        space: 28,
+        // The zero would touch the first time below it.
+        values: (_plot, numbers) => numbers.map((number) => (number === 0 ? '' : format.number(number))),
+      },
+    ],
+    series: [
+      {},
+      { fill: colors.main, stroke: colors.main, width: 0, points: { show: false }, ...barsPath() },
+    ],
+  };
 }
 
 function barsPath(): Pick<UPlot.Series, 'paths'> {

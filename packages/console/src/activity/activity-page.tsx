@@ -1,72 +1,91 @@
-import { Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
-import { useDebouncedValue } from '@mantine/hooks';
-import { lazy, Suspense, useState } from 'react';
+import { Button, Group, Paper, Skeleton, Stack, Text, Title } from '@mantine/core';
+import { useConnectionStatus } from '@flagcast/client/react';
+import { lazy, Suspense, useCallback, useState } from 'react';
+import { ApiError } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useFrozen } from '../features/use-frozen.js';
 import { FailureAlert } from '../shell/failure-alert.js';
 import { ErrorBoundary } from '../shell/error-boundary.js';
-import { SearchIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
-import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { ActivityFilters } from './activity-filters.js';
+import { ExportMenu } from './export-menu.js';
 import { HistoryList } from './history-list.js';
 import { LoadOlder } from './load-older.js';
 import { PauseButton } from './pause-button.js';
-import { useRecentEvents } from './recent-events.js';
-import type { HistoryItem } from './timeline.js';
+import { type HistoryItem, matchesFilter } from './timeline.js';
+import { useActivityFilter } from './use-activity-filter.js';
+import { type Histogram, useHistogram } from './use-histogram.js';
 import { useTimeline } from './use-timeline.js';
-import { visible } from '../i18n/visible.js';
 
 const ActivityChart = lazy(lazyRoutes.activityChart);
 /** Label and plot, in pixels, so that the page does not move when the chart appears. */
 const chartHeight = 134;
 
-/** Delay after the last key before the filter applies, in milliseconds. */
-const debounceMs = 300;
-
-/** All events of the environment, live and back to the first one. */
+/** The history of the environment or of all projects, live and back to the first event. */
 export default function ActivityPage() {
   const { t } = useI18n();
   const { channel } = useLiveChannel();
-  const { project, environment } = useScope();
-  const [entity, setEntity] = useState<string | null>(null);
-  const [typed, setTyped] = useState('');
-  const [username] = useDebouncedValue(typed.trim(), debounceMs);
+  const { parameters, filter, change } = useActivityFilter();
   const [paused, setPaused] = useState(false);
-  const newEvents = useEventCount(channel, paused);
-  const { items, ...history } = useTimeline({ entity: entity ?? undefined, username: username || undefined });
-  const times = useRecentEvents();
-  const shownTimes = useFrozen(times, paused && Array.isArray(times), channel.env);
-  const people = usePeople(items);
-  const shown = useFrozen(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
+  const matches = useCallback(
+    (event: Parameters<typeof matchesFilter>[0]) => matchesFilter(event, filter),
+    [filter],
+  );
+  const newEvents = useEventCount(channel, paused, matches);
+  const { items, ...history } = useTimeline(filter, paused);
+  const histogram = useHistogram(filter);
+  const shownHistogram = useFrozen(histogram, paused, filter);
+  const isFiltered = Object.values(parameters).some((value) => value !== undefined);
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.activity} />
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.activity}</Title>
-          <div className="fc-subtitle">{history.liveOnly ? t.liveOnly.sinceOpened : t.activity.subtitle}</div>
+          <div className="fc-subtitle">
+            {history.liveOnly
+              ? t.liveOnly.sinceOpened
+              : filter.projects === 'all'
+                ? t.activity.allProjectsSubtitle
+                : t.activity.subtitle}
+          </div>
         </div>
-        <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
+        <Group gap="xs">
+          {!history.liveOnly && <ExportMenu filter={filter} />}
+          <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
+        </Group>
       </div>
-      {shownTimes !== null && <Chart times={shownTimes} />}
-      <Filters entity={entity} onEntity={setEntity} person={typed} onPerson={setTyped} people={people} />
-      {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
-      {(shown.length > 0 || history.error === null) && (
+      {shownHistogram !== null && history.error === null && (
+        <Chart
+          histogram={shownHistogram}
+          onSelect={(sinceMs, untilMs) =>
+            change({
+              since: new Date(sinceMs).toISOString(),
+              until: new Date(untilMs).toISOString(),
+              last: undefined,
+            })
+          }
+        />
+      )}
+      <ActivityFilters parameters={parameters} change={change} people={usePeople(items)} />
+      {history.error !== null && <Failure error={history.error} onRetry={history.retry} />}
+      {(items.length > 0 || history.error === null) && (
         <Paper withBorder p="md">
-          {shown.length === 0 && !history.loading && history.error === null && (
+          {items.length === 0 && !history.loading && history.error === null && (
             <Text c="dimmed" ta="center" mt="sm">
-              {entity === null && username === '' ? t.activity.empty : t.activity.noMatch}
+              {isFiltered ? t.activity.noMatch : t.activity.empty}
             </Text>
           )}
-          <HistoryList entries={shown} about={history.liveOnly ? 'id' : 'name'} />
+          <HistoryList entries={items} about={history.liveOnly ? 'id' : 'name'} />
           {!history.liveOnly && (
             <LoadOlder
               hasMore={history.hasMore}
               searchedUntil={history.searchedUntil}
               loading={history.loading}
               failed={history.error !== null}
+              isEmpty={items.length === 0}
               loadMore={history.loadMore}
             />
           )}
@@ -76,60 +95,40 @@ export default function ActivityPage() {
   );
 }
 
-/** The chart of the last half hour, or its placeholder of the same size. `times`: undefined while they load. */
-function Chart({ times }: { readonly times: readonly number[] | undefined }) {
+/** Why the history could not be read. Without a connection the banner of the page says so already. */
+function Failure({ error, onRetry }: { readonly error: unknown; readonly onRetry: () => void }) {
+  const { t } = useI18n();
+  const isLive = useConnectionStatus().state === 'live';
+  const isUnreachable = error instanceof ApiError && error.status === 0;
+  if (isLive || !isUnreachable) return <FailureAlert error={error} onRetry={onRetry} />;
+  return (
+    <Button variant="default" mx="auto" onClick={onRetry}>
+      {t.shell.tryAgain}
+    </Button>
+  );
+}
+
+interface ChartProps {
+  /** Undefined while it loads. */
+  readonly histogram: Histogram | undefined;
+  readonly onSelect: (sinceMs: number, untilMs: number) => void;
+}
+
+/** The chart, or its placeholder of the same size. */
+function Chart({ histogram, onSelect }: ChartProps) {
   const placeholder = <Skeleton height={chartHeight} />;
   return (
     <Paper withBorder p="md">
       <ErrorBoundary resetKey="chart" fallback={null}>
         <Suspense fallback={placeholder}>
-          {times === undefined ? placeholder : <ActivityChart times={times} />}
+          {histogram === undefined ? (
+            placeholder
+          ) : (
+            <ActivityChart histogram={histogram} onSelect={onSelect} />
+          )}
         </Suspense>
       </ErrorBoundary>
     </Paper>
-  );
-}
-
-interface FiltersProps {
-  readonly entity: string | null;
-  readonly onEntity: (entity: string | null) => void;
-  readonly person: string;
-  readonly onPerson: (person: string) => void;
-  /** Suggestions. */
-  readonly people: string[];
-}
-
-function Filters({ entity, onEntity, person, onPerson, people }: FiltersProps) {
-  const { t } = useI18n();
-  return (
-    <Group gap="sm" className="fc-toolbar">
-      <Select
-        size="sm"
-        aria-label={t.activity.typeFilter}
-        placeholder={t.activity.allTypes}
-        clearable
-        clearButtonProps={{ 'aria-label': t.activity.allTypes }}
-        value={entity}
-        onChange={onEntity}
-        data={(['feature', 'rule', 'feature_schedule', 'environment'] as const).map((value) => ({
-          value,
-          label: t.entities[value],
-        }))}
-      />
-      <Autocomplete
-        size="sm"
-        data-search
-        aria-label={t.activity.personFilter}
-        placeholder={t.activity.personFilter}
-        leftSection={<SearchIcon size={16} />}
-        data={people}
-        renderOption={({ option }) => visible(option.value)}
-        clearable
-        clearButtonProps={{ 'aria-label': t.activity.clearPersonFilter }}
-        value={person}
-        onChange={onPerson}
-      />
-    </Group>
   );
 }
 

@@ -59,8 +59,9 @@ interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
 
 const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps) {
   const { t, format } = useI18n();
-  const { project, environment } = useScope();
-  const { entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const { project, environment, projects } = useScope();
+  const { entity, username, created_at: at, feature_id: featureId } = entry;
+  const isElsewhere = entry.project_id !== project.id || entry.environment !== environment.key;
   const atMs = at === null ? null : toTimeMs(at);
   const action = actionOf(entry);
   const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.unknownUser);
@@ -73,10 +74,12 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
           {nameOf(t.actions, action)} · {nameOf(t.entities, entity)}
         </Badge>
         {about === 'id' && <Code>{visible(entry.entity_id)}</Code>}
-        {about === 'name' && featureId !== null && name !== null && (
-          <Link to={`${scopePath(project.id, environment.key, 'features')}/${featureId}`}>
-            {visible(name)}
-          </Link>
+        {about === 'name' && featureId !== null && <FeatureLink entry={entry} />}
+        {about === 'name' && isElsewhere && (
+          <Badge variant="default" tt="none" fw={500}>
+            {visible(projects.find(({ id }) => id === entry.project_id)?.name ?? '')} /{' '}
+            {visible(entry.environment)}
+          </Badge>
         )}
       </Text>
       <Text size="xs" c="dimmed" component="span" className="fc-entry-time">
@@ -84,7 +87,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
           t.activity.timeUnknown
         ) : (
           <>
-            {atMs !== null && `${format.time(atMs)} · `}
+            {atMs !== null && <span title={`${format.exact(atMs)}\n${at}`}>{format.time(atMs)} · </span>}
             <RelativeTime at={at} />
           </>
         )}
@@ -99,3 +102,27 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
     </li>
   );
 });
+
+/** The name of the flag, with a link to its page, or of a deleted flag to its history. */
+function FeatureLink({ entry }: { readonly entry: HistoryItem }) {
+  const { t } = useI18n();
+  const {
+    project_id: projectId,
+    environment,
+    feature_id: id,
+    feature_name: name,
+    feature_deleted: isDeleted,
+  } = entry;
+  if (!isDeleted && name === null) return null;
+  const page = isDeleted ? `activity?feature_id=${id ?? ''}` : `features/${id ?? ''}`;
+  return (
+    <>
+      <Link to={scopePath(projectId, environment, page)}>{visible(name ?? t.approvals.deletedFeature)}</Link>
+      {isDeleted && name !== null && (
+        <Text size="xs" c="dimmed" component="span">
+          {t.activity.deletedFlag}
+        </Text>
+      )}
+    </>
+  );
+}

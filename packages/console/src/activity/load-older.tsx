@@ -9,11 +9,14 @@ interface LoadOlderProps {
   readonly loading: boolean;
   /** The last read failed: scrolling does not read again. */
   readonly failed: boolean;
+  /** There are no entries, so that there is no end of them. Default false. */
+  readonly isEmpty?: boolean;
   readonly loadMore: () => void;
 }
 
 /** Loads older entries when the end of the list is near, or by a button. */
-export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }: LoadOlderProps) {
+export function LoadOlder(props: LoadOlderProps) {
+  const { hasMore, searchedUntil, loading, failed, isEmpty = false, loadMore } = props;
   const { t, format } = useI18n();
   const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -45,6 +48,7 @@ export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }:
         </Button>
       ) : (
         !failed &&
+        !isEmpty &&
         searchedUntil === null && (
           <Text size="xs" c="dimmed">
             {t.activity.end}

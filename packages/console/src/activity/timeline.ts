@@ -4,9 +4,23 @@ import { sortTime } from './history-pages.js';
 
 /** Parameters of `GET /api/audit`. */
 export interface HistoryFilter {
+  readonly projects?: 'all' | undefined;
   readonly feature_id?: string | undefined;
   readonly entity?: string | undefined;
+  readonly action?: string | undefined;
   readonly username?: string | undefined;
+  /** RFC 3339 in UTC. */
+  readonly since?: string | undefined;
+  readonly until?: string | undefined;
+}
+
+/** The query string of a filter in an environment. */
+export function searchOf(projectId: string, env: string, filter: HistoryFilter): string {
+  const place = filter.projects === 'all' ? {} : { project_id: projectId, env };
+  const entries = Object.entries({ ...place, ...filter });
+  return new URLSearchParams(
+    entries.filter((entry): entry is [string, string] => entry[1] !== undefined),
+  ).toString();
 }
 
 /** What the page shows of an entry; events bring no more. */
@@ -27,12 +41,15 @@ type Features = ReadonlyMap<string, FeatureState>;
 /** Whether the filter of the history lets the event through. */
 export function matchesFilter(
   event: EventMessage,
-  { feature_id: featureId, entity, username }: HistoryFilter,
+  { feature_id: featureId, entity, action, username, since, until }: HistoryFilter,
 ): boolean {
   return (
     (featureId === undefined || event.feature_id === featureId) &&
     (entity === undefined || event.entity === entity) &&
-    (username === undefined || event.actor === username)
+    (action === undefined || event.action === action) &&
+    (username === undefined || event.actor === username) &&
+    (since === undefined || event.timestamp >= since) &&
+    (until === undefined || event.timestamp < until)
   );
 }
 

@@ -16,7 +16,7 @@ import {
   readNewest,
   type ReadPage,
 } from './history-pages.js';
-import type { HistoryFilter } from './timeline.js';
+import { type HistoryFilter, matchesFilter, searchOf } from './timeline.js';
 import { watchChannel } from './watch-channel.js';
 
 export interface History extends Pick<LoadedHistory, 'entries' | 'searchedUntil'> {
@@ -29,16 +29,21 @@ export interface History extends Pick<LoadedHistory, 'entries' | 'searchedUntil'
   readonly retry: () => void;
 }
 
-/** Least time between two reads of new entries: a burst of events costs a few reads. */
-const refreshPauseMs = 400;
+/** Least time between two reads of new entries: events in a row cost one read a second. */
+const refreshPauseMs = 1_000;
+/** How often the entries of all projects are read: only events of one environment arrive. */
+const allProjectsStepMs = 30_000;
 /** Errors show at once, also when the browser believes to be offline. They are retried by `refetchInterval`. */
 const queryOptions = { retry: false, networkMode: 'always', gcTime: 0 } as const;
 
-/** The history of the environment. New entries load when events arrive, older ones on demand. */
-export function useHistory(filter: HistoryFilter): History {
+/**
+ * The history of the environment. New entries load when events arrive, and not while `paused`; older ones on demand.
+ * `filter` must stay the same object.
+ */
+export function useHistory(filter: HistoryFilter, paused: boolean): History {
   const api = useApi();
   const { project, environment } = useScope();
-  const search = searchOf(project.id, environment.key, filter);
+  const search = `${searchOf(project.id, environment.key, filter)}&limit=${pageSize}`;
   const readPage = useCallback<ReadPage>(
     async (before) =>
       await readFullPage(async (next) => {
@@ -47,7 +52,7 @@ export function useHistory(filter: HistoryFilter): History {
       }, before),
     [api, search],
   );
-  const newest = useNewestEntries(search, readPage);
+  const newest = useNewestEntries(search, readPage, filter, paused);
   const { entries, next, searchedUntil } = newest.data ?? nothingLoaded;
   const { query: older, loadMore } = useOlderEntries(search, readPage, next);
   return {
@@ -61,19 +66,10 @@ export function useHistory(filter: HistoryFilter): History {
   };
 }
 
-function searchOf(projectId: string, env: string, filter: HistoryFilter): string {
-  const search = new URLSearchParams({ project_id: projectId, env, limit: String(pageSize) });
-  for (const name of ['feature_id', 'entity', 'username'] as const) {
-    const value = filter[name];
-    if (value !== undefined) search.set(name, value);
-  }
-  return search.toString();
-}
-
 const historyKey = (search: string) => ['history', search];
 
 /** Loads the first page, and the new entries after each event. */
-function useNewestEntries(search: string, readPage: ReadPage) {
+function useNewestEntries(search: string, readPage: ReadPage, filter: HistoryFilter, paused: boolean) {
   const queries = useQueryClient();
   const { channel } = useLiveChannel();
   const queryKey = useMemo(() => historyKey(search), [search]);
@@ -99,22 +95,30 @@ function useNewestEntries(search: string, readPage: ReadPage) {
     structuralSharing: false,
   });
   const refresh = useThrottledCallback(() => {
-    if (!isNotAvailable(query.error)) void query.refetch({ cancelRefetch: false });
+    if (!paused && !isNotAvailable(query.error)) void query.refetch({ cancelRefetch: false });
   }, refreshPauseMs);
-  // Events that arrived during a read need another one.
+  // Events that arrived during a read or a pause need another one.
   useEffect(() => {
-    if (unreadSince.current !== null) refresh();
-  }, [query.dataUpdatedAt, refresh]);
+    if (unreadSince.current !== null && !paused) refresh();
+  }, [query.dataUpdatedAt, paused, refresh]);
   useEffect(() => {
     const readSince = (since: string): void => {
       noteUnread(since);
       refresh();
     };
-    return watchChannel(channel, {
-      onEvent: ({ timestamp }) => readSince(timestamp),
+    const stop = watchChannel(channel, {
+      onEvent: (event) => {
+        if (matchesFilter(event, filter)) readSince(event.timestamp);
+      },
       onReconnect: () => readSince(endOfTime),
     });
-  }, [channel, noteUnread, refresh]);
+    const timer =
+      filter.projects === 'all' ? setInterval(() => readSince(endOfTime), allProjectsStepMs) : undefined;
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
+  }, [channel, filter, noteUnread, refresh]);
   return query;
 }
 

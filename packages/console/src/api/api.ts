@@ -39,6 +39,8 @@ export interface Api {
   ) => Promise<{ readonly status: number; readonly body: Body }>;
   /** Sends a GET and resolves with its body. Retries while the user has too many requests in progress. */
   readonly get: <Body>(path: string) => Promise<Body>;
+  /** Sends a GET and resolves with the response as soon as it begins. Rejects with an ApiError. */
+  readonly open: (path: string, signal: AbortSignal) => Promise<Response>;
 }
 
 const requestTimeoutMs = 30_000;
@@ -64,6 +66,20 @@ export function createApi(options: {
   /** Called when the server rejects the token. */
   readonly onTokenRefused: () => void;
 }): Api {
+  const authorization = (token: string | null) =>
+    token === null ? {} : { Authorization: `Bearer ${token}` };
+  const refusal = (response: Response, body: Readonly<Record<string, unknown>>, token: string | null) => {
+    const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
+    const error = new ApiError(response.status, body, retryAfterMs);
+    if (
+      response.status === 401 &&
+      token !== null &&
+      (error.code.startsWith('token_') || error.code === 'unknown_user')
+    ) {
+      options.onTokenRefused();
+    }
+    return error;
+  };
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   const send: Api['send'] = async <Body>(method: string, path: string, body?: unknown) => {
     const token = options.token();
@@ -75,7 +91,7 @@ export function createApi(options: {
       response = await fetch(options.basePath + path, {
         method,
         headers: {
-          ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
+          ...authorization(token),
           ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -88,16 +104,13 @@ export function createApi(options: {
     }
     const parsed = parseBody(text);
     if (response.ok) return { status: response.status, body: parsed as Body };
-    const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
-    const error = new ApiError(response.status, { code, ...parsed }, retryAfterMs);
-    if (
-      response.status === 401 &&
-      token !== null &&
-      (error.code.startsWith('token_') || error.code === 'unknown_user')
-    ) {
-      options.onTokenRefused();
-    }
-    throw error;
+    throw refusal(response, { code, ...parsed }, token);
+  };
+  const open: Api['open'] = async (path, signal) => {
+    const token = options.token();
+    const response = await fetch(options.basePath + path, { headers: authorization(token), signal });
+    if (response.ok) return response;
+    throw refusal(response, { code: 'unreachable', ...parseBody(await response.text()) }, token);
   };
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   const get: Api['get'] = async <Body>(path: string) => {
@@ -112,5 +125,5 @@ export function createApi(options: {
       }
     }
   };
-  return { send, get };
+  return { send, get, open };
 }

@@ -4,7 +4,14 @@ import type { AuditPage, Project } from '../../../server/src/api/schemas.js';
 
 /** Bodies of the REST API, as the server's OpenAPI document describes them. */
 export type { OpenChange, RequestStep } from '../../../server/src/api/request-schemas.js';
-export type { AuditPage, Me, Mode, Project, SignedIn } from '../../../server/src/api/schemas.js';
+export type {
+  AuditHistogram,
+  AuditPage,
+  Me,
+  Mode,
+  Project,
+  SignedIn,
+} from '../../../server/src/api/schemas.js';
 
 export type Environment = Project['environments'][number];
 

@@ -45,12 +45,15 @@ export function DiffList({ diff, changed }: DiffListProps) {
   );
 }
 
+/** On and off have colours of their own: red for `on` would say that it is bad. */
+const isOn = (value: unknown) => (typeof value === 'boolean' ? value : undefined);
+
 function TwoValues({ field, old, new: now }: FieldDiff) {
   const { t } = useI18n();
   return (
     <>
       {(old ?? null) !== null && (
-        <del>
+        <del data-on={isOn(old)}>
           <span className="fc-hidden">{t.feature.was} </span>
           <FieldValue field={field} value={old} />
         </del>
@@ -61,7 +64,7 @@ function TwoValues({ field, old, new: now }: FieldDiff) {
         </Text>
       )}
       {(now ?? null) !== null && (
-        <ins>
+        <ins data-on={isOn(now)}>
           <span className="fc-hidden">{t.feature.is} </span>
           <FieldValue field={field} value={now} />
         </ins>
@@ -78,10 +81,10 @@ function ThreeValues({ field, old, new: after, current }: RequestedField) {
       <span>
         {approvals.whenRequested} <FieldValue field={field} value={old} />
       </span>
-      <del>
+      <del data-on={isOn(current)}>
         {approvals.now} <FieldValue field={field} value={current} />
       </del>
-      <ins>
+      <ins data-on={isOn(after)}>
         {approvals.after} <FieldValue field={field} value={after} />
       </ins>
     </>

@@ -1,4 +1,5 @@
 import { Paper, Stack, Text, Title } from '@mantine/core';
+import { useMemo } from 'react';
 import { HistoryList } from '../activity/history-list.js';
 import { LoadOlder } from '../activity/load-older.js';
 import { useTimeline } from '../activity/use-timeline.js';
@@ -8,9 +9,8 @@ import { useI18n } from '../i18n/i18n.js';
 /** The history of the flag in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
   const { t } = useI18n();
-  const { items, hasMore, searchedUntil, loading, error, loadMore, retry } = useTimeline({
-    feature_id: featureId,
-  });
+  const filter = useMemo(() => ({ feature_id: featureId }), [featureId]);
+  const { items, hasMore, searchedUntil, loading, error, loadMore, retry } = useTimeline(filter);
   return (
     <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
       <Stack>

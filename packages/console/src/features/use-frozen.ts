@@ -1,4 +1,4 @@
-import type { Channel } from '@flagcast/client';
+import type { Channel, EventMessage } from '@flagcast/client';
 import { useEffect, useState } from 'react';
 
 /** The value, or while `frozen` the previous one. A new `key` updates it once. */
@@ -9,13 +9,19 @@ export function useFrozen<Value>(value: Value, frozen: boolean, key: unknown): V
   return value;
 }
 
-/** The number of events since `counting` became true; 0 while it is false. */
-export function useEventCount(channel: Channel, counting: boolean): number {
+/** The number of events since `counting` became true; 0 while it is false. `counts`, if given, must stay the same function. */
+export function useEventCount(
+  channel: Channel,
+  counting: boolean,
+  counts?: (event: EventMessage) => boolean,
+): number {
   const [count, setCount] = useState(0);
   useEffect(() => {
     setCount(0);
     if (!counting) return;
-    return channel.onEvent(() => setCount((before) => before + 1));
-  }, [channel, counting]);
+    return channel.onEvent((event) => {
+      if (counts?.(event) !== false) setCount((before) => before + 1);
+    });
+  }, [channel, counting, counts]);
   return count;
 }

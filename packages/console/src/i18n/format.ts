@@ -9,6 +9,10 @@ export interface Format {
   readonly timeWithSeconds: (atMs: number) => string;
   /** E.g. `23 Nov 2026, 14:02:07`. */
   readonly dateTime: (atMs: number) => string;
+  /** The same with the time zone. */
+  readonly exact: (atMs: number) => string;
+  /** E.g. `23 Nov`. */
+  readonly date: (atMs: number) => string;
   /** E.g. `today`, `Monday, 23 November`; with the year if it is not the current one. */
   readonly day: (atMs: number, nowMs: number) => string;
   /** E.g. `just now`, `12 s ago`, `yesterday`. */
@@ -47,6 +51,8 @@ export function createFormat(locale: string, messages: Messages['time']): Format
     timeStyle: 'medium',
     hour12: false,
   });
+  const exact = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'long', hour12: false });
+  const date = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' });
   const day = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long' });
   const dayOfYear = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'long', year: 'numeric' });
   const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
@@ -59,6 +65,8 @@ export function createFormat(locale: string, messages: Messages['time']): Format
     time: (atMs) => time.format(atMs),
     timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),
     dateTime: (atMs) => dateTime.format(atMs),
+    exact: (atMs) => exact.format(atMs),
+    date: (atMs) => date.format(atMs),
     day: (atMs, nowMs) => {
       const days = daysBetween(atMs, nowMs);
       if (days === 0 || days === 1) return relative.format(-days, 'day');

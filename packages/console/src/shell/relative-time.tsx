@@ -31,7 +31,7 @@ interface RelativeTimeProps {
   readonly at: string;
 }
 
-/** A time such as `12 s ago`, with the exact time as its tooltip. Renders again only when its text changes. */
+/** A time such as `12 s ago`, with the time zone and the microseconds in its tooltip. Renders again only when its text changes. */
 export function RelativeTime({ at }: RelativeTimeProps) {
   const { format } = useI18n();
   const atMs = toTimeMs(at);
@@ -40,7 +40,7 @@ export function RelativeTime({ at }: RelativeTimeProps) {
   );
   if (atMs === null) return <span>{at}</span>;
   return (
-    <time dateTime={at} title={format.dateTime(atMs)}>
+    <time dateTime={at} title={`${format.exact(atMs)}\n${at}`}>
       {text}
     </time>
   );

@@ -181,7 +181,8 @@ const entryMembers: readonly (readonly [name: string, sql: string])[] = [
   ['entity', 'p.entity'],
   ['feature_key', 'coalesce(f.key, gone.key)'],
   ['feature_name', 'coalesce(f.name, gone.name)'],
-  ['feature_deleted', 'f.id IS NULL AND p.feature_id IS NOT NULL'],
+  // The zero UUID stands for no feature.
+  ['feature_deleted', `coalesce(f.id IS NULL AND p.feature_id <> '00000000-0000-0000-0000-000000000000', false)`],
   ['reason', 'p.reason'],
   [
     'diff',

@@ -1,0 +1,65 @@
+import { useMemo } from 'react';
+import { useSearchParams } from 'react-router';
+import { toTimeMs } from '../i18n/format.js';
+import type { HistoryFilter } from './timeline.js';
+
+/** The lengths of the ranges that end now, in milliseconds. */
+export const presets = {
+  hour: 3_600_000,
+  day: 86_400_000,
+  week: 7 * 86_400_000,
+  month: 30 * 86_400_000,
+} as const;
+
+/** The filter in the address: links and the browser's history keep it. */
+const parameters = [
+  'projects',
+  'entity',
+  'action',
+  'feature_id',
+  'username',
+  'since',
+  'until',
+  'last',
+] as const;
+
+export type ActivityParameters = { readonly [Name in (typeof parameters)[number]]?: string | undefined };
+
+export interface ActivityFilter {
+  readonly parameters: ActivityParameters;
+  /** As the API takes it: a range that ends now begins at a time. */
+  readonly filter: HistoryFilter;
+  /** Undefined removes a parameter. */
+  readonly change: (changes: ActivityParameters) => void;
+}
+
+const timeOf = (text = ''): string | undefined =>
+  text.endsWith('Z') && toTimeMs(text) !== null ? text : undefined;
+
+/** The filter of the activity. What the address cannot mean is ignored. */
+export function useActivityFilter(): ActivityFilter {
+  const [search, setSearch] = useSearchParams();
+  const address = search.toString();
+  return useMemo(() => {
+    const query = new URLSearchParams(address);
+    const known = Object.fromEntries(
+      parameters.map((name) => [name, query.get(name) ?? undefined]),
+    ) as ActivityParameters;
+    const { last = '', since, until, projects, ...others } = known;
+    const lengthMs = Object.hasOwn(presets, last) ? presets[last as keyof typeof presets] : null;
+    const range =
+      lengthMs === null
+        ? { since: timeOf(since), until: timeOf(until) }
+        : { since: new Date(Date.now() - lengthMs).toISOString() };
+    return {
+      parameters: known,
+      filter: { ...others, ...range, ...(projects === 'all' ? { projects } : {}) },
+      change: (changes) => {
+        const next = Object.entries({ ...known, ...changes }).filter(
+          (entry): entry is [string, string] => (entry[1] ?? '') !== '',
+        );
+        setSearch(next, { replace: true });
+      },
+    };
+  }, [address, setSearch]);
+}
