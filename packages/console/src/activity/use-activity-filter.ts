@@ -23,7 +23,7 @@ const parameters = [
   'last',
 ] as const;
 
-export type ActivityParameters = { readonly [Name in (typeof parameters)[number]]?: string | undefined };
+type ActivityParameters = { readonly [Name in (typeof parameters)[number]]?: string | undefined };
 
 export interface ActivityFilter {
   readonly parameters: ActivityParameters;

@@ -182,7 +182,10 @@ const entryMembers: readonly (readonly [name: string, sql: string])[] = [
   ['feature_key', 'coalesce(f.key, gone.key)'],
   ['feature_name', 'coalesce(f.name, gone.name)'],
   // The zero UUID stands for no feature.
-  ['feature_deleted', `coalesce(f.id IS NULL AND p.feature_id <> '00000000-0000-0000-0000-000000000000', false)`],
+  [
+    'feature_deleted',
+    `coalesce(f.id IS NULL AND p.feature_id <> '00000000-0000-0000-0000-000000000000', false)`,
+  ],
   ['reason', 'p.reason'],
   [
     'diff',
