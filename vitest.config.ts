@@ -122,6 +122,8 @@ export default defineConfig({
       },
       {
         extends: true,
+        // Of the example for Nest.
+        oxc: { decorator: { legacy: true } },
         test: {
           name: 'integration',
           include: ['packages/*/test/**/*.test.{ts,tsx}', 'e2e/**/*.test.ts'],
