@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { EventMessage } from '@flagcast/protocol';
+import type { EventMessage, Snapshot } from '@flagcast/protocol';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { install } from '../src/install/install.js';
@@ -346,6 +346,27 @@ describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII databas
     expect(await client.event(goodFeature)).toMatchObject({ feature: { id: goodFeature, enabled: true } });
     await toggle(database, good, goodFeature, false);
     expect(await nthEvent(client, goodFeature, 2)).toMatchObject({ feature: { enabled: false } });
+
+    // A part that cannot be decoded costs its feature the state of events; the snapshot has the text escaped.
+    const parts = 'project_id, feature_id, environment_id, action';
+    const values = `'${good.projectId}', '${goodFeature}', ${good.environmentId}`;
+    await pool.query(String.raw`
+      INSERT INTO rules (${parts}, conditions) VALUES (${values}, 'include', E'{"a":"caf\xe9"}');
+      INSERT INTO feature_schedules (${parts}, cron_expr, timezone) VALUES (${values}, 'enable', '0 9 * * *', E'Z\xfcrich')`);
+    await toggle(database, good, goodFeature, true);
+    expect(await nthEvent(client, goodFeature, 3)).toMatchObject({ feature_unreadable: true });
+    const address = `project_id=${good.projectId}&env_id=${good.environmentId}`;
+    const response = await fetch(`${server.httpUrl}/api/snapshot?${address}`, {
+      headers: { Authorization: `Bearer ${token}` },
+    });
+    const { features } = (await response.json()) as Snapshot;
+    expect(features).toMatchObject([
+      {
+        ...{ rules: [{ action: 'include', condition: null }], schedules: [{ timezone: String.raw`Z\374rich` }] },
+        schedule_state: { enabled: false, invalid_schedule_ids: [expect.any(String)] },
+      },
+    ]);
+    await pool.query('DELETE FROM rules; DELETE FROM feature_schedules');
 
     // A request of such a feature is in the snapshot of the approvals feed, and the steps of others are whole.
     const broken = await insertRequest(pool, bad);

@@ -3,6 +3,7 @@ import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
+import { readListColumns } from '../host/feature-lists.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
 import {
@@ -141,14 +142,15 @@ export class MissedEventsSource {
     if (source.reason !== 'event_log') {
       return { progress, missed: null, isDatabaseBehind: false, expired: false, source: 'database' };
     }
+    const lists = await readListColumns(pool);
     const { lows, highs } = uncoveredRanges(position);
     const { rows } = await pool.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
-      text: missedStatement(source, {
-        limit: maxMissedEvents + 1,
-        of: target === 'approvals' ? target : 'channel',
-      }),
+      text: missedStatement(
+        { ...source, lists },
+        { limit: maxMissedEvents + 1, of: target === 'approvals' ? target : 'channel' },
+      ),
       values: target === 'approvals' ? [lows, highs] : [lows, highs, target.projectId, target.environmentId],
     });
     const first = rows[0] ?? [];

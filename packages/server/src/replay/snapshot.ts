@@ -5,7 +5,7 @@ import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
 import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { withScheduleState } from '../host/feature-lists.js';
+import { readListColumns, withScheduleState } from '../host/feature-lists.js';
 import {
   approvalsStatement,
   canReadSteps,
@@ -175,11 +175,7 @@ interface SnapshotContent {
   /** The lists by their keys, each as JSON text. */
   readonly noLists: Readonly<Record<string, string>>;
   /** Reads the lists in one row. With `escapes` texts that cannot be decoded are escaped. */
-  statement(
-    session: Queries,
-    source: EventSource,
-    escapes: boolean,
-  ): Promise<SnapshotStatement> | SnapshotStatement;
+  statement(session: Queries, escapes: boolean): Promise<SnapshotStatement>;
   /** The lists of that row, each as JSON text. */
   finish?(lists: Readonly<Record<string, string>>): Promise<Readonly<Record<string, string>>>;
 }
@@ -211,7 +207,7 @@ async function takeSnapshot(
   const [transactions = null, insertLsn = null] = row;
   let lists: Readonly<Record<string, string>> | undefined;
   if (source.hasState) {
-    const { text: statement, values } = await content.statement(session, source, escapes);
+    const { text: statement, values } = await content.statement(session, escapes);
     [lists] = (await session.query<Record<string, string>>(statement, values)).rows;
   }
   await session.query('COMMIT');
@@ -239,8 +235,9 @@ function channelContent({ projectId, environmentId, environmentKey }: Channel): 
       embedded_state: embeddedState,
     }),
     noLists: { features: '[]', pending_changes: '[]' },
-    statement: (_, { lists }, escapes) => ({
-      text: channelStatement(lists, { escapes }),
+    statement: async (session, escapes) => ({
+      // Not those that the reader found: while another server reads, it does not look.
+      text: channelStatement(await readListColumns(session), { escapes }),
       values: [projectId, environmentId],
     }),
     finish: async (lists) => ({ ...lists, features: await joinFeatures(lists['features'] ?? '') }),
@@ -275,7 +272,7 @@ function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): Snapsho
       may_decide: [...mayDecide],
     }),
     noLists: { pending_changes: '[]' },
-    statement: async (session, _, escapes) => ({
+    statement: async (session, escapes) => ({
       text: approvalsStatement({ escapes, hasSteps: await canReadSteps(session) }),
       values: [projectIds, environmentIds, user.id, user.username],
     }),
