@@ -54,6 +54,8 @@ export interface Connection {
   readonly backoffMs: (attempts: number) => number;
   /** Closes the client, with the error that ended it or null. */
   readonly end: (error: FlagcastError | null) => void;
+  /** Reports a failure that is retried. */
+  readonly report: (error: FlagcastError) => void;
   readonly send: (message: ClientMessage) => void;
   readonly request: Request;
 }
@@ -127,7 +129,20 @@ export function createConnection(options: ConnectionOptions): Connection {
     closeError ??= error;
     dispatch('end');
   };
-  const tokens = createTokenSource(options.getToken, onError, end);
+  /** Returns whether the status has changed. */
+  const publish = (): boolean => {
+    const next = createStatus();
+    if (isEqual(status, next)) return false;
+    status = next;
+    emit();
+    return true;
+  };
+  const report: Connection['report'] = (error) => {
+    lastError = error;
+    publish();
+    onError(error);
+  };
+  const tokens = createTokenSource(options.getToken, report, end);
   const request = createRequest(getBaseUrl, options.fetch, tokens.current);
 
   const dispatch: Connection['dispatch'] = (event, delayMs, error) => {
@@ -147,13 +162,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     }
     if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
     enter(state);
-    const next = createStatus();
-    const hasChanged = !isEqual(status, next);
-    if (hasChanged) {
-      status = next;
-      emit();
-    }
-    if (hasChanged || state !== before.state) onChange();
+    if (publish() || state !== before.state) onChange();
     // A page that is left is no failure.
     if (isWaiting && lastError?.code !== 'pagehide') onError(lastError);
   };
@@ -276,6 +285,7 @@ export function createConnection(options: ConnectionOptions): Connection {
           : 'none',
     dispatch,
     end,
+    report,
     request,
     send,
   };

@@ -42,7 +42,7 @@ export interface ConnectionDetails {
   readonly attempt: number;
   /** When the next attempt starts, in milliseconds since the epoch; null if none is planned. */
   readonly retryAtMs: number | null;
-  /** The failure that the client retries or has recovered from; null if there was none. */
+  /** The last failure that the client has retried: of the connection, a snapshot or a token; null if there was none. */
   readonly lastError: FlagcastError | null;
 }
 

@@ -191,8 +191,11 @@ export function createSubscription<State, Content extends AnySnapshot>(
         close(error as FlagcastError);
         return;
       }
-      onError(
-        code ? error : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause: error }),
+      connection.report(
+        // The code of a DOMException, such as a time-out, is a number.
+        typeof code === 'string'
+          ? (error as FlagcastError)
+          : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause: error }),
       );
       needsSnapshot = true;
       scheduleUpdate(connection.backoffMs(failures++), retryAfterMs);

@@ -18,7 +18,7 @@ export interface TokenSource {
 /** Creates a token source. `onEnd` is called with the error if `getToken` rejects with a FlagcastError. */
 export function createTokenSource(
   getToken: () => string | Promise<string>,
-  onError: (error: unknown) => void,
+  onError: (error: FlagcastError) => void,
   onEnd: (error: FlagcastError) => void,
 ): TokenSource {
   let token = '';

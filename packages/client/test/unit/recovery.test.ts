@@ -92,6 +92,36 @@ describe('the status of the connection', () => {
     expect((errors[0] as FlagcastError).message).toContain('Lost the connection to');
   });
 
+  it('has the failure of a snapshot, also while the connection is live', async () => {
+    const { server, connect, errors } = await startFixture();
+    const answers: ServerResponse[] = [];
+    server.respondToSnapshot = (response) => answers.push(response);
+    const client = connect();
+    client.channel(channelArguments);
+    (await server.connections.next()).hello();
+    await untilConnection(client, 'live');
+    await server.snapshots.next();
+    answers[0]?.writeHead(502).end();
+    const observable = { subscribe: client.subscribe, getState: client.getStatus };
+    const { lastError, state } = await until(observable, (status) => status.lastError !== null);
+    expect([state, lastError?.code]).toEqual(['live', 'http_502']);
+    expect(errors).toEqual([lastError]);
+  });
+
+  it('has an error of its own kind if a snapshot is not answered in time', async () => {
+    vi.spyOn(AbortSignal, 'timeout').mockReturnValue(
+      AbortSignal.abort(new DOMException('The operation timed out.', 'TimeoutError')),
+    );
+    onTestFinished(() => void vi.restoreAllMocks());
+    const { connect, errors } = await startFixture();
+    const client = connect();
+    client.channel(channelArguments);
+    const observable = { subscribe: client.subscribe, getState: client.getStatus };
+    const { lastError } = await until(observable, (status) => status.lastError !== null);
+    expect(lastError).toMatchObject({ name: 'FlagcastError', code: 'snapshot_failed' });
+    expect(errors).toContain(lastError);
+  });
+
   it('ends its wait when the app asks for it', async () => {
     const { server, connect } = await startFixture();
     const client = connect();
