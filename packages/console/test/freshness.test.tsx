@@ -10,7 +10,6 @@ import {
   serverActs,
   waitUntilLive,
 } from './fixture/console.js';
-import { auditEntry } from './fixture/data.js';
 
 const page = '/p/shop/dev/features';
 const since = '2026-01-02T12:34:56.000Z';
@@ -123,18 +122,5 @@ describe('a database with live events only', () => {
     expect(screen.queryByRole('alert')).toBeNull();
     const audits = server.requests.filter((each) => each.path === '/api/audit' && !each.search.has('since'));
     expect(audits).toHaveLength(1);
-  });
-});
-
-describe('the rules of a flag', () => {
-  it('load again after an event about a rule', async () => {
-    const { server } = await openLive(`${page}/f1`);
-    await screen.findByText(en.feature.noRules);
-    server.on('GET', /^\/api\/features\/f1$/, () => ({
-      body: { rules: [{ id: 'r1', action: 'include', priority: 3 }], schedules: [] },
-    }));
-    server.audit = [auditEntry('1')];
-    server.emit({ entity: 'rule', entity_id: 'r1' });
-    await screen.findByText(en.ruleActions.include);
   });
 });

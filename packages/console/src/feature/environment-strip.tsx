@@ -9,6 +9,7 @@ import { visible } from '../i18n/visible.js';
 import { EnvironmentName } from '../shell/environment-name.js';
 import { ClockIcon, LockIcon } from '../shell/icons.js';
 import { RelativeTime } from '../shell/relative-time.js';
+import { ScheduleNote } from './schedule-note.js';
 import { scopePath, useScope } from '../shell/scope.js';
 
 interface EnvironmentStripProps {
@@ -95,6 +96,7 @@ function Cell({ live: { environment, state }, featureId, gone, current }: CellPr
           )}
         </div>
       )}
+      {feature !== undefined && <ScheduleNote feature={feature} />}
       {state.pendingChanges.get(featureId)?.map(({ id, requested_by: by, created_at: at }) => (
         <Badge
           key={id}

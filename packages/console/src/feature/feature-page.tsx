@@ -7,9 +7,10 @@ import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
+import { useScheduled } from '../features/schedule.js';
 import { BackLink } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { TrashIcon } from '../shell/icons.js';
+import { LockIcon, TrashIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PresenceLine } from '../shell/presence.js';
 import { PageTitle } from '../shell/page-title.js';
@@ -19,9 +20,9 @@ import { useI18n } from '../i18n/i18n.js';
 import { EditForm } from './edit-form.js';
 import { EnvironmentStrip } from './environment-strip.js';
 import { FeatureHistory } from './feature-history.js';
-import { RulesAndSchedules } from './rules-and-schedules.js';
 import { FeatureRequests } from './feature-requests.js';
 import { FieldValue } from './field-value.js';
+import { Targeting } from './targeting.js';
 import { visible } from '../i18n/visible.js';
 
 const DeleteDialog = lazy(lazyRoutes.deleteDialog);
@@ -99,16 +100,11 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
           </Title>
           <Group gap="xs" mt={6}>
             <Code>{visible(feature.key)}</Code>
-            <Badge
-              {...(feature.enabled ? { variant: 'light', color: 'teal' } : { variant: 'default' })}
-              tt="none"
-              size="md"
-            >
-              {feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
-            </Badge>
+            <StateBadge feature={feature} />
             <Badge variant="default" tt="none" fw={500} size="md">
               <FieldValue field="kind" value={feature.kind} />
             </Badge>
+            <Tags tags={feature.tags} />
             <Text size="sm" c="dimmed" component="span">
               {t.feature.changedBy(by)} · <RelativeTime at={change?.timestamp ?? feature.updated_at} />
             </Text>
@@ -135,7 +131,7 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
       <div className="fc-columns">
         <Stack gap="lg">
           <EditForm feature={feature} changedBy={by} gone={gone} others={others} onEditing={onEditing} />
-          <RulesAndSchedules featureId={feature.id} />
+          <Targeting feature={feature} />
         </Stack>
         {/* Beside the form, which must not move under the pointer when a request arrives. */}
         <Stack gap="lg">
@@ -154,4 +150,39 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
       </Suspense>
     </>
   );
+}
+
+/** Whether the flag is on now: by its switch, and by its schedules. */
+function StateBadge({ feature }: { readonly feature: FeatureState }) {
+  const { t } = useI18n();
+  const { environment } = useScope();
+  const scheduled = useScheduled(feature);
+  const isOn = feature.enabled && scheduled?.enabled !== false;
+  return (
+    <Badge {...(isOn ? { variant: 'light', color: 'teal' } : { variant: 'default' })} tt="none" size="md">
+      {isOn ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
+    </Badge>
+  );
+}
+
+/** The tags of the flag, which the host's console edits. */
+function Tags({ tags = [] }: { readonly tags: FeatureState['tags'] }) {
+  return tags.map(({ slug, name, color }) => (
+    <Badge
+      key={slug}
+      variant="default"
+      tt="none"
+      fw={500}
+      size="md"
+      leftSection={
+        slug === 'guarded' ? (
+          <LockIcon size={12} />
+        ) : (
+          <span className="fc-tag" style={{ backgroundColor: color ?? undefined }} />
+        )
+      }
+    >
+      {visible(name ?? slug)}
+    </Badge>
+  ));
 }

@@ -1,6 +1,7 @@
 import { enApprovals } from './approval-messages.js';
 import { enErrors, enFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
+import { enTargeting } from './targeting-messages.js';
 
 const plural = createPlural('en');
 const flags = (count: number): string => plural(count, { one: 'flag', other: 'flags' });
@@ -259,9 +260,7 @@ export const en = {
     is: 'to',
     empty: 'empty',
     rules: 'Rules',
-    noRules: 'No rules. Everyone gets the default value.',
     schedules: 'Schedules',
-    noSchedules: 'No schedules.',
     history: 'History',
     keyHint: 'Used in code. Can’t be changed later.',
     createdOff: 'Created off in all environments.',
@@ -279,6 +278,7 @@ export const en = {
     priority: 'Priority',
     action: 'Action',
     conditions: 'Conditions',
+    condition: 'Conditions',
     flag_variant_id: 'Variant',
     starts_at: 'Starts',
     ends_at: 'Ends',
@@ -310,8 +310,8 @@ export const en = {
     gte: '≥',
     lt: '<',
     lte: '≤',
+    regex: 'matches',
   },
-  and: 'and',
   entities: {
     feature: 'flag',
     rule: 'rule',
@@ -331,6 +331,7 @@ export const en = {
     request_updated: 'edited the request',
   },
   approvals: enApprovals,
+  targeting: enTargeting,
   guards: {
     hint: 'Changes in a guarded environment need approval from a second person.',
     guardedBy: (by: string | null) => `Guarded by ${by ?? unknownUser}`,

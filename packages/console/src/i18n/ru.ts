@@ -2,6 +2,7 @@ import type { Messages } from './en.js';
 import { ruApprovals } from './approval-messages-ru.js';
 import { ruErrors, ruFieldProblems } from './error-messages-ru.js';
 import { createPlural } from './plural.js';
+import { ruTargeting } from './targeting-messages-ru.js';
 
 const plural = createPlural('ru');
 const flags = (count: number): string => plural(count, { one: 'флаг', few: 'флага', other: 'флагов' });
@@ -260,9 +261,7 @@ export const ru: Messages = {
     is: 'стало',
     empty: 'пусто',
     rules: 'Правила',
-    noRules: 'Правил нет. Все получают значение по умолчанию.',
     schedules: 'Расписания',
-    noSchedules: 'Расписаний нет.',
     history: 'История',
     keyHint: 'Используется в коде. Изменить его потом нельзя.',
     createdOff: 'Флаг будет выключен во всех окружениях.',
@@ -280,6 +279,7 @@ export const ru: Messages = {
     priority: 'Приоритет',
     action: 'Действие',
     conditions: 'Условия',
+    condition: 'Условия',
     flag_variant_id: 'Вариант',
     starts_at: 'Начало',
     ends_at: 'Окончание',
@@ -311,8 +311,8 @@ export const ru: Messages = {
     gte: '≥',
     lt: '<',
     lte: '≤',
+    regex: 'соответствует',
   },
-  and: 'и',
   entities: {
     feature: 'флаг',
     rule: 'правило',
@@ -332,6 +332,7 @@ export const ru: Messages = {
     request_updated: 'правка запроса',
   },
   approvals: ruApprovals,
+  targeting: ruTargeting,
   guards: {
     hint: 'Изменения в защищённом окружении должен одобрить второй человек.',
     guardedBy: (by) => `Под защитой · ${by ?? unknownUser}`,

@@ -47,8 +47,8 @@ const conditionTemplates: readonly { readonly [key: string]: Json }[] = [
   { attribute: 'platform', operator: 'eq', value: 'ios' },
   { attribute: 'platform', operator: 'eq', value: 'android' },
   { attribute: 'orders_total', operator: 'gte', value: 5 },
-  { attribute: 'percentage', operator: 'lte', value: 10 },
-  { attribute: 'percentage', operator: 'lte', value: 25 },
+  { attribute: 'user_id', operator: 'percentage', value: 10 },
+  { attribute: 'user_id', operator: 'percentage', value: 25 },
   { attribute: 'plan', operator: 'in', value: ['business', 'enterprise'] },
 ];
 
