@@ -5,7 +5,6 @@ import './sign-in/sign-in.css';
 import './freshness/freshness.css';
 import './features/features.css';
 import './feature/feature.css';
-import './feature/flag-page.css';
 import { createRoot } from 'react-dom/client';
 import { createApi } from './api/api.js';
 import { App } from './shell/app.js';

@@ -1,4 +1,3 @@
-import type { FeatureState } from '@flagcast/client';
 import type { OpenChange } from '../../../server/src/api/request-schemas.js';
 import type { AuditPage, Project } from '../../../server/src/api/schemas.js';
 
@@ -27,16 +26,10 @@ export type RequestedField = ChangedEntity['diff'][number];
 /** The change of one field. */
 export type FieldDiff = AuditEntry['diff'][number];
 
-export interface RuleOrSchedule {
-  readonly id: string;
-  readonly [field: string]: unknown;
-}
-
-/** The body of `GET /api/features/:id`. */
+/** The body of `GET /api/features/:id`, as far as the page reads it. */
 export interface FeatureDetails {
-  readonly feature: FeatureState;
-  readonly rules: readonly RuleOrSchedule[];
-  readonly schedules: readonly RuleOrSchedule[];
+  /** The rows as the database has them. */
+  readonly rules: readonly { readonly id: string; readonly [column: string]: unknown }[];
 }
 
 /** The fields that `PATCH /api/features/:id` can set. */

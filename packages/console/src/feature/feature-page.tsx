@@ -1,3 +1,4 @@
+import './flag-page.css';
 import type { ChannelState, FeatureState } from '@flagcast/client';
 import type { PresenceState } from '@flagcast/client/presence';
 import { usePresence } from '@flagcast/client/presence/react';

@@ -60,7 +60,7 @@ function useAllRules(feature: FeatureState, enabled: boolean) {
     const textOf = (field: string): string | null => textOrNull(row[field]);
     const segment = textOf('segment_id');
     return {
-      id: String(row.id),
+      id: row.id,
       action: textOf('action'),
       condition: condition === null ? null : writeJson(condition),
       segment_id: segment,
