@@ -1,7 +1,7 @@
 import type { FeatureState } from '@flagcast/client';
 import { useScheduled } from '../features/schedule.js';
-import { zoneOf } from '../i18n/format.js';
 import { type I18n, useI18n } from '../i18n/i18n.js';
+import { formatTimeIn, formatUntil, zoneOf } from '../i18n/schedule-format.js';
 import { useNowMs } from '../shell/relative-time.js';
 
 /** What the schedules of a flag that is switched on do now and next, e.g. `Switches off in 10 minutes (14:30 Europe/Berlin)`. */
@@ -30,8 +30,8 @@ function nextText(
   const atMs = Date.parse(at);
   // When a schedule ends, none decides: it is the one that has decided until then.
   const decides = schedules.find((each) => each.id === (id ?? state?.schedule_id));
-  const zone = decides?.timezone ?? null;
-  const time = `${format.timeIn(atMs, zone, nowMs)} ${zoneOf(zone)}`;
+  const zone = zoneOf(decides?.timezone ?? null);
+  const time = `${formatTimeIn(format.locale, zone, atMs, nowMs)} ${zone}`;
   const text = enabled ? t.targeting.switchesOn : t.targeting.switchesOff;
-  return text(format.until(atMs, nowMs), time);
+  return text(formatUntil(format.locale, atMs, nowMs), time);
 }

@@ -1,6 +1,7 @@
 import type { FeatureSchedule } from '@flagcast/client';
 import type { I18n } from '../i18n/i18n.js';
-import { toTimeMs, zoneOf } from '../i18n/format.js';
+import { toTimeMs } from '../i18n/format.js';
+import { formatTimeIn, formatWeekdays, zoneOf } from '../i18n/schedule-format.js';
 import { visible } from '../i18n/visible.js';
 
 const everyDay = /^(\d{1,2}) (\d{1,2}) \* \* ([\d,*-]+)$/;
@@ -24,7 +25,7 @@ function cronText(expression: string, { t, format }: I18n): string {
   if (rest === '*') return t.targeting.daily(time);
   if (everyMonth.test(expression)) return t.targeting.monthly(Number(rest), time);
   const days = daysOf(rest);
-  return days === null ? visible(expression) : t.targeting.weekly(format.weekdays(days), time);
+  return days === null ? visible(expression) : t.targeting.weekly(formatWeekdays(format.locale, days), time);
 }
 
 /** When a schedule acts, e.g. `from 30 Nov, 09:00 until 2 Dec, 09:00 Europe/Berlin`. */
@@ -33,7 +34,7 @@ export function scheduleText(schedule: FeatureSchedule, texts: I18n, nowMs: numb
   const { starts_at: start, ends_at: end, cron_expr: cron, cron_duration: duration, timezone } = schedule;
   const timeOf = (at: string): string => {
     const atMs = toTimeMs(at);
-    return atMs === null ? visible(at) : format.timeIn(atMs, timezone, nowMs);
+    return atMs === null ? visible(at) : formatTimeIn(format.locale, zoneOf(timezone), atMs, nowMs);
   };
   const parts = [
     cron === null || cron === '' ? null : cronText(cron, texts),

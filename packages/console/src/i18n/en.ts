@@ -1,7 +1,7 @@
 import { enApprovals } from './approval-messages.js';
 import { enErrors, enFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
-import { enTargeting } from './targeting-messages.js';
+import { enOperators, enTargeting } from './targeting-messages.js';
 
 const plural = createPlural('en');
 const flags = (count: number): string => plural(count, { one: 'flag', other: 'flags' });
@@ -297,21 +297,7 @@ export const en = {
     enable: 'Turn on',
     disable: 'Turn off',
   },
-  operators: {
-    eq: 'is',
-    neq: 'is not',
-    in: 'is one of',
-    not_in: 'is none of',
-    contains: 'contains',
-    not_contains: 'does not contain',
-    starts_with: 'starts with',
-    ends_with: 'ends with',
-    gt: '>',
-    gte: '≥',
-    lt: '<',
-    lte: '≤',
-    regex: 'matches',
-  },
+  operators: enOperators,
   entities: {
     feature: 'flag',
     rule: 'rule',

@@ -2,6 +2,8 @@ import type { Messages } from './en.js';
 
 /** Formats numbers and times in a language. Times are milliseconds since the epoch, shown in the browser's time zone. */
 export interface Format {
+  /** For formats that only one page needs. */
+  readonly locale: string;
   readonly number: (value: number) => string;
   /** E.g. `14:02`. */
   readonly time: (atMs: number) => string;
@@ -17,12 +19,6 @@ export interface Format {
   readonly day: (atMs: number, nowMs: number) => string;
   /** E.g. `just now`, `12 s ago`, `yesterday`. */
   readonly ago: (atMs: number, nowMs: number) => string;
-  /** E.g. `in 45 seconds`, `in 10 minutes`, rounded up. */
-  readonly until: (atMs: number, nowMs: number) => string;
-  /** The time in the time zone of `zoneOf`, e.g. `14:30`, with the day if that is not today. */
-  readonly timeIn: (atMs: number, timeZone: string | null, nowMs: number) => string;
-  /** Days of the week from Sunday as 0, e.g. `Mon, Tue`. */
-  readonly weekdays: (days: readonly number[]) => string;
 }
 
 /** Milliseconds since the epoch; null if the text is not RFC 3339, such as `infinity` or a year before 1. */
@@ -31,9 +27,6 @@ export function toTimeMs(text: string): number | null {
   const atMs = isTime ? Date.parse(text) : Number.NaN;
   return Number.isNaN(atMs) ? null : atMs;
 }
-
-/** A day in 2023 that was a Sunday. */
-const sundayMs = Date.UTC(2023, 0, 1);
 
 const justNowSeconds = 5;
 const minuteSeconds = 60;
@@ -44,15 +37,6 @@ const daySeconds = 86_400;
 function daysBetween(atMs: number, nowMs: number): number {
   const midnight = (timeMs: number): number => new Date(timeMs).setHours(0, 0, 0, 0);
   return Math.round((midnight(nowMs) - midnight(atMs)) / (daySeconds * 1_000));
-}
-
-/** The time zone, or that of the browser if it does not know this one. */
-export function zoneOf(timeZone: string | null): string {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: timeZone ?? undefined }).resolvedOptions().timeZone;
-  } catch {
-    return zoneOf(null);
-  }
 }
 
 export function createFormat(locale: string, messages: Messages['time']): Format {
@@ -78,26 +62,8 @@ export function createFormat(locale: string, messages: Messages['time']): Format
     if (days >= 365) return relative.format(-Math.floor(days / 365), 'year');
     return days >= 60 ? relative.format(-Math.floor(days / 30), 'month') : relative.format(-days, 'day');
   };
-  const weekday = new Intl.DateTimeFormat(locale, { weekday: 'short', timeZone: 'UTC' });
-  const inUnit = new Intl.RelativeTimeFormat(locale);
   return {
-    until: (atMs, nowMs) => {
-      const seconds = Math.max(0, Math.ceil((atMs - nowMs) / 1_000));
-      if (seconds <= minuteSeconds) return inUnit.format(seconds, 'second');
-      if (seconds <= hourSeconds) return inUnit.format(Math.ceil(seconds / minuteSeconds), 'minute');
-      if (seconds <= daySeconds) return inUnit.format(Math.ceil(seconds / hourSeconds), 'hour');
-      return inUnit.format(Math.ceil(seconds / daySeconds), 'day');
-    },
-    timeIn: (atMs, zone, nowMs) => {
-      const timeZone = zoneOf(zone);
-      const date = new Intl.DateTimeFormat(locale, { timeZone, dateStyle: 'medium' });
-      const isToday = date.format(atMs) === date.format(nowMs);
-      const style = { timeZone, timeStyle: 'short', hour12: false } as const;
-      return new Intl.DateTimeFormat(locale, isToday ? style : { ...style, dateStyle: 'medium' }).format(
-        atMs,
-      );
-    },
-    weekdays: (days) => days.map((each) => weekday.format(sundayMs + each * daySeconds * 1_000)).join(', '),
+    locale,
     number: (value) => number.format(value),
     time: (atMs) => time.format(atMs),
     timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),

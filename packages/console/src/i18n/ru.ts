@@ -2,7 +2,7 @@ import type { Messages } from './en.js';
 import { ruApprovals } from './approval-messages-ru.js';
 import { ruErrors, ruFieldProblems } from './error-messages-ru.js';
 import { createPlural } from './plural.js';
-import { ruTargeting } from './targeting-messages-ru.js';
+import { ruOperators, ruTargeting } from './targeting-messages-ru.js';
 
 const plural = createPlural('ru');
 const flags = (count: number): string => plural(count, { one: 'флаг', few: 'флага', other: 'флагов' });
@@ -298,21 +298,7 @@ export const ru: Messages = {
     enable: 'Включить',
     disable: 'Выключить',
   },
-  operators: {
-    eq: 'равно',
-    neq: 'не равно',
-    in: 'одно из',
-    not_in: 'ни одно из',
-    contains: 'содержит',
-    not_contains: 'не содержит',
-    starts_with: 'начинается с',
-    ends_with: 'заканчивается на',
-    gt: '>',
-    gte: '≥',
-    lt: '<',
-    lte: '≤',
-    regex: 'соответствует',
-  },
+  operators: ruOperators,
   entities: {
     feature: 'флаг',
     rule: 'правило',

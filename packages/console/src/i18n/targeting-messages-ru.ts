@@ -1,5 +1,5 @@
 import { createPlural } from './plural.js';
-import type { enTargeting } from './targeting-messages.js';
+import type { enOperators, enTargeting } from './targeting-messages.js';
 
 const plural = createPlural('ru');
 
@@ -39,4 +39,21 @@ export const ruTargeting: typeof enTargeting = {
   offNow: 'Сейчас выключен по расписанию',
   switchedOff: 'Флаг выключен, поэтому расписания не действуют.',
   unknown: 'Обновите страницу, чтобы узнать, что сделают расписания дальше.',
+};
+
+/** Operators of conditions. */
+export const ruOperators: typeof enOperators = {
+  eq: 'равно',
+  neq: 'не равно',
+  in: 'одно из',
+  not_in: 'ни одно из',
+  contains: 'содержит',
+  not_contains: 'не содержит',
+  starts_with: 'начинается с',
+  ends_with: 'заканчивается на',
+  gt: '>',
+  gte: '≥',
+  lt: '<',
+  lte: '≤',
+  regex: 'соответствует',
 };

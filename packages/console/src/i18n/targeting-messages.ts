@@ -39,3 +39,20 @@ export const enTargeting = {
   switchedOff: 'The flag is switched off, so schedules have no effect.',
   unknown: 'Reload the page to see what the schedules do next.',
 };
+
+/** Operators of conditions. */
+export const enOperators = {
+  eq: 'is',
+  neq: 'is not',
+  in: 'is one of',
+  not_in: 'is none of',
+  contains: 'contains',
+  not_contains: 'does not contain',
+  starts_with: 'starts with',
+  ends_with: 'ends with',
+  gt: '>',
+  gte: '≥',
+  lt: '<',
+  lte: '≤',
+  regex: 'matches',
+};
