@@ -359,7 +359,7 @@ describe('the approvals page', () => {
       return openChange(`r${index}`, { environment: key, environment_id: key });
     });
     await openLive(page, server);
-    await screen.findByText(en.approvals.count(90));
+    await screen.findByText(en.approvals.count(90, null));
     expect(screen.getAllByRole('article')).toHaveLength(90);
     expect(server.subscribed).toEqual(['shop/dev', 'approvals']);
     const before = server.requests.length;
@@ -368,7 +368,7 @@ describe('the approvals page', () => {
         server.step('approved', { ...change, status: 'approved', decided_by: 'root' }, 'root');
       }
     });
-    await screen.findByText(en.approvals.count(80));
+    await screen.findByText(en.approvals.count(80, null));
     expect(screen.getAllByText(en.approvals.decided.approved('root'))).toHaveLength(10);
     expect(server.requests.slice(before)).toEqual([]);
   });

@@ -1,6 +1,6 @@
-import { Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
+import { Button, Group, SegmentedControl, Select, Skeleton, Stack, Title } from '@mantine/core';
 import { useDocumentVisibility } from '@mantine/hooks';
-import { useEffect } from 'react';
+import { useEffect, useMemo } from 'react';
 import { useSearchParams } from 'react-router';
 import { useLiveOnly } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
@@ -9,9 +9,12 @@ import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
+import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
 import { DecidedRequests } from './decided-requests.js';
+import { isIn, type Place } from './requests.js';
 import { useOpenChanges } from './open-changes.js';
 import { useConcerns } from './use-concerns.js';
 import { useShownRequests } from './use-shown-requests.js';
@@ -25,13 +28,32 @@ const filters = {
 type Filter = keyof typeof filters;
 const isFilter = (name: string): name is Filter => Object.hasOwn(filters, name);
 
-/** The requests of all projects and environments: the pending ones, live, or the decided ones. */
+/** Which requests are listed: all, or those of the project or the environment in the header. */
+function usePlace(): { readonly name: string; readonly label: string | null; readonly place: Place } {
+  const { project, environment } = useScope();
+  const name = useSearchParams()[0].get('in') ?? '';
+  return useMemo(() => {
+    const label = `${visible(project.name)} / ${visible(environment.key)}`;
+    const { id: environmentId } = environment;
+    if (name === 'environment') return { name, label, place: { projectId: project.id, environmentId } };
+    if (name === 'project') return { name, label: visible(project.name), place: { projectId: project.id } };
+    return { name: '', label: null, place: {} };
+  }, [name, project, environment]);
+}
+
+/** The requests of all projects and environments, or of one: the pending ones, live, or the decided ones. */
 export default function ApprovalsPage() {
   const { t } = useI18n();
   const { open, loading, error } = useOpenChanges();
   const liveOnly = useLiveOnly();
   const [params, setParams] = useSearchParams();
+  const { project, environment } = useScope();
+  const { name: placeName, label, place } = usePlace();
   const name = params.get('show') ?? 'all';
+  const change = (parameter: string, value: string): void => {
+    const others = [...params].filter(([key]) => key !== parameter);
+    setParams(value === '' ? others : [...others, [parameter, value]], { replace: true });
+  };
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.approvals} />
@@ -39,37 +61,65 @@ export default function ApprovalsPage() {
         <div>
           <Title order={1}>{t.shell.approvals}</Title>
           <div className="fc-subtitle">
-            {!loading && !liveOnly && error === null && t.approvals.count(open.length)}
+            {!loading &&
+              !liveOnly &&
+              error === null &&
+              t.approvals.count(open.filter((each) => isIn(each, place)).length, label)}
           </div>
         </div>
-        <SegmentedControl
-          size="xs"
-          aria-label={t.approvals.filter}
-          data={[
-            { value: 'all', label: t.approvals.all },
-            { value: 'needsReview', label: t.approvals.needsReview },
-            { value: 'mine', label: t.approvals.mine },
-            { value: 'decided', label: t.approvals.decidedFilter },
-          ]}
-          value={name}
-          onChange={(show) => setParams(show === 'all' ? {} : { show }, { replace: true })}
-        />
+        <Group gap="xs">
+          <Select
+            size="xs"
+            aria-label={t.approvals.place}
+            allowDeselect={false}
+            value={placeName}
+            data={[
+              { value: '', label: t.activity.allProjects },
+              { value: 'project', label: visible(project.name) },
+              { value: 'environment', label: `${visible(project.name)} / ${visible(environment.key)}` },
+            ]}
+            onChange={(value) => change('in', value ?? '')}
+          />
+          <SegmentedControl
+            size="xs"
+            aria-label={t.approvals.filter}
+            data={[
+              { value: 'all', label: t.approvals.all },
+              { value: 'needsReview', label: t.approvals.needsReview },
+              { value: 'mine', label: t.approvals.mine },
+              { value: 'decided', label: t.approvals.decidedFilter },
+            ]}
+            value={name}
+            onChange={(show) => change('show', show === 'all' ? '' : show)}
+          />
+        </Group>
       </div>
       {liveOnly ? (
         <LiveOnly />
       ) : name === 'decided' ? (
-        <DecidedRequests />
+        <DecidedRequests key={label} place={place} />
       ) : (
-        <PendingRequests key={name} filter={isFilter(name) ? name : 'all'} />
+        <PendingRequests
+          key={`${name} ${label ?? ''}`}
+          filter={isFilter(name) ? name : 'all'}
+          place={place}
+        />
       )}
     </Stack>
   );
 }
 
-function PendingRequests({ filter }: { readonly filter: Filter }) {
+interface PendingRequestsProps {
+  readonly filter: Filter;
+  readonly place: Place;
+}
+
+function PendingRequests({ filter, place }: PendingRequestsProps) {
   const { t } = useI18n();
   const { open, error, retry, loading } = useOpenChanges();
-  const { shown, waiting, show } = useShownRequests(open.filter(filters[filter]));
+  const { shown, waiting, show } = useShownRequests(
+    open.filter((change) => filters[filter](change) && isIn(change, place)),
+  );
   const { markSeen } = useConcerns();
   const visibility = useDocumentVisibility();
   useEffect(() => {

@@ -9,6 +9,7 @@ import { ApprovalIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
 import { useOpenChanges } from './open-changes.js';
+import { isIn, type Place } from './requests.js';
 
 interface Page {
   readonly pending_changes: readonly OpenChange[];
@@ -20,13 +21,20 @@ const pageSize = 20;
 const idsOf = (changes: readonly OpenChange[]): ReadonlySet<string> => new Set(changes.map(({ id }) => id));
 
 /** The decided requests, newest first, a page at a time. */
-export function DecidedRequests() {
+export function DecidedRequests({ place }: { readonly place: Place }) {
   const { t } = useI18n();
   const api = useApi();
+  const { projectId, environmentId } = place;
   const { data, error, refetch, hasNextPage, fetchNextPage, isFetching } = useInfiniteQuery({
-    queryKey: ['decided-requests'],
+    queryKey: ['decided-requests', place],
     queryFn: async ({ pageParam: before }) => {
-      const query = new URLSearchParams({ state: 'decided', limit: String(pageSize), ...before });
+      const query = new URLSearchParams({
+        state: 'decided',
+        limit: String(pageSize),
+        ...(projectId === undefined ? {} : { project_id: projectId }),
+        ...(environmentId === undefined ? {} : { environment_id: environmentId }),
+        ...before,
+      });
       return await api.get<Page>(`/api/pending-changes?${query.toString()}`);
     },
     initialPageParam: {},
@@ -38,7 +46,9 @@ export function DecidedRequests() {
   const changes = data?.pages.flatMap((page) => page.pending_changes) ?? [];
   const listed = idsOf(changes);
   const [added, setAdded] = useState<readonly OpenChange[]>([]);
-  const waiting = decided.filter(({ id }) => !earlier.has(id) && !listed.has(id));
+  const waiting = decided.filter(
+    (change) => isIn(change, place) && !earlier.has(change.id) && !listed.has(change.id),
+  );
   const show = (): void => {
     setEarlier(idsOf(decided));
     setAdded([...waiting.toReversed(), ...added]);

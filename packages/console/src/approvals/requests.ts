@@ -11,6 +11,20 @@ export interface Viewer {
   readonly mayDecide: ReadonlySet<string>;
 }
 
+/** A project or an environment; without both, all. */
+export interface Place {
+  readonly projectId?: string;
+  readonly environmentId?: string;
+}
+
+/** Whether the request belongs to the place. */
+export function isIn(change: OpenChange, { projectId, environmentId }: Place): boolean {
+  return (
+    (projectId === undefined || change.project_id === projectId) &&
+    (environmentId === undefined || change.environment_id === environmentId)
+  );
+}
+
 /** The environment of a request; undefined if it does not exist any more. */
 function environmentOf(change: OpenChange | PendingChange, projects: readonly Project[]) {
   const project = projects.find(({ id }) => id === change.project_id);

@@ -8,8 +8,11 @@ export const ruApprovals: typeof enApprovals = {
   pendingRequest: 'Запрос ждёт решения',
   requestedBy: (by) => `Автор: ${by}`,
   cardLabel: (by, name) => `Запрос изменения${name === null ? '' : ` «${name}»`}: ${by}`,
-  count: (count) =>
-    count === 0 ? 'Всё разобрано' : `Ждут решения: ${plural.number(count)} во всех проектах и окружениях`,
+  place: 'Фильтр по проекту',
+  count: (count, place) =>
+    count === 0
+      ? 'Всё разобрано'
+      : `Ждут решения: ${plural.number(count)} ${place === null ? 'во всех проектах и окружениях' : `в ${place}`}`,
   countLabel: (count) => `Ждут вас: ${plural.number(count)}`,
   empty: 'Запросов нет',
   emptyHint: 'Запросы на изменение защищённых окружений появятся здесь сразу.',

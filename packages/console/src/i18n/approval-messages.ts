@@ -8,8 +8,11 @@ export const enApprovals = {
   requestedBy: (by: string) => `Requested by ${by}`,
   cardLabel: (by: string, name: string | null) =>
     `${by} requested a change${name === null ? '' : ` to ${name}`}`,
-  count: (count: number) =>
-    count === 0 ? 'All caught up' : `${plural.number(count)} pending in all projects and environments`,
+  place: 'Filter by project',
+  count: (count: number, place: string | null) =>
+    count === 0
+      ? 'All caught up'
+      : `${plural.number(count)} pending in ${place ?? 'all projects and environments'}`,
   countLabel: (count: number) => `${plural.number(count)} need your review`,
   empty: 'No pending requests',
   emptyHint: 'Requests to change guarded environments appear here immediately.',

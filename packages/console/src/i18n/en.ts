@@ -1,3 +1,4 @@
+import { enActivity } from './activity-messages.js';
 import { enApprovals } from './approval-messages.js';
 import { enErrors, enFieldProblems } from './error-messages.js';
 import { createPlural } from './plural.js';
@@ -333,56 +334,7 @@ export const en = {
     editingField: (name: string, field: string) => `${name} is editing ${field}`,
     more: (count: number) => `${plural.number(count)} more`,
   },
-  activity: {
-    subtitle: 'Live activity and full history',
-    allProjectsSubtitle: 'All projects you can view, updated every 30 seconds',
-    scopeFilter: 'Filter by project',
-    onlyHere: (environment: string) => `Only ${environment}`,
-    allProjects: 'All projects',
-    timeFilter: 'Filter by time',
-    anyTime: 'Any time',
-    ranges: {
-      hour: 'Last hour',
-      day: 'Last 24 hours',
-      week: 'Last 7 days',
-      month: 'Last 30 days',
-      custom: 'Custom range',
-    },
-    from: 'From',
-    to: 'To',
-    actionFilter: 'Filter by action',
-    allActions: 'All actions',
-    flagFilter: 'Filter by flag',
-    allFlags: 'All flags',
-    clearFilters: 'Clear filters',
-    export: 'Export',
-    exportHint: 'Saves the events that match the filters: up to 1,000,000, newest first.',
-    exported: 'Export saved',
-    exportFailed: 'The export broke off. Nothing was saved. Try again.',
-    exportTooLarge: 'The export is too large for this browser. Choose a shorter time, or use Chrome or Edge.',
-    cancelExport: (megabytes: string) => `Cancel export (${megabytes} MB)`,
-    deletedFlag: 'deleted',
-    dragHint: 'Drag to select a time',
-    typeFilter: 'Filter by type',
-    allTypes: 'All types',
-    personFilter: 'Filter by person',
-    clearPersonFilter: 'Clear person filter',
-    pause: 'Pause',
-    resume: (count: number) => (count === 0 ? 'Resume' : `Resume (${plural.number(count)} new)`),
-    empty: 'No events yet',
-    noMatch: 'No matching events',
-    older: 'Show older events',
-    end: 'End of history',
-    searchedUntil: (time: string) => `Searched back to ${time}.`,
-    searchFurther: 'Search further back',
-    searchedOnly: (time: string) =>
-      `Searched back to ${time}. Older events can’t be searched: the database has no index for them.`,
-    truncated: 'Too large to show. See the value in the database.',
-    system: 'System',
-    unknownUser: 'Unknown user',
-    timeUnknown: 'time not recorded',
-    events: (count: number) => plural(count, { one: 'event', other: 'events' }),
-  },
+  activity: enActivity,
 };
 
 /** The messages of a language. */
