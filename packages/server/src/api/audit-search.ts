@@ -5,18 +5,20 @@ import { isUndecodable } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import {
   type AuditIndex,
-  type AuditRow,
   type AuditScan,
-  type AuditStatementOptions,
-  auditStatement,
-  histogramStatement,
   maxCountedRows,
   maxScannedRows,
-  type ScanEnds,
   scanByTime,
   scanFeature,
   scanNewest,
   scanOneTime,
+} from './audit-scan.js';
+import {
+  type AuditRow,
+  type AuditStatementOptions,
+  auditStatement,
+  histogramStatement,
+  type ScanEnds,
 } from './audit-statement.js';
 import { type AuditHistogram, type AuditPage, isRealTime, isUuid, microsecondTime } from './schemas.js';
 

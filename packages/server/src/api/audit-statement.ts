@@ -8,108 +8,13 @@ import {
   tooLarge,
   isoUtc,
 } from '../host/sql-expressions.js';
+import { type AuditScan, firstTime, inSearchedTime } from './audit-scan.js';
 
-/** The limits of a page: rows of audit_log, in all and without an index by time; steps of requests. */
-export const maxScannedRows = 20_000;
-/** As many are counted at once: their values are not read. */
-export const maxCountedRows = 50_000;
-const maxScannedWithoutIndex = 5_000;
 const maxScannedSteps = 2_000;
 /** The limits of what a page shows: entities of a step, bytes of JSON, characters of a reason. */
 const maxShownEntities = 200;
 const maxPageBytes = 1_048_576;
 const maxReasonLength = 4_096;
-
-/** RFC 3339 cannot express times outside of these. */
-const firstTime = `'0001-01-01T00:00:00Z'::timestamptz`;
-const lastTime = `'9999-12-31T00:00:00Z'::timestamptz`;
-
-/** SQL for the times that a page covers: from `before` or `until` down to `since`. */
-const inSearchedTime = (time: string): string => `${time} <= coalesce($4::timestamptz, ${lastTime})
-    AND ${time} < coalesce($13::timestamptz, ${lastTime})
-    AND ${time} >= coalesce($12::timestamptz, ${firstTime})`;
-
-/** An index of audit_log with the rows in the order of created_at. */
-export interface AuditIndex {
-  readonly name: string;
-  /** The columns before created_at. All rows that a search reads have the same values in them. */
-  readonly channelColumns: readonly ('project_id' | 'environment_id')[];
-}
-
-/** SQL for the rows of audit_log that a page reads, with the parameters of `auditStatement`. */
-export interface AuditScan {
-  /** The rows, for FROM. */
-  readonly rows: string;
-  /** The time down to which all rows were read; null if none was left out. It can use `audit`, the entries of the page. */
-  readonly end: string;
-  /** `exclusive` leaves the rows of that time for the next page. */
-  readonly endRank: 'exclusive' | 'inclusive';
-}
-
-const columns =
-  'a.id, a.created_at, a.project_id, a.environment_id, a.entity, a.action, a.username, a.actor, a.feature_id';
-
-/** The index has one value of them, so its order is that of created_at. */
-const inChannel = ({ channelColumns }: AuditIndex): string =>
-  channelColumns
-    .map(
-      (column) => `a.${column} = ${column === 'project_id' ? '($1::uuid[])[1]' : '($2::bigint[])[1]'} AND `,
-    )
-    .join('');
-
-/**
- * The next rows in the order of the index, without sorting. The limit may cut the rows of one moment apart, so the
- * moment of the first unread row is left for the next page, unless the page was full before.
- */
-export function scanByTime(index: AuditIndex, maxRows = maxScannedRows): AuditScan {
-  const inScan = `${inChannel(index)}${inSearchedTime('a.created_at')}`;
-  return {
-    rows: `(
-    SELECT ${columns} FROM public.audit_log a WHERE ${inScan}
-    ORDER BY a.created_at DESC LIMIT ${maxRows}
-  )`,
-    end: `(
-    SELECT a.created_at FROM public.audit_log a
-    WHERE ${inScan}
-      AND a.created_at >= coalesce((SELECT CASE WHEN count(*) = $3::int THEN min(audit.at) END FROM audit), ${firstTime})
-    ORDER BY a.created_at DESC OFFSET ${maxRows} LIMIT 1
-  )`,
-    endRank: 'exclusive',
-  };
-}
-
-/** All rows of the moment `before`: one transaction wrote more rows than a page reads. */
-export function scanOneTime(index: AuditIndex): AuditScan {
-  return {
-    rows: `(SELECT ${columns} FROM public.audit_log a WHERE ${inChannel(index)}a.created_at = $4::timestamptz)`,
-    end: '$4::timestamptz',
-    endRank: 'inclusive',
-  };
-}
-
-/** The rows of one feature, if there are at most `maxScannedRows`. */
-export const scanFeature: AuditScan = {
-  rows: `(
-    SELECT ${columns} FROM public.audit_log a
-    WHERE a.feature_id = $11::uuid AND ${inSearchedTime('a.created_at')} OFFSET 0
-  )`,
-  end: 'NULL::timestamptz',
-  endRank: 'inclusive',
-};
-
-const newestRows = `SELECT ${columns} FROM public.audit_log a ORDER BY a.id DESC`;
-
-/** The newest rows by id: without an index by time, finding older ones would read the whole table. */
-export const scanNewest: AuditScan = {
-  rows: `(
-    SELECT * FROM (${newestRows} LIMIT ${maxScannedWithoutIndex}) a WHERE ${inSearchedTime('a.created_at')}
-  )`,
-  end: `(
-    SELECT CASE WHEN count(*) > ${maxScannedWithoutIndex} THEN least(greatest(min(a.created_at), ${firstTime}), ${lastTime}) END
-    FROM (${newestRows} LIMIT ${maxScannedWithoutIndex + 1}) a
-  )`,
-  endRank: 'inclusive',
-};
 
 /** The page keys down to which the audit log and the steps of requests were read; null if to the end. */
 export interface ScanEnds {
@@ -170,43 +75,35 @@ const isNewestStep = (hasSteps: boolean): string =>
         WHERE newer.pending_change_id = s.change_id::text AND newer.action = s.action AND newer.xid > s.xid))`
     : 'true';
 
+const noFeature = '00000000-0000-0000-0000-000000000000';
+const source = `CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END`;
+const own = (...names: readonly string[]) => names.map((name) => [name, `p.${name}`] as const);
+
 /** The members of an entry and their SQL, in the order of the columns of a CSV file. */
 const entryMembers: readonly (readonly [name: string, sql: string])[] = [
-  ['created_at', 'p.created_at'],
-  ['requested_at', 'p.requested_at'],
+  ...own('created_at', 'requested_at'),
   ['project', 'project.name::text'],
   ['environment', 'e.key::text'],
-  ['username', 'p.username'],
-  ['action', 'p.action'],
-  ['entity', 'p.entity'],
+  ...own('username', 'action', 'entity'),
   ['feature_key', 'coalesce(f.key, gone.key)'],
   ['feature_name', 'coalesce(f.name, gone.name)'],
   // The zero UUID stands for no feature.
-  [
-    'feature_deleted',
-    `coalesce(f.id IS NULL AND p.feature_id <> '00000000-0000-0000-0000-000000000000', false)`,
-  ],
-  ['reason', 'p.reason'],
+  ['feature_deleted', `f.id IS NULL AND coalesce(p.feature_id, '${noFeature}') <> '${noFeature}'`],
+  ...own('reason'),
   [
     'diff',
     `CASE WHEN p.truncated OR p.rank = 2 THEN '[]' WHEN p.rank = 0 THEN ${stateDiff('p.old_value', 'p.new_value')}
       ELSE ${requestedDiff('p.requested')} END`,
   ],
-  ['old_value', 'p.old_value'],
-  ['new_value', 'p.new_value'],
-  ['truncated', 'p.truncated'],
-  ['source', `CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END`],
+  ...own('old_value', 'new_value', 'truncated'),
+  ['source', source],
   ['audit_id', 'p.audit_id::text'],
   ['pending_change_id', 'p.change_id'],
-  ['request_id', 'p.request_id'],
-  ['feature_id', 'p.feature_id'],
-  ['entity_id', 'p.entity_id'],
-  ['project_id', 'p.project_id'],
+  ...own('request_id', 'feature_id', 'entity_id', 'project_id'),
   ['environment_id', 'p.environment_id::text'],
   [
     'id',
-    `format('%s:%s:%s:%s:%s', CASE WHEN p.rank = 0 THEN 'audit' ELSE 'pending' END,
-      coalesce(p.audit_id::text, p.change_id::text), p.entity, p.entity_id, p.action)`,
+    `format('%s:%s:%s:%s:%s', ${source}, coalesce(p.audit_id::text, p.change_id::text), p.entity, p.entity_id, p.action)`,
   ],
 ];
 
