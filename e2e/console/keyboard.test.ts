@@ -1,6 +1,7 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
+import { findAxeViolations, waitForAnimations } from './accessibility.js';
 import { button, cardOf, field, waitUntilLive, switchOf } from './screen.js';
 import { at, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
@@ -61,6 +62,52 @@ it('sign-in, search, switch and approval work without a pointer', async () => {
   await getsFocus(button(page.getByRole('dialog'), en.approvals.approve));
   await page.keyboard.press('Enter');
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
+});
+
+it('Ctrl+K leads to a flag of another project, an environment and a page', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', listOf(flag, 'dev'));
+  await waitUntilLive(page);
+  const input = page.getByRole('combobox', { name: en.keyboard.palette });
+  const go = async (query: string, path: string): Promise<void> => {
+    // Also while the user types.
+    await page.keyboard.press('Control+k');
+    await getsFocus(input);
+    await page.keyboard.type(query);
+    await page.getByRole('option').first().waitFor();
+    await page.keyboard.press('Enter');
+    await page.waitForURL((url) => url.pathname === path);
+    await input.waitFor({ state: 'hidden' });
+    await getsFocus(page.getByRole('main'));
+  };
+  await page.keyboard.press('/');
+  await go(flag.name, pageOf(flag, 'dev'));
+  await go('web prod', at(webShop, 'prod', 'features'));
+  await go('activ', at(webShop, 'prod', 'activity'));
+
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('dunn');
+  const options = page.getByRole('option');
+  await options.filter({ hasText: 'Billing' }).first().waitFor();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('ArrowUp');
+  const active = await input.getAttribute('aria-activedescendant');
+  expect(await options.first().getAttribute('id')).toBe(active);
+  expect(await options.first().getAttribute('aria-selected')).toBe('true');
+  await waitForAnimations(page);
+  expect(await findAxeViolations(page)).toEqual([]);
+  await page.keyboard.press('Escape');
+  await input.waitFor({ state: 'hidden' });
+  await go('dunn', await dunningPath());
+
+  /** The flag of the demo's other project. */
+  async function dunningPath(): Promise<string> {
+    const { rows } = await fixture.database.pool.query<{ id: string; project_id: string }>(
+      `SELECT id, project_id FROM features WHERE key = 'dunning-schedule'`,
+    );
+    return at(rows[0]?.project_id ?? '', 'prod', `features/${rows[0]?.id ?? ''}`);
+  }
 });
 
 it('a dialog takes, keeps and returns the focus', async () => {

@@ -3,7 +3,16 @@ import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { ru } from '../src/i18n/ru.js';
 import { createShortcutReader } from '../src/shell/shortcuts.js';
-import { button, click, createServer, openConsole, openLive, serverActs } from './fixture/console.js';
+import {
+  button,
+  click,
+  createServer,
+  enterInto,
+  openConsole,
+  openLive,
+  serverActs,
+} from './fixture/console.js';
+import { feature } from './fixture/data.js';
 import { rendered } from './fixture/rendered.js';
 import type { Reply, ScriptedServer } from './fixture/scripted-server.js';
 
@@ -260,6 +269,28 @@ describe('keyboard shortcuts', () => {
     press('g');
     press('a');
     await showsPage(en.shell.approvals, '/p/shop/dev/approvals');
+  });
+});
+
+describe('the palette', () => {
+  it('lists pages, environments and flags, moves with the arrow keys, and opens what is chosen', async () => {
+    const server = createServer();
+    server.features.set('f2', feature('f2'));
+    await openLive(page, server);
+    await click(button(en.keyboard.palette));
+    const input = await screen.findByRole('combobox', { name: en.keyboard.palette });
+    const options = () => screen.getAllByRole('option').map(({ textContent }) => textContent);
+    expect(options().slice(0, 2)).toEqual(['FlagsWeb shop', 'ApprovalsWeb shop']);
+    expect(options()).toContain(`Billing / prod${en.shell.environment}`);
+    await enterInto(input as HTMLInputElement, 'flag f');
+    await waitFor(() => expect(options()).toContain('Flag f2key-f2 · Billing'));
+    expect(options().slice(1, 3)).toEqual(['Flag f1key-f1 · Web shop', 'Flag f2key-f2 · Web shop']);
+    screen.getByText(en.keyboard.found(5));
+    fireEvent.keyDown(input, { key: 'ArrowDown' });
+    fireEvent.keyDown(input, { key: 'ArrowDown' });
+    fireEvent.keyDown(input, { key: 'Enter' });
+    await showsPage('Flag f2', `${page}/f2`);
+    expect(screen.queryByRole('combobox', { name: en.keyboard.palette })).toBeNull();
   });
 });
 

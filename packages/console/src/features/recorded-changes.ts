@@ -1,5 +1,6 @@
-import { useQuery } from '@tanstack/react-query';
+import { queryOptions, useQuery } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
+import type { Api } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
@@ -12,13 +13,30 @@ export interface RecordedChange {
   readonly at: string;
 }
 
+/** A list of flags that may be loaded. */
+export interface FeatureList {
+  readonly data: { readonly features: readonly ListedFeature[] } | undefined;
+}
+
 interface ListedFeature {
   readonly id: string;
+  readonly key: string;
+  readonly name: string;
   readonly updated_at: string;
   readonly updated_by: string | null;
 }
 
 const none: ReadonlyMap<string, RecordedChange> = new Map();
+
+/** The flags of an environment, each with its last change. */
+export const featuresQuery = (api: Api, projectId: string, env: string) =>
+  queryOptions({
+    queryKey: ['features', projectId, env],
+    queryFn: async () => {
+      const query = new URLSearchParams({ project_id: projectId, env });
+      return await api.get<{ features: readonly ListedFeature[] }>(`/api/features?${query.toString()}`);
+    },
+  });
 
 /** By feature id. Loaded again only if events were missed. */
 export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
@@ -26,11 +44,7 @@ export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
   const { project, environment } = useScope();
   const { lastChanges } = useLiveChannel();
   const { data, refetch } = useQuery({
-    queryKey: ['features', project.id, environment.key],
-    queryFn: async () => {
-      const query = new URLSearchParams({ project_id: project.id, env: environment.key });
-      return await api.get<{ features: readonly ListedFeature[] }>(`/api/features?${query.toString()}`);
-    },
+    ...featuresQuery(api, project.id, environment.key),
     staleTime: Infinity,
   });
   useEffect(() => lastChanges.onMissed(() => void refetch()), [lastChanges, refetch]);

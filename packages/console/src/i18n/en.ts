@@ -165,6 +165,8 @@ export const en = {
   keyboard: {
     title: 'Keyboard shortcuts',
     search: 'Search',
+    palette: 'Go to a flag, page or environment',
+    found: (count: number) => plural(count, { one: 'match', other: 'matches' }),
     features: 'Go to flags',
     approvals: 'Go to approvals',
     activity: 'Go to activity',

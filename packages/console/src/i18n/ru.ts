@@ -164,6 +164,8 @@ export const ru: Messages = {
   keyboard: {
     title: 'Горячие клавиши',
     search: 'Поиск',
+    palette: 'Перейти к флагу, странице или окружению',
+    found: (count) => `Найдено: ${plural.number(count)}`,
     features: 'Флаги',
     approvals: 'Запросы',
     activity: 'События',

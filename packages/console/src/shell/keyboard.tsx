@@ -1,33 +1,51 @@
 import { Kbd, Table } from '@mantine/core';
-import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { createContext, lazy, type ReactNode, Suspense, use, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { Dialog } from './dialog.js';
 import { useI18n } from '../i18n/i18n.js';
+import { lazyRoutes } from './lazy-routes.js';
 import { scopePath, useScope } from './scope.js';
-import { createShortcutReader } from './shortcuts.js';
+import { createShortcutReader, isPaletteKey } from './shortcuts.js';
 
-interface Help {
+const Palette = lazy(lazyRoutes.palette);
+
+interface Shortcuts {
   readonly openHelp: () => void;
+  readonly openPalette: () => void;
 }
 
-const HelpContext = createContext<Help>({ openHelp: () => undefined });
+const ShortcutsContext = createContext<Shortcuts>({
+  openHelp: () => undefined,
+  openPalette: () => undefined,
+});
 
-export function useHelp(): Help {
-  return use(HelpContext);
+/** What the shortcuts open. */
+export function useShortcuts(): Shortcuts {
+  return use(ShortcutsContext);
 }
 
-/** Keyboard shortcuts of all pages: `/` search, `g` and the letter of a page, `p` pause, `?` help. */
+/** The keys that open the palette. */
+export const paletteKeys = [/Mac|iPhone|iPad/.test(navigator.userAgent) ? '⌘' : 'Ctrl', 'K'] as const;
+
+/**
+ * Keyboard shortcuts of all pages: Ctrl+K the palette, `/` search, `g` and the letter of a page, `p` pause, `?` help.
+ */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const navigate = useNavigate();
-  const [helpOpen, setHelpOpen] = useState(false);
+  const [opened, setOpened] = useState<'help' | 'palette' | null>(null);
   useEffect(() => {
     const read = createShortcutReader();
     const listener = (event: KeyboardEvent): void => {
-      if (isTyping(event.target)) return;
       // A dialog has its own keys.
       if (document.querySelector('[role="dialog"]') !== null) return;
+      if (isPaletteKey(event)) {
+        // Browsers search with it.
+        event.preventDefault();
+        setOpened('palette');
+      }
+      if (isTyping(event.target)) return;
       const shortcut = read(event);
       if (shortcut === null) return;
       if (shortcut.action === 'go') void navigate(scopePath(project.id, environment.key, shortcut.page));
@@ -35,13 +53,18 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
         event.preventDefault();
       } else if (shortcut.action === 'pause') document.querySelector<HTMLElement>('[data-pause]')?.click();
-      else setHelpOpen(true);
+      else setOpened('help');
     };
     addEventListener('keydown', listener);
     return () => removeEventListener('keydown', listener);
   }, [navigate, project.id, environment.key]);
-  const help = useMemo(() => ({ openHelp: () => setHelpOpen(true) }), []);
+  const shortcuts = useMemo(
+    () => ({ openHelp: () => setOpened('help'), openPalette: () => setOpened('palette') }),
+    [],
+  );
+  const close = (): void => setOpened(null);
   const rows: [readonly string[], string][] = [
+    [paletteKeys, t.keyboard.palette],
     [['/'], t.keyboard.search],
     [['g', 'f'], t.keyboard.features],
     [['g', 'a'], t.keyboard.approvals],
@@ -52,10 +75,11 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
     [['?'], t.keyboard.help],
   ];
   return (
-    <HelpContext value={help}>
+    <ShortcutsContext value={shortcuts}>
       {children}
-      {helpOpen && (
-        <Dialog title={t.keyboard.title} onClose={() => setHelpOpen(false)}>
+      <Suspense>{opened === 'palette' && <Palette onClose={close} />}</Suspense>
+      {opened === 'help' && (
+        <Dialog title={t.keyboard.title} onClose={close}>
           <Table>
             <Table.Tbody>
               {rows.map(([keys, meaning]) => (
@@ -74,7 +98,7 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
           </Table>
         </Dialog>
       )}
-    </HelpContext>
+    </ShortcutsContext>
   );
 }
 

@@ -7,7 +7,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { EnvironmentKey } from './environment-name.js';
 import { CheckIcon, SelectorIcon } from './icons.js';
 import { usePageName } from './page-name.js';
-import { scopePath, useScope } from './scope.js';
+import { environmentIn, scopePath, useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
 /** More environments than this are shown as a menu. */
@@ -40,8 +40,8 @@ export function ScopeSwitch() {
         choices={projects.map(({ id, name }) => ({ value: id, label: visible(name) }))}
         value={project.id}
         onChange={(id) => {
-          const available = projects.find((each) => each.id === id)?.environments ?? [];
-          const env = available.find(({ key }) => key === environment.key) ?? available[0];
+          const next = projects.find((each) => each.id === id);
+          const env = next && environmentIn(next, environment.key);
           if (env !== undefined) go(id, env.key);
         }}
       />

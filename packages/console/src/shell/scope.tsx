@@ -23,6 +23,11 @@ export function scopePath(projectId: string, env: string, page: string): string 
   return `/p/${encodeURIComponent(projectId)}/${encodeURIComponent(env)}/${page}`;
 }
 
+/** The environment of a project with this key, else its first one; undefined if it has none. */
+export function environmentIn({ environments }: Project, key: string): Environment | undefined {
+  return environments.find((each) => each.key === key) ?? environments[0];
+}
+
 /** Whether the user has a permission in a project. */
 function hasPermission(me: Me, projectId: string, permission: string): boolean {
   if (me.user.is_superuser) return true;

@@ -1,4 +1,4 @@
-import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
+import { ActionIcon, AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
 import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { isProduction } from '../api/environments.js';
@@ -7,7 +7,8 @@ import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
 import { useI18n } from '../i18n/i18n.js';
-import { ActivityIcon, ApprovalIcon, FlagIcon, LockIcon, Mark } from './icons.js';
+import { ActivityIcon, ApprovalIcon, FlagIcon, LockIcon, Mark, SearchIcon } from './icons.js';
+import { paletteKeys, useShortcuts } from './keyboard.js';
 import { UserMenu } from './user-menu.js';
 import { ScopeSwitch } from './scope-switch.js';
 import { scopePath, useScope, useRights } from './scope.js';
@@ -17,6 +18,7 @@ import { usePreload } from './use-preload.js';
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
   const { project, environment, me } = useScope();
+  const { openPalette } = useShortcuts();
   const content = useFocusOnNavigation();
   usePreload();
   return (
@@ -55,6 +57,17 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
               {t.shell.writesOff}
             </Badge>
           )}
+          <ActionIcon
+            variant="subtle"
+            color="gray"
+            size="lg"
+            visibleFrom="sm"
+            aria-label={t.keyboard.palette}
+            title={`${t.keyboard.palette} (${paletteKeys.join('+')})`}
+            onClick={openPalette}
+          >
+            <SearchIcon />
+          </ActionIcon>
           <FreshnessChip />
           <Bell />
           <UserMenu />
@@ -88,7 +101,8 @@ function useFocusOnNavigation() {
   return content;
 }
 
-function usePages() {
+/** The pages of the environment. */
+export function usePages() {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const { pathname } = useLocation();

@@ -35,6 +35,11 @@ export function createShortcutReader(): (key: Key) => Shortcut | null {
   };
 }
 
+/** Ctrl+K, on a Mac Cmd+K. */
+export function isPaletteKey(event: Key): boolean {
+  return event.ctrlKey !== event.metaKey && !event.altKey && !event.shiftKey && latinKey(event) === 'k';
+}
+
 /** The Latin character of the key, also in a layout with other letters, such as a Russian one. */
 function latinKey({ key, code, shiftKey }: Key): string {
   if (/^[ -~]/.test(key) && !/^[.,]$/.test(key)) return key;

@@ -13,7 +13,7 @@ import { type ReactNode, useState } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { languages, useI18n } from '../i18n/i18n.js';
 import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon, SwitchUserIcon } from './icons.js';
-import { useHelp } from './keyboard.js';
+import { useShortcuts } from './keyboard.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
@@ -22,7 +22,7 @@ export function UserMenu() {
   const { t } = useI18n();
   const { session } = useAppServices();
   const { me } = useScope();
-  const { openHelp } = useHelp();
+  const { openHelp } = useShortcuts();
   const [opened, setOpened] = useState(false);
   return (
     <Popover
