@@ -288,6 +288,7 @@ describe('the palette', () => {
     screen.getByText(en.keyboard.found(5));
     fireEvent.keyDown(input, { key: 'ArrowDown' });
     fireEvent.keyDown(input, { key: 'ArrowDown' });
+    await rendered();
     fireEvent.keyDown(input, { key: 'Enter' });
     await showsPage('Flag f2', `${page}/f2`);
     expect(screen.queryByRole('combobox', { name: en.keyboard.palette })).toBeNull();

@@ -1,13 +1,13 @@
-import { Kbd, Table } from '@mantine/core';
 import { createContext, lazy, type ReactNode, Suspense, use, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
-import { Dialog } from './dialog.js';
-import { useI18n } from '../i18n/i18n.js';
+import { ErrorBoundary } from './error-boundary.js';
 import { lazyRoutes } from './lazy-routes.js';
 import { scopePath, useScope } from './scope.js';
 import { createShortcutReader, isPaletteKey } from './shortcuts.js';
+import { usePages } from './use-pages.js';
 
 const Palette = lazy(lazyRoutes.palette);
+const Help = lazy(lazyRoutes.shortcutsHelp);
 
 interface Shortcuts {
   readonly openHelp: () => void;
@@ -24,14 +24,10 @@ export function useShortcuts(): Shortcuts {
   return use(ShortcutsContext);
 }
 
-/** The keys that open the palette. */
-export const paletteKeys = [/Mac|iPhone|iPad/.test(navigator.userAgent) ? '⌘' : 'Ctrl', 'K'] as const;
-
 /**
  * Keyboard shortcuts of all pages: Ctrl+K the palette, `/` search, `g` and the letter of a page, `p` pause, `?` help.
  */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
-  const { t } = useI18n();
   const { project, environment } = useScope();
   const navigate = useNavigate();
   const [opened, setOpened] = useState<'help' | 'palette' | null>(null);
@@ -62,42 +58,18 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
     () => ({ openHelp: () => setOpened('help'), openPalette: () => setOpened('palette') }),
     [],
   );
+  const pages = usePages();
   const close = (): void => setOpened(null);
-  const rows: [readonly string[], string][] = [
-    [paletteKeys, t.keyboard.palette],
-    [['/'], t.keyboard.search],
-    [['g', 'f'], t.keyboard.features],
-    [['g', 'a'], t.keyboard.approvals],
-    [['g', 'v'], t.keyboard.activity],
-    [['↑', '↓'], t.keyboard.rows],
-    [['p'], t.keyboard.pause],
-    [['Esc'], t.keyboard.close],
-    [['?'], t.keyboard.help],
-  ];
   return (
     <ShortcutsContext value={shortcuts}>
       {children}
-      <Suspense>{opened === 'palette' && <Palette onClose={close} />}</Suspense>
-      {opened === 'help' && (
-        <Dialog title={t.keyboard.title} onClose={close}>
-          <Table>
-            <Table.Tbody>
-              {rows.map(([keys, meaning]) => (
-                <Table.Tr key={meaning}>
-                  <Table.Td w={110}>
-                    {keys.map((key) => (
-                      <Kbd key={key} mr={4}>
-                        {key}
-                      </Kbd>
-                    ))}
-                  </Table.Td>
-                  <Table.Td>{meaning}</Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Dialog>
-      )}
+      {/* Without the server they may fail to load; the page stays. */}
+      <ErrorBoundary resetKey={opened} fallback={null}>
+        <Suspense>
+          {opened === 'palette' && <Palette pages={pages} onClose={close} />}
+          {opened === 'help' && <Help onClose={close} />}
+        </Suspense>
+      </ErrorBoundary>
     </ShortcutsContext>
   );
 }

@@ -6,6 +6,7 @@ export const lazyRoutes = {
   guardsPage: async () => await import('../guards/guards-page.js'),
   activityPage: async () => await import('../activity/activity-page.js'),
   activityChart: async () => await import('../activity/activity-chart.js'),
+  shortcutsHelp: async () => await import('./shortcuts-help.js'),
   palette: async () => await import('./palette.js'),
   createDialog: async () => await import('../feature/create-dialog.js'),
   deleteDialog: async () => await import('../feature/delete-dialog.js'),

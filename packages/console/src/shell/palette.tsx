@@ -10,7 +10,7 @@ import { useApi } from '../sign-in/app-services.js';
 import { Dialog } from './dialog.js';
 import { fuzzyScore } from './fuzzy.js';
 import { environmentIn, scopePath, useScope } from './scope.js';
-import { usePages } from './shell-frame.js';
+import type { usePages } from './use-pages.js';
 
 /** A place in the console. */
 interface Target {
@@ -26,14 +26,19 @@ const maxShown = 50;
 const maxProjects = 10;
 const staleTimeMs = 60_000;
 
+interface PaletteProps {
+  readonly pages: ReturnType<typeof usePages>;
+  readonly onClose: () => void;
+}
+
 /** Finds a flag, page or environment of any project by a few letters, and opens it. */
-export default function Palette({ onClose }: { readonly onClose: () => void }) {
+export default function Palette({ pages, onClose }: PaletteProps) {
   const { t } = useI18n();
   const navigate = useNavigate();
   const id = useId();
   const [query, setQuery] = useState('');
   const [chosen, setChosen] = useState(0);
-  const targets = useTargets();
+  const targets = useTargets(pages);
   const found = useMemo(() => find(targets, query), [targets, query]);
   const active = Math.min(chosen, found.length - 1);
   const idOf = (index: number): string => `${id}-${index}`;
@@ -48,7 +53,8 @@ export default function Palette({ onClose }: { readonly onClose: () => void }) {
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
-    if (step !== 0) setChosen((active + step + found.length) % found.length);
+    const count = found.length;
+    if (step !== 0) setChosen((before) => (Math.min(before, count - 1) + step + count) % count);
     else if (event.key === 'Enter' && !event.nativeEvent.isComposing) open(found[active]);
     else return;
     event.preventDefault();
@@ -108,11 +114,10 @@ const featuresOf = (results: readonly Pick<FeatureList, 'data'>[]) =>
   results.map(({ data }) => data?.features ?? []);
 
 /** The pages and environments, then the flags: those of this project, and of others as far as they are loaded. */
-function useTargets(): readonly Target[] {
+function useTargets(pages: PaletteProps['pages']): readonly Target[] {
   const { t } = useI18n();
   const api = useApi();
   const { project, environment, projects } = useScope();
-  const pages = usePages();
   const features = useFeatures();
   const elsewhere = useMemo(
     () =>

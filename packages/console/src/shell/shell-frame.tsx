@@ -1,17 +1,18 @@
-import { ActionIcon, AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
+import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
 import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { isProduction } from '../api/environments.js';
 import { Bell } from '../approvals/bell.js';
-import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
 import { useI18n } from '../i18n/i18n.js';
-import { ActivityIcon, ApprovalIcon, FlagIcon, LockIcon, Mark, SearchIcon } from './icons.js';
-import { paletteKeys, useShortcuts } from './keyboard.js';
+import { Mark, SearchIcon } from './icons.js';
+import { useShortcuts } from './keyboard.js';
+import { paletteKeys } from './shortcuts.js';
 import { UserMenu } from './user-menu.js';
 import { ScopeSwitch } from './scope-switch.js';
-import { scopePath, useScope, useRights } from './scope.js';
+import { scopePath, useScope } from './scope.js';
+import { usePages } from './use-pages.js';
 import { usePreload } from './use-preload.js';
 
 /** The frame of every page: header, navigation (on phones a bar at the bottom), freshness. */
@@ -57,17 +58,15 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
               {t.shell.writesOff}
             </Badge>
           )}
-          <ActionIcon
-            variant="subtle"
-            color="gray"
-            size="lg"
+          <UnstyledButton
+            className="fc-bell"
             visibleFrom="sm"
             aria-label={t.keyboard.palette}
             title={`${t.keyboard.palette} (${paletteKeys.join('+')})`}
             onClick={openPalette}
           >
             <SearchIcon />
-          </ActionIcon>
+          </UnstyledButton>
           <FreshnessChip />
           <Bell />
           <UserMenu />
@@ -99,25 +98,6 @@ function useFocusOnNavigation() {
     scrollTo(0, 0);
   }, [pathname]);
   return content;
-}
-
-/** The pages of the environment. */
-export function usePages() {
-  const { t } = useI18n();
-  const { project, environment } = useScope();
-  const { pathname } = useLocation();
-  const needsReview = useOpenChanges().open.filter(({ may_decide: mayDecide }) => mayDecide).length;
-  const { guard } = useRights();
-  const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
-    const to = scopePath(project.id, environment.key, name);
-    return { to, label, icon: pageIcon, count, active: pathname.startsWith(to) };
-  };
-  return [
-    page('features', t.shell.features, <FlagIcon />),
-    page('approvals', t.shell.approvals, <ApprovalIcon />, needsReview),
-    page('activity', t.shell.activity, <ActivityIcon />),
-    ...(guard ? [page('guards', t.shell.guards, <LockIcon />)] : []),
-  ];
 }
 
 function Navigation() {

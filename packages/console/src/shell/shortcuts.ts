@@ -35,6 +35,9 @@ export function createShortcutReader(): (key: Key) => Shortcut | null {
   };
 }
 
+/** The keys that open the palette. */
+export const paletteKeys = [/Mac|iPhone|iPad/.test(navigator.userAgent) ? '⌘' : 'Ctrl', 'K'] as const;
+
 /** Ctrl+K, on a Mac Cmd+K. */
 export function isPaletteKey(event: Key): boolean {
   return event.ctrlKey !== event.metaKey && !event.altKey && !event.shiftKey && latinKey(event) === 'k';
