@@ -64,7 +64,7 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
     <ShortcutsContext value={shortcuts}>
       {children}
       {/* Without the server they may fail to load; the page stays. */}
-      <ErrorBoundary resetKey={opened} fallback={null}>
+      <ErrorBoundary resetKey={String(opened)} fallback={null}>
         <Suspense>
           {opened === 'palette' && <Palette pages={pages} onClose={close} />}
           {opened === 'help' && <Help onClose={close} />}
