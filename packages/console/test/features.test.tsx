@@ -93,7 +93,7 @@ describe('the list of flags', () => {
     });
     await lists(['cart']);
     screen.getByText('there');
-    expect(location.search).toContain('differs=1');
+    await waitFor(() => expect(location.search).toContain('differs=1'));
     await click(screen.getByRole('link', { name: en.features.on }));
     await screen.findByRole('heading', { name: 'cart' });
     expect(location.pathname).toBe('/p/shop/prod/features/cart');
