@@ -27,7 +27,7 @@ it(
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-chaos-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
-    const args = `--minutes ${minutes} --seed 7 --clients 24 --no-browser --verbose --output ${folder}`;
+    const args = `--minutes ${minutes} --seed 7 --clients 8 --no-browser --verbose --output ${folder}`;
     const chaos = new RunningCommand(args.split(' '), chaosCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.

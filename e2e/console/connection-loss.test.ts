@@ -33,8 +33,8 @@ class KillableServer implements FixtureServer {
   async start(): Promise<void> {
     const file = fileURLToPath(new URL('./console-server.js', import.meta.url));
     this.#process = fork(file, {
-      // From the sources, like the tests.
-      execArgv: [...process.execArgv, '--import', 'tsx'],
+      // From the build: it starts in a third of the time.
+      execArgv: [],
       env: { PATH: process.env['PATH'], ...this.#environment },
     });
     await once(this.#process, 'message');
@@ -110,11 +110,11 @@ it('the console shows since when it is stale without a network, and then catches
 
   // The history in the other tab, which was offline as well, has all changes.
   const entries = reader.getByRole('region', { name: en.feature.history }).getByRole('listitem');
-  await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(41);
+  await expect.poll(async () => await entries.count()).toBe(41);
   const texts = (await entries.allTextContents()).join('\n');
   for (const value of values) expect(texts).toContain(value);
   await flip(switchOf(page, flag, true));
-  await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(42);
+  await expect.poll(async () => await entries.count()).toBe(42);
 });
 
 it('open pages reconnect to a server that was killed and restarted', async () => {
@@ -166,7 +166,7 @@ it('every page opens during an outage and shows that it is stale', async () => {
   const { page } = window;
   await waitUntilLive(page);
   const loaded = `performance.getEntriesByName('flagcast:preloaded').length`;
-  await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBeGreaterThan(0);
+  await expect.poll(async () => await page.evaluate(loaded)).toBeGreaterThan(0);
   await server?.kill();
   await staleChip(page).waitFor();
 
@@ -182,7 +182,7 @@ it('every page opens during an outage and shows that it is stale', async () => {
   await page.keyboard.press('Escape');
   await follow(en.shell.approvals, en.shell.approvals);
   await follow(en.shell.activity, en.shell.activity);
-  await page.getByRole('alert').getByText(en.errors.unreachable).waitFor();
+  await button(page, en.shell.tryAgain).waitFor();
   // The page must not claim that there are no entries if they could not be loaded.
   expect(await page.getByText(en.activity.empty).count()).toBe(0);
   expect(await page.getByText(en.activity.end).count()).toBe(0);

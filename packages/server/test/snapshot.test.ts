@@ -100,7 +100,7 @@ async function featureTable(channel: TestChannel): Promise<Map<string, FeatureSt
 }
 
 /** Each round takes 20 snapshots while six sessions write. FLAGCAST_SNAPSHOT_ROUNDS=25 takes 500. */
-const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 3);
+const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 1);
 
 describe('a snapshot', () => {
   it('has the features and open requests of one channel', async () => {
@@ -362,7 +362,7 @@ describe('G6: a snapshot and the events after its cursor', () => {
     }
     // They were taken during writes, so many events follow.
     expect(missed).toBeGreaterThan(200 * rounds);
-  }, 240_000);
+  });
 });
 
 /** A transaction of up to 60 ms that changes up to three features, also under savepoints, some of which are rolled back. */
