@@ -139,10 +139,10 @@ export default defineConfig({
     // Mantine reports, with a dump of the whole page, that a menu without layout has nothing to focus.
     onConsoleLog: (text) => !text.includes('[@mantine/hooks/use-focus-trap]'),
     // Real databases and real processes: slow machines get time, hangs still end.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
-    // The default of one second is too short for a busy machine.
-    expect: { poll: { timeout: 10_000 } },
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+    // A poll ends when its condition is met: the default of one second is too short for a busy machine.
+    expect: { poll: { timeout: 60_000 } },
     // Modules have no state, so test files share them: loading them for each file took a quarter of the time.
     isolate: false,
     sequence: { sequencer: LongestFirst },

@@ -13,7 +13,7 @@ async function errorsOf(program: string, args: readonly string[]): Promise<strin
   return stderr;
 }
 
-it('api.txt of each package equals its public declarations', { timeout: 180_000 }, async () => {
+it('api.txt of each package equals its public declarations', async () => {
   expect(await errorsOf(process.execPath, ['scripts/api.js', '--check'])).toBe('');
 });
 

@@ -73,4 +73,4 @@ it('npm run dev reloads the console, restarts the server, and stops both', async
   const [data = ''] = (await readdir(dataDir)).filter((name) => name.startsWith('data-'));
   expect(await readdir(path.join(dataDir, data))).not.toContain('postmaster.pid');
   await expect(fetch(`http://127.0.0.1:${port}/healthz`)).rejects.toThrow();
-}, 120_000);
+});

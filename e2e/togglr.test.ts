@@ -138,7 +138,7 @@ it(
       let chips = 0;
       for (const { channel, client } of pages) {
         const expected = await readTogglrPage(pool, channel);
-        await expect.poll(() => client.page, { timeout: 20_000 }).toStrictEqual(expected);
+        await expect.poll(() => client.page).toStrictEqual(expected);
         chips += expected.chips.length;
       }
       return chips;

@@ -120,26 +120,22 @@ async function tour(
 it.each([
   ['with the light theme', { theme: 'light' }],
   ['with the dark theme on a phone', { theme: 'dark', phone: true }],
-] as const)(
-  'axe finds no serious violation %s, and nothing is wider than the screen',
-  async (_, options) => {
-    const flags = { flag: await waitingFlag(), unrequested: await context.fixture.addFlag() };
-    // Each finding with the first page that has it: those of the shell are on every page.
-    const found = new Map<string, string>();
-    const look = (page: Page) => async (what: string) => {
-      await waitForAnimations(page);
-      for (const finding of [...(await findAxeViolations(page)), ...(await findOverflow(page))])
-        found.set(finding, found.get(finding) ?? what);
-    };
-    const guest = await context.fixture.open(null, '/', options);
-    await field(guest.page, en.signIn.username).waitFor();
-    await look(guest.page)('signing in');
-    const window = await context.fixture.open('alice', '/', options);
-    await tour(window, flags, look(window.page));
-    expect([...found].map(([finding, where]) => `${where}: ${finding}`)).toEqual([]);
-  },
-  240_000,
-);
+] as const)('axe finds no serious violation %s, and nothing is wider than the screen', async (_, options) => {
+  const flags = { flag: await waitingFlag(), unrequested: await context.fixture.addFlag() };
+  // Each finding with the first page that has it: those of the shell are on every page.
+  const found = new Map<string, string>();
+  const look = (page: Page) => async (what: string) => {
+    await waitForAnimations(page);
+    for (const finding of [...(await findAxeViolations(page)), ...(await findOverflow(page))])
+      found.set(finding, found.get(finding) ?? what);
+  };
+  const guest = await context.fixture.open(null, '/', options);
+  await field(guest.page, en.signIn.username).waitFor();
+  await look(guest.page)('signing in');
+  const window = await context.fixture.open('alice', '/', options);
+  await tour(window, flags, look(window.page));
+  expect([...found].map(([finding, where]) => `${where}: ${finding}`)).toEqual([]);
+});
 
 it('a flag is switched and a request approved by touch on a phone', async () => {
   const flag = await waitingFlag();

@@ -196,13 +196,10 @@ export function pageOf(flag: Flag, env: string): string {
 export async function scrollToEndOfHistory(page: Page): Promise<void> {
   await page.getByRole('listitem').first().hover();
   await expect
-    .poll(
-      async () => {
-        await page.mouse.wheel(0, 20_000);
-        return await page.getByText(en.activity.end).isVisible();
-      },
-      { timeout: 15_000 },
-    )
+    .poll(async () => {
+      await page.mouse.wheel(0, 20_000);
+      return await page.getByText(en.activity.end).isVisible();
+    })
     .toBe(true);
 }
 

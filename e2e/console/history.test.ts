@@ -39,7 +39,7 @@ it('the history shows past and live steps of requests, each once', async () => {
   const { page } = await fixture.open('root', at(webShop, 'prod', 'activity'));
   await waitUntilLive(page);
   const shows = async (lines: readonly string[]): Promise<void> =>
-    await expect.poll(async () => await readHistory(page, flag), { timeout: 10_000 }).toEqual(lines);
+    await expect.poll(async () => await readHistory(page, flag)).toEqual(lines);
   const past = ['cancelled bob', 'pending bob', 'rejected alice', 'pending bob'];
   await shows(past);
   const lines = page.getByRole('listitem').filter({ hasText: flag.name });
@@ -66,9 +66,7 @@ it('the history shows past and live steps of requests, each once', async () => {
   await shows(['approved alice', 'updated alice', 'rejected alice']);
   await page.goto(pageOf(flag, 'prod'));
   const history = page.getByRole('region', { name: en.feature.history });
-  await expect
-    .poll(async () => await history.getByRole('listitem').count(), { timeout: 10_000 })
-    .toBe(cancelled.length);
+  await expect.poll(async () => await history.getByRole('listitem').count()).toBe(cancelled.length);
   await fixture.takePictures('history-flag');
 });
 

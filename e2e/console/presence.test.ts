@@ -12,7 +12,7 @@ const value = en.feature.valueIn('Development');
 /** Waits until the page names exactly these people. */
 async function expectPeople(page: Page, ...texts: string[]): Promise<void> {
   await expect
-    .poll(async () => await page.locator('.fc-presence').allInnerTexts(), { timeout: 20_000 })
+    .poll(async () => await page.locator('.fc-presence').allInnerTexts())
     .toEqual(texts.length === 0 ? [] : [expect.stringContaining(texts.join(' · '))]);
 }
 

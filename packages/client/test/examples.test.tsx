@@ -70,7 +70,7 @@ async function rendered(element: ReactNode, key: string): Promise<void> {
   const root = createRoot(container);
   root.render(element);
   await addFeature(key);
-  await expect.poll(() => container.textContent, { timeout: 10_000 }).toContain(key);
+  await expect.poll(() => container.textContent).toContain(key);
   root.unmount();
 }
 
@@ -78,7 +78,7 @@ it('the example without a framework shows a new feature', async () => {
   const list = document.createElement('pre');
   const close = showFeatures(list, server.httpUrl, () => token, projectId);
   await addFeature('plain');
-  await expect.poll(() => list.textContent, { timeout: 10_000 }).toContain('plain: on');
+  await expect.poll(() => list.textContent).toContain('plain: on');
   close();
 });
 
@@ -103,9 +103,9 @@ it('the TanStack Query example shows a new feature', async () => {
 it('the Node example logs the event of a new feature', async () => {
   const lines: string[] = [];
   const client = logEvents(server.httpUrl, token, projectId, (line) => lines.push(line));
-  await expect.poll(() => client.getStatus().state, { timeout: 10_000 }).toBe('live');
+  await expect.poll(() => client.getStatus().state).toBe('live');
   await addFeature('node');
-  await expect.poll(() => lines.join('\n'), { timeout: 10_000 }).toContain('feature_created of node');
+  await expect.poll(() => lines.join('\n')).toContain('feature_created of node');
   client.close();
 });
 
@@ -113,11 +113,9 @@ it('the approvals example counts a new request', async () => {
   const client = connect(server.httpUrl, () => token, 'root');
   let text = '';
   const close = watchApprovals(client, (shown) => (text = shown));
-  await expect.poll(() => text, { timeout: 10_000 }).toContain('0 open');
+  await expect.poll(() => text).toContain('0 open');
   await insertRequest(database.pool, { projectId, environmentId: String(environmentId) });
-  await expect
-    .poll(() => text, { timeout: 10_000 })
-    .toBe('1 open, 1 in projects where you decide, 0 decided');
+  await expect.poll(() => text).toBe('1 open, 1 in projects where you decide, 0 decided');
   close();
   client.close();
 });

@@ -221,7 +221,7 @@ it('shared tabs: a change of the leader during writes loses and repeats no event
     if (index === 20) tabs[0]?.client.close();
     if (index === 40) tabs[1]?.crash();
   }
-  await vi.waitFor(() => expect(ids).toHaveLength(written.length), 20_000);
+  await vi.waitFor(() => expect(ids).toHaveLength(written.length), 60_000);
   expect([...ids].sort()).toEqual([...written].sort());
   browser.close();
 });

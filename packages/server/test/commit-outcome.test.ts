@@ -35,7 +35,7 @@ async function standby(name: string): Promise<void> {
       "SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'",
     );
     expect(rows[0]?.setting).toBe(name);
-  });
+  }, 60_000);
 }
 
 async function commitsThatWait(): Promise<number> {

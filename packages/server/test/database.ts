@@ -16,7 +16,7 @@ export { withClient };
 const templates = { none: 'template0', tables: databaseTemplate, demo: 'template_demo' };
 
 /** How long a connection of the server may take to end after its owner closed it. */
-const LEAK_GRACE_MS = 10_000;
+const LEAK_GRACE_MS = 60_000;
 
 export interface TestDatabaseOptions {
   /** `tables`: everything that `install --tables` creates. `demo`: also the data of the demo. `none`: empty. */
@@ -32,7 +32,7 @@ export interface TestDatabase {
   readonly pool: pg.Pool;
   /**
    * Drops the database. Throws when the product (application_name `flagcast...`) still has a
-   * connection to it ten seconds later, or the test still holds a client of `pool`.
+   * connection to it a minute later, or the test still holds a client of `pool`.
    */
   drop(): Promise<void>;
 }

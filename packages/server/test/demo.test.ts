@@ -180,7 +180,6 @@ describe('the demo', () => {
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
               )
             ).length,
-          { timeout: 20_000 },
         )
         .toBe(2);
       await gate.query('COMMIT');

@@ -274,7 +274,7 @@ describe('case 3: audit_log filled by logical replication', () => {
     await database.pool.query('DROP SUBSCRIPTION audit');
     await vi.waitFor(
       async () => await publisher.pool.query(`SELECT pg_drop_replication_slot('audit')`),
-      10_000,
+      60_000,
     );
     await database.drop();
     await publisher.drop();

@@ -67,7 +67,6 @@ async function copiesAreDone({ pool }: TestDatabase): Promise<void> {
     .poll(
       async () =>
         await value(pool, "SELECT count(*) FILTER (WHERE srsubstate <> 'r')::int FROM pg_subscription_rel"),
-      { timeout: 20_000 },
     )
     .toBe(0);
 }
@@ -197,9 +196,6 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
             await value(subscriber.pool, 'SELECT count(*)::int FROM audit_log WHERE entity_id = $1', [
               entityId,
             ]),
-          {
-            timeout: 20_000,
-          },
         )
         .toBe(1);
     };
@@ -325,13 +321,10 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
             'SELECT apply_error_count > 0 FROM pg_stat_subscription_stats WHERE subname = $1',
             [slot],
           ),
-        { timeout: 20_000 },
       )
       .toBe(true);
     await withClient(subscriber.url, async (client) => await install(client));
-    await expect
-      .poll(async () => await readLog(subscriber.pool), { timeout: 20_000 })
-      .toMatchObject([{ entity_id: entityId }]);
+    await expect.poll(async () => await readLog(subscriber.pool)).toMatchObject([{ entity_id: entityId }]);
   });
 
   it('does not affect record_event and retention after ENABLE TRIGGER ALL', async () => {

@@ -208,7 +208,7 @@ test('every project has its environments, and every feature its parameters in ea
       "INSERT INTO environments (project_id, key, name) VALUES ($1, 'qa', 'QA')",
       [projectId],
     );
-    await expect.poll(async () => await sessionsWaiting(), { timeout: 20_000 }).toBe(1);
+    await expect.poll(async () => await sessionsWaiting()).toBe(1);
     await one.query('COMMIT');
     await environment;
     const { rows } = await one.query(
@@ -253,7 +253,7 @@ test('a second open change on one entity is refused, also a concurrent one', asy
       constraint: 'pending_change_entities_one_open',
       message: `feature ${entityId} already has an open change, requested by bob`,
     });
-    await expect.poll(async () => await sessionsWaiting(), { timeout: 20_000 }).toBe(1);
+    await expect.poll(async () => await sessionsWaiting()).toBe(1);
     await one.query('COMMIT');
     await refused;
     await one.query("UPDATE pending_changes SET status = 'rejected' WHERE id = $1", [first]);

@@ -5,8 +5,9 @@ import { createUser, nextEvent } from './server.js';
 import { V1Client } from './v1-client.js';
 
 const databaseConnections = 8;
-const queryTimeoutMs = 1_500;
-const rounds = 4;
+/** Statements that need no lock must end sooner, also on a busy machine. */
+const queryTimeoutMs = 3_000;
+const rounds = 2;
 
 const cleanUps: (() => void)[] = [];
 let cluster: TestCluster;
@@ -98,4 +99,4 @@ it('the sessions of a server stay within its budget while audit_log is locked, a
   await watching.event(entityId);
   expect((await rest.ask('alice', 'GET', `/api/audit?${query}`)).status).toBe(200);
   await watching.close();
-}, 60_000);
+});

@@ -34,7 +34,7 @@ it('a connection to the database that is lost in the middle of a transaction end
         );
         expect(rowCount).toBe(1);
       },
-      { timeout: 10_000 },
+      { timeout: 60_000 },
     );
     relay.inject('reset');
     expect(await asked).toBe(503);

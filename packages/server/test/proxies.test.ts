@@ -199,7 +199,7 @@ async function startProxy(
       const socket = connect(port, '127.0.0.1');
       await once(socket, 'connect').finally(() => socket.destroy());
     },
-    { timeout: 15_000 },
+    { timeout: 60_000 },
   );
   return port;
 }

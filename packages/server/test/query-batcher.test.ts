@@ -22,16 +22,13 @@ describe('a query in progress', () => {
       await client.query('BEGIN; LOCK TABLE memberships');
       await work(async (count) => {
         await expect
-          .poll(
-            async () => {
-              const { rows } = await database.pool.query<{ blocked: number }>(
-                `SELECT count(*)::integer AS blocked FROM pg_stat_activity
+          .poll(async () => {
+            const { rows } = await database.pool.query<{ blocked: number }>(
+              `SELECT count(*)::integer AS blocked FROM pg_stat_activity
                WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`,
-              );
-              return rows[0]?.blocked;
-            },
-            { timeout: 20_000 },
-          )
+            );
+            return rows[0]?.blocked;
+          })
           .toBe(count);
       });
     } finally {

@@ -26,7 +26,6 @@ import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
 const anHour = 3_600_000;
-const slowPoll = { timeout: 15_000, interval: 10 };
 
 describe('on a streaming replica', () => {
   const cleanUps: (() => Promise<void>)[] = [];
@@ -72,7 +71,7 @@ describe('on a streaming replica', () => {
             [rows[0]?.end],
           );
           return answer.rows[0]?.there;
-        }, slowPoll)
+        })
         .toBe(true);
     });
   }
@@ -178,7 +177,7 @@ describe('on a streaming replica', () => {
           );
           for (const { pid } of rows) seen.add(pid);
           return seen.size;
-        }, slowPoll)
+        })
         .toBeGreaterThan(3);
     });
     expect(reports).toBe(1);
@@ -251,7 +250,7 @@ describe('on a streaming replica', () => {
               "SELECT FROM pg_stat_activity WHERE application_name = 'flagcast reader' AND wait_event_type = 'Lock'",
             );
             return rowCount;
-          }, slowPoll)
+          })
           .toBe(1);
       });
       await withClient(database.url, async (second) => {

@@ -175,7 +175,7 @@ export async function whileLocked<Result>(
           );
           return rowCount;
         },
-        { timeout: 10_000, interval: 10 },
+        { interval: 10 },
       )
       .toBe(count);
     await gate.query('COMMIT');

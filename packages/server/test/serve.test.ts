@@ -196,7 +196,7 @@ describe('serve without a database', () => {
     expect(stdout).not.toContain('server_stopped');
     client.destroy();
     // It receives the signal to stop, but no process waits for it.
-    await vi.waitFor(async () => expect(await isDatabaseRunning()).toBe(false), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await isDatabaseRunning()).toBe(false), { timeout: 60_000 });
   });
 
   it.skipIf(!hasTerminals)('greets a terminal, and Ctrl-C there ends all of it cleanly', async () => {

@@ -138,7 +138,7 @@ describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of
     await vi.waitFor(async () => {
       const socket = connect(port, '127.0.0.1');
       await once(socket, 'connect').finally(() => socket.destroy());
-    });
+    }, 60_000);
   }
 
   async function end(): Promise<void> {

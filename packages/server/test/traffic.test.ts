@@ -181,7 +181,6 @@ test('stopping the traffic waits for the running action', async () => {
       async () =>
         (await database.pool.query("SELECT FROM audit_log WHERE created_at > now() - interval '1 minute'"))
           .rowCount,
-      { timeout: 20_000 },
     )
     .toBeGreaterThan(0);
   await traffic.stop();

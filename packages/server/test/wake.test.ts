@@ -166,38 +166,34 @@ describe('the triggers of the event log', () => {
     }
   });
 
-  test(
-    'reach a listener that connects again as soon as its connection has ended',
-    { timeout: 10_000 },
-    async () => {
-      const lifecycle = new Lifecycle();
-      let wakeups = 0;
-      // The next probe would be in an hour.
-      const probeIntervalMs = 3_600_000;
-      const onWake = (): number => (wakeups += 1);
-      const listener = new WakeListener({
-        openSession: sessionOpener({ url: database.url }),
-        lifecycle,
-        probeIntervalMs,
-        onWake,
-      });
-      onTestFinished(async () => await listener.stop());
-      const listening = nextEvent(lifecycle, 'listener:listening');
-      listener.start();
-      await listening;
-      const failed = nextEvent(lifecycle, 'listener:failed');
-      const again = nextEvent(lifecycle, 'listener:listening');
-      await database.pool.query(
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  test('reach a listener that connects again as soon as its connection has ended', async () => {
+    const lifecycle = new Lifecycle();
+    let wakeups = 0;
+    // The next probe would be in an hour.
+    const probeIntervalMs = 3_600_000;
+    const onWake = (): number => (wakeups += 1);
+    const listener = new WakeListener({
+      openSession: sessionOpener({ url: database.url }),
+      lifecycle,
+      probeIntervalMs,
+      onWake,
+    });
+    onTestFinished(async () => await listener.stop());
+    const listening = nextEvent(lifecycle, 'listener:listening');
+    listener.start();
+    await listening;
+    const failed = nextEvent(lifecycle, 'listener:failed');
+    const again = nextEvent(lifecycle, 'listener:listening');
+    await database.pool.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE datname = current_database() AND application_name = 'flagcast listener'`,
-      );
-      expect(await failed).toMatchObject({ attempt: 1 });
-      await again;
-      // Notifications of the time in between are lost, so it asks for a read.
-      expect(wakeups).toBe(2);
-      await listener.stop();
-    },
-  );
+    );
+    expect(await failed).toMatchObject({ attempt: 1 });
+    await again;
+    // Notifications of the time in between are lost, so it asks for a read.
+    expect(wakeups).toBe(2);
+    await listener.stop();
+  });
 
   test('do not fail a write if pg_notification_queue_usage is forbidden', async () => {
     await database.pool.query(
