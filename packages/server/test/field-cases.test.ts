@@ -362,7 +362,10 @@ describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII databas
     const { features } = (await response.json()) as Snapshot;
     expect(features).toMatchObject([
       {
-        ...{ rules: [{ action: 'include', condition: null }], schedules: [{ timezone: String.raw`Z\374rich` }] },
+        ...{
+          rules: [{ action: 'include', condition: null }],
+          schedules: [{ timezone: String.raw`Z\374rich` }],
+        },
         schedule_state: { enabled: false, invalid_schedule_ids: [expect.any(String)] },
       },
     ]);

@@ -17,61 +17,44 @@ const maxResumeCursors = 32;
  * it becomes the leader. Tabs of the same leader have received the same cursors.
  */
 class ReplayBuffer {
-  #entries: ReplayEntry[] = [];
-  #isEmpty = true;
+  /** null: nothing has been recorded yet. */
+  #entries: ReplayEntry[] | null = null;
 
-  /** Whether nothing has been recorded yet. */
   get isEmpty(): boolean {
-    return this.#isEmpty;
+    return !this.#entries;
   }
 
   /** The newest cursors, newest first. */
   get cursors(): readonly string[] {
-    return this.#entries
+    return (this.#entries ?? [])
       .flatMap(({ cursor }) => cursor ?? [])
       .slice(-maxResumeCursors)
       .reverse();
   }
 
-  addEvent(event: EventMessage): void {
-    this.#push({ event, cursor: event.cursor });
-  }
-
-  /** Records that all previous events are before this cursor. */
-  addCursor(cursor: string): void {
+  /** Records an event, or that all previous events are before a cursor. */
+  add(entry: ReplayEntry): void {
+    const { event, cursor } = entry;
+    this.#entries ??= [];
     // If a cursor occurs twice, keep the earlier position: resuming from there cannot miss an event.
-    if (this.#indexOf(cursor) < 0) this.#push({ cursor });
-  }
-
-  /** Returns the events after the first of the cursors that is found; null if none is found. */
-  eventsAfter(cursors: readonly string[]): readonly EventMessage[] | null {
-    for (const cursor of cursors) {
-      const index = this.#indexOf(cursor);
-      if (index >= 0) return this.#entries.slice(index + 1).flatMap(({ event }) => event ?? []);
-    }
-    return null;
-  }
-
-  /** Replaces the entries with those of another channel of the same environment. */
-  copyFrom(other: ReplayBuffer): void {
-    this.#isEmpty = false;
-    this.#entries = [...other.#entries];
-  }
-
-  /** Removes all entries, because events are missing after them. */
-  clear(): void {
-    this.#isEmpty = false;
-    this.#entries = [];
-  }
-
-  #push(entry: ReplayEntry): void {
-    this.#isEmpty = false;
+    if (!event && this.#entries.some((each) => each.cursor === cursor)) return;
     this.#entries.push(entry);
     if (this.#entries.length > maxReplayEntries) this.#entries.shift();
   }
 
-  #indexOf(cursor: string): number {
-    return this.#entries.findIndex((entry) => entry.cursor === cursor);
+  /** Returns the events after the first of the cursors that is found; null if none is found. */
+  eventsAfter(cursors: readonly string[]): readonly EventMessage[] | null {
+    const entries = this.#entries ?? [];
+    for (const cursor of cursors) {
+      const index = entries.findIndex((entry) => entry.cursor === cursor);
+      if (index >= 0) return entries.slice(index + 1).flatMap(({ event }) => event ?? []);
+    }
+    return null;
+  }
+
+  /** Replaces the entries with those of another channel of the same environment; with none if events are missing. */
+  reset(other?: ReplayBuffer): void {
+    this.#entries = other ? [...(other.#entries ?? [])] : [];
   }
 }
 
@@ -141,8 +124,8 @@ function recordSnapshot(
   );
   if (other) {
     record.isCaughtUp = other.isCaughtUp;
-    record.replay.copyFrom(other.replay);
-  } else record.replay.addCursor(cursor);
+    record.replay.reset(other.replay);
+  } else record.replay.add({ cursor });
 }
 
 function recordServerMessage(record: ChannelRecord, message: ServerMessage): void {
@@ -150,7 +133,7 @@ function recordServerMessage(record: ChannelRecord, message: ServerMessage): voi
   const { projectId, environmentId } = record.name;
   if (name && (name.projectId !== projectId || name.environmentId !== environmentId)) return;
   if ('source' in message) {
-    record.replay.addEvent(message);
+    record.replay.add({ event: message, cursor: message.cursor });
     // The channel loads a snapshot after such an event.
     if (!isComplete(message) && record.hasFeatureState) {
       record.requiredSnapshot = record.requestedSnapshots + 1;
@@ -161,13 +144,13 @@ function recordServerMessage(record: ChannelRecord, message: ServerMessage): voi
     record.name = { ...record.name, env: message.environment };
   } else if (message.type === 'caught_up') {
     if ('environment' in message) record.name = { ...record.name, env: message.environment };
-    record.replay.addCursor(message.cursor);
+    record.replay.add({ cursor: message.cursor });
     record.isCaughtUp = true;
   } else if (message.type === 'heartbeat') {
-    if (record.isCaughtUp) record.replay.addCursor(message.cursor);
+    if (record.isCaughtUp) record.replay.add({ cursor: message.cursor });
   } else if (message.type === 'resync') {
     record.isCaughtUp = false;
-    record.replay.clear();
+    record.replay.reset();
   } else if (message.type === 'unsubscribed' || (message.type === 'error' && name)) {
     record.isCaughtUp = false;
   }

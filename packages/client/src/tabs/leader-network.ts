@@ -6,7 +6,7 @@ export interface LeaderNetwork {
   readonly openSocket: (url: string, protocols: string[]) => WebSocketLike;
   readonly fetch: typeof fetch;
   /**
-   * Closes all sockets and requests; to the client it looks like a lost connection. Resolves when the server has
+   * Closes the socket and all requests; to the client it looks like a lost connection. Resolves when the server has
    * confirmed, or after one second.
    */
   readonly close: () => Promise<void>;
@@ -32,51 +32,28 @@ export function createLeaderNetwork(
   fetch: typeof globalThis.fetch,
 ): LeaderNetwork {
   const aborter = new AbortController();
-  const open = new Map<WebSocketLike, { close: () => void; closed: Promise<void> }>();
+  let socket: WebSocketLike | undefined;
   return {
-    openSocket(url, protocols) {
-      const socket = new WebSocketClass(url, protocols);
-      const wrapper: WebSocketLike = {
-        onmessage: null,
-        onclose: null,
-        onerror: null,
-        get readyState() {
-          return socket.readyState ?? 1;
-        },
-        send: (text) => socket.send(text),
-        close: () => socket.close(),
-      };
-      socket.onmessage = (event) => wrapper.onmessage?.(event);
-      socket.onerror = (event) => wrapper.onerror?.(event);
-      const closed = new Promise<void>((resolve) => {
-        socket.onclose = (event) => {
-          open.delete(wrapper);
-          resolve();
-          wrapper.onclose?.(event);
-        };
-      });
-      const close = (): void => {
-        socket.close();
-        const { onclose } = wrapper;
-        wrapper.onmessage = wrapper.onclose = null;
-        onclose?.(unavailable as never);
-      };
-      open.set(wrapper, { close, closed });
-      return wrapper;
-    },
+    openSocket: (url, protocols) => (socket = new WebSocketClass(url, protocols)),
     fetch: async (input, init) => {
       const signals = [aborter.signal, ...(init?.signal ? [init.signal] : [])];
       return await fetch(input, { ...init, signal: AbortSignal.any(signals) });
     },
     async close() {
-      const sockets = [...open.values()];
       aborter.abort();
-      for (const { close } of sockets) close();
-      if (sockets.length === 0) return;
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, closeTimeoutMs)));
-      await Promise.race([Promise.all(sockets.map(async ({ closed }) => await closed)), timeout]);
-      clearTimeout(timer);
+      const open = socket;
+      if (!open || open.readyState === 3) return;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, closeTimeoutMs);
+        const { onclose } = open;
+        open.onmessage = null;
+        open.onclose = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        open.close();
+        onclose?.(unavailable as never);
+      });
     },
   };
 }

@@ -221,7 +221,7 @@ export class Leader {
       const record = this.#findRecord(channel);
       const snapshot = record && completeSnapshot(record);
       if (!snapshot) return true;
-      record.replay.addCursor(snapshot.cursor);
+      record.replay.add({ cursor: snapshot.cursor });
       post({ type: 'snapshot_response', to, request, result: snapshot });
       return false;
     });

@@ -94,19 +94,6 @@ export type FollowerMessage = { readonly from: string } & (
     }
 );
 
-const followerMessageTypes = [
-  'open_channels',
-  'snapshot_request',
-  'subscribe',
-  'ping',
-  'announce',
-  'state_response',
-];
-
-export function isFollowerMessage(message: TabMessage): message is FollowerMessage {
-  return followerMessageTypes.includes(message.type);
-}
-
 /** The properties of a FlagcastError. Structured cloning between tabs does not keep its class. */
 export interface ErrorProperties {
   readonly code: string;

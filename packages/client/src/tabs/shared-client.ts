@@ -16,7 +16,8 @@ import { Leader } from './leader.js';
 import { createLeaderNetwork, unavailable } from './leader-network.js';
 import {
   approvalsFeed,
-  isFollowerMessage,
+  type FollowerMessage,
+  type LeaderMessage,
   type TabChannel,
   type TabMessage,
   type WithoutSender,
@@ -135,8 +136,9 @@ class TabSession {
   #onTabMessage(message: TabMessage): void {
     if ('to' in message && message.to !== this.#group?.tabId) return;
     const { leadership } = this.#network;
-    if (isFollowerMessage(message)) leadership?.leader.onFollowerMessage(message);
-    else if (!leadership) this.#follower.onLeaderMessage(message);
+    // Each role ignores messages that are not for it.
+    if (leadership) leadership.leader.onFollowerMessage(message as FollowerMessage);
+    else this.#follower.onLeaderMessage(message as LeaderMessage);
   }
 
   #onServerMessage(message: ServerMessage | AnySnapshot): void {
