@@ -4,6 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
 import { build } from 'esbuild';
+import { publint } from 'publint';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../packages/server/test/database.js';
@@ -63,6 +64,13 @@ describe.each(names)('%s', (name) => {
     ).toStrictEqual([]);
     for (const entry of Object.values(result.entrypoints)) expect(entry.hasTypes).toBe(true);
   });
+});
+
+it('publint finds nothing to improve in any package', async () => {
+  for (const { name, tarball } of consumer.packed) {
+    const { buffer } = new Uint8Array(await readFile(tarball));
+    expect((await publint({ pack: { tarball: buffer } })).messages, name).toStrictEqual([]);
+  }
 });
 
 it('flagcast installs no package that runs an install script', async () => {
