@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { flip, waitUntilLive, rowOf, switchOf } from './screen.js';
 import {
@@ -15,11 +15,11 @@ import {
 
 const basePath = '/flagcast';
 
-/** The server behind a proxy that serves it under a path, and answers 404 to everything else. */
-async function startUnderPath(databaseUrl: string): Promise<FixtureServer> {
-  const server = await startFixtureServer(databaseUrl);
+/** The server behind a proxy that serves it under a path, which it strips or not, and answers 404 to everything else. */
+async function startUnderPath(databaseUrl: string, strips: boolean): Promise<FixtureServer> {
+  const server = await startFixtureServer(databaseUrl, strips ? {} : { network: { basePath } });
   const forward = ({ method, url = '', headers }: IncomingMessage): ReturnType<typeof request> =>
-    request(server.httpUrl, { method, path: url.slice(basePath.length), headers });
+    request(server.httpUrl, { method, path: strips ? url.slice(basePath.length) : url, headers });
   const proxy = createServer((incoming: IncomingMessage, outgoing: ServerResponse) => {
     if (incoming.url?.startsWith(`${basePath}/`) !== true) {
       outgoing.writeHead(404).end();
@@ -54,31 +54,48 @@ async function startUnderPath(databaseUrl: string): Promise<FixtureServer> {
   };
 }
 
-const context = useConsoleFixture(startUnderPath);
+describe.each([
+  ['that strips it', true],
+  ['that keeps it, with a base path', false],
+])('under a path behind a proxy %s', (_, strips) => {
+  const context = useConsoleFixture(async (databaseUrl) => await startUnderPath(databaseUrl, strips));
 
-it('the console works under a path: pages, links, reloads, requests and live changes', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const { page } = await fixture.open('alice', basePath + listOf(flag, 'dev'), { basePath });
-  await waitUntilLive(page);
-  await flip(switchOf(page, flag, false));
-  await switchOf(page, flag, true).waitFor();
-  await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+  it('the console works: sign-in, pages, links, reloads, requests and live changes', async () => {
+    const { fixture } = context;
+    const flag = await fixture.addFlag();
+    const { page } = await fixture.open(null, basePath + listOf(flag, 'dev'));
+    await page.getByRole('button', { name: en.signIn.demoUsers.alice }).click();
+    await waitUntilLive(page);
+    await flip(switchOf(page, flag, false));
+    await switchOf(page, flag, true).waitFor();
+    await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
 
-  await page.getByRole('link', { name: flag.name, exact: true }).click();
-  await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
-  expect(new URL(page.url()).pathname).toBe(basePath + pageOf(flag, 'dev'));
-  await page.reload();
-  await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
-  await waitUntilLive(page);
+    await page.getByRole('link', { name: flag.name, exact: true }).click();
+    await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
+    expect(new URL(page.url()).pathname).toBe(basePath + pageOf(flag, 'dev'));
+    await page.reload();
+    await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
+    await waitUntilLive(page);
 
-  await page.goto(`${basePath}/`);
-  await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
-  expect(new URL(page.url()).pathname).toMatch(/^\/flagcast\/p\//);
-  const icons = page.locator('img[src$="icon.svg"]');
-  for (const source of await icons.evaluateAll((all) => all.map((each) => (each as HTMLImageElement).src)))
-    expect(new URL(source).pathname).toBe(`${basePath}/icon.svg`);
-  // The address follows what is typed into the search.
-  await page.getByRole('searchbox', { name: en.features.search }).fill(flag.name);
-  await page.waitForURL(/\/flagcast\/p\/.*q=/);
+    await page.goto(`${basePath}/`);
+    await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
+    expect(new URL(page.url()).pathname).toMatch(/^\/flagcast\/p\//);
+    const icons = page.locator('img[src$="icon.svg"]');
+    for (const source of await icons.evaluateAll((all) => all.map((each) => (each as HTMLImageElement).src)))
+      expect(new URL(source).pathname).toBe(`${basePath}/icon.svg`);
+    // The address follows what is typed into the search.
+    await page.getByRole('searchbox', { name: en.features.search }).fill(flag.name);
+    await page.waitForURL(/\/flagcast\/p\/.*q=/);
+  });
+
+  it('the console works over server-sent events', async () => {
+    const { fixture } = context;
+    const flag = await fixture.addFlag();
+    const { page, ...window } = await fixture.open('alice', basePath + listOf(flag, 'dev'), { basePath });
+    await window.context.addInitScript('delete globalThis.WebSocket');
+    await page.reload();
+    await waitUntilLive(page);
+    await flip(switchOf(page, flag, false));
+    await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+  });
 });

@@ -30,7 +30,7 @@ const groups: { readonly [Name in Group]: Kinds<NonNullable<FlagcastOptions[Name
     authorizeSql: 'any',
     allowQueryToken: 'any',
   },
-  network: { allowedOrigins: 'list', allowedHosts: 'list', trustedProxies: 'list' },
+  network: { allowedOrigins: 'list', allowedHosts: 'list', trustedProxies: 'list', basePath: 'any' },
   limits: {
     connectionsPerUser: 'count',
     connectionsPerAddress: 'count',

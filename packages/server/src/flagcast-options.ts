@@ -134,6 +134,11 @@ export interface NetworkOptions {
    * the client address of X-Forwarded-For. Default: none.
    */
   readonly trustedProxies?: readonly string[] | undefined;
+  /**
+   * The path of all routes, such as `/flagcast`: for a proxy that does not strip it, and for `attach` and `middleware`
+   * in a server with other routes. Default: none.
+   */
+  readonly basePath?: string | undefined;
 }
 
 /** The limits of one server on connections and memory. */

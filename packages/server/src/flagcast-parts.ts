@@ -16,6 +16,7 @@ import type { V1Sources } from './connections/v1-session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { unavailable } from './http-problem.js';
 import { RequestAuthorizer } from './auth/request-authorizer.js';
+import { originalTarget, removeBasePath, withoutBasePath } from './transport/base-path.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
@@ -250,6 +251,7 @@ export function createConnections(
     presence,
     gateway: new Gateway({
       ...shared,
+      basePath: options.network?.basePath ?? '',
       plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
       handshakeTimeoutMs,
       refusedCloseTimeoutMs,
@@ -335,10 +337,18 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
   });
   const monitoringApp = createMonitoringApp({ ...monitoring, authorizer: access.monitoringAuthorizer });
+  const { basePath = '' } = options.network ?? {};
+  const listener = listenerOf(app.fetch);
+  const isRoute = routeMatcher(app);
   return {
-    requestListener: listenerOf(app.fetch),
+    requestListener: ((request, response) => {
+      if (!removeBasePath(request, response, basePath)) listener(request, response);
+    }) satisfies Flagcast['requestListener'],
     monitoringListener: listenerOf(monitoringApp.fetch),
-    handles: routeMatcher(app),
+    handles: ((request) => {
+      const url = withoutBasePath(originalTarget(request), basePath);
+      return url !== null && isRoute({ url });
+    }) satisfies Flagcast['handles'],
     serverOptions: { proxies: access.proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs },
     eventLoopDelay,
   };

@@ -7,6 +7,7 @@ import { describeError } from './describe.js';
 import { type Database, isPostgresUrl } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
+import { checkBasePath } from './transport/base-path.js';
 import { createHttpServer } from './transport/http-server.js';
 import { HttpConnections } from './connections/connection-limits.js';
 import type { DatabaseOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
@@ -59,6 +60,7 @@ function compose(
   passwordCost: ScryptCost,
 ): Flagcast {
   checkOptions(options);
+  checkBasePath(options.network?.basePath ?? '');
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
     database: databaseOf(options.database),

@@ -116,6 +116,18 @@ describe('the console', () => {
     expect(await answer.json()).toMatchObject({ code: 'not_found' });
   });
 
+  it.each([
+    ['/nope/x', '../'],
+    ['/metric', './'],
+  ])('is sent with 404 to a browser that asks for %s', async (path, up) => {
+    const headers = { Accept: 'text/html,application/xhtml+xml,*/*;q=0.8' };
+    const answer = await ask(path, headers);
+    expect([answer.status, await answer.text()]).toEqual([404, pageWith(up)]);
+    const again = await ask(path, { ...headers, 'If-None-Match': answer.headers.get('etag') ?? '' });
+    expect(again.status).toBe(404);
+    expect(await (await ask('/api/nope', headers)).json()).toMatchObject({ code: 'not_found' });
+  });
+
   it('does not send files outside of its folder', async () => {
     // The first two are brought into their canonical form before they are sent.
     for (const path of ['/assets/../../package.json', '/assets/%2e%2e/%2e%2e/package.json']) {

@@ -89,6 +89,15 @@ export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
   for (const [path, file] of Object.entries(files)) {
     app.get(path, async (context) => await sendFile(context, file));
   }
+  // Any other address that a browser navigates to: the console says that there is no such page.
+  app.get('*', async (context, next) => {
+    const isPage = /\btext\/html\b/.test(context.req.header('Accept') ?? '');
+    if (page === undefined || !isPage || context.req.path.startsWith('/api/')) {
+      await next();
+      return undefined;
+    }
+    return await sendFile(context, pageAt(page, context.req.path), 404);
+  });
   return app;
 }
 
@@ -128,7 +137,11 @@ function pageAt(page: ConsoleFile, path: string): ConsoleFile {
   return fileOf(page.type, Buffer.from(page.body.toString('utf8').replace(/(?<=\b(?:src|href)=")\.\//g, up)));
 }
 
-async function sendFile(context: Context<ConsoleEnv>, file: ConsoleFile): Promise<Response> {
+async function sendFile(
+  context: Context<ConsoleEnv>,
+  file: ConsoleFile,
+  status: 200 | 404 = 200,
+): Promise<Response> {
   const { type, body, etag, caching, gzipped } = file;
   const headers: Record<string, string> = {
     ...securityHeaders,
@@ -137,8 +150,9 @@ async function sendFile(context: Context<ConsoleEnv>, file: ConsoleFile): Promis
     Vary: 'Accept-Encoding',
   };
   const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
-  if (known.some((each) => each.replace(/^W\//, '') === etag)) return context.body(null, 304, headers);
+  if (status === 200 && known.some((each) => each.replace(/^W\//, '') === etag))
+    return context.body(null, 304, headers);
   headers['Content-Type'] = type;
-  if (gzipped === null || !acceptsGzip(context)) return context.body(body, 200, headers);
-  return context.body(await gzipped(), 200, { ...headers, 'Content-Encoding': 'gzip' });
+  if (gzipped === null || !acceptsGzip(context)) return context.body(body, status, headers);
+  return context.body(await gzipped(), status, { ...headers, 'Content-Encoding': 'gzip' });
 }

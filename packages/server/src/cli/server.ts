@@ -72,6 +72,7 @@ function optionsOf(settings: ServerSettings, metricsRegistry: Registry | undefin
       allowedOrigins: settings.allowedOrigins,
       allowedHosts: settings.allowedHosts ?? undefined,
       trustedProxies: settings.trustedProxies,
+      basePath: settings.basePath,
     },
     limits: {
       connectionsPerUser: settings.maxConnectionsPerUser,

@@ -4,6 +4,7 @@ import { secretKey } from '../auth/token-verifier.js';
 import { createTrustedProxies } from '../auth/trusted-proxies.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import type { EventTypes } from '../connections/codecs/plain.js';
+import { checkBasePath } from '../transport/base-path.js';
 import { parseRelayUrl } from './relay-url.js';
 import * as accept from './setting-parsers.js';
 import { checked, duration, list, oneOf, type Parser, wholeNumber } from './setting-parsers.js';
@@ -144,6 +145,13 @@ export const settings = {
     parser: wholeNumber(1, 65_535),
     otherwise: 'PORT',
     help: 'a separate port for /metrics, /healthz and /readyz',
+  },
+  basePath: {
+    variable: 'FLAGCAST_BASE_PATH',
+    parser: checked('PATH', '/path', checkBasePath),
+    default: '',
+    otherwise: 'none',
+    help: 'the path under which a proxy that does not strip it serves Flagcast',
   },
   allowedHosts: {
     variable: 'FLAGCAST_ALLOWED_HOSTS',

@@ -20,6 +20,7 @@ import { V1Session, type V1Sources } from '../connections/v1-session.js';
 import type { Dialect } from '../events/dialect.js';
 import { busy, draining, HttpProblem, refuseUpgrade, unavailable } from '../http-problem.js';
 import { HandshakeQueue } from './handshake-queue.js';
+import { withoutBasePath } from './base-path.js';
 import type { SocketWriter } from './socket-writer.js';
 import { declineUpgrade, offersWebSocket } from './upgrade.js';
 import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   /** One for all plain connections, so that a batch is encoded once. */
   plainDialect: Dialect;
   clientAddress: ClientAddress;
+  /** The path before that of the route; empty for none. */
+  basePath: string;
   /** A handshake that takes longer is answered with 503, in milliseconds. */
   handshakeTimeoutMs: number;
   /** How long a refused flagcast.v1 client may take to close its connection, in milliseconds. */
@@ -107,7 +110,8 @@ export class Gateway {
     server.emit = (name: string | symbol, ...parameters: unknown[]): boolean => {
       if (name !== 'upgrade') return emit(name, ...parameters);
       const [request, socket, head] = parameters as [IncomingMessage, Duplex, Buffer];
-      const isOurs = (request.url ?? '').split('?', 1)[0] === path;
+      const target = withoutBasePath(request.url ?? '', this.#options.basePath);
+      const isOurs = target?.split('?', 1)[0] === path;
       if (!isOurs || (isAlone() && !offersWebSocket(request))) return emit(name, ...parameters);
       this.#enqueue({ request, socket, head });
       return true;
@@ -122,7 +126,7 @@ export class Gateway {
   #refusalOfPath(request: IncomingMessage): HttpProblem {
     try {
       this.#options.sources.authorizer.checkTarget(request);
-      return new HttpProblem('not_found', `WebSockets are served on ${path}`);
+      return new HttpProblem('not_found', `WebSockets are served on ${this.#options.basePath}${path}`);
     } catch (error) {
       return this.#refusalFor(error);
     }

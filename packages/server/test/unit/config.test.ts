@@ -36,6 +36,7 @@ describe('the settings of flagcast serve', () => {
       logRetentionMs: 604_800_000,
       relayUrl: null,
       metricsPort: null,
+      basePath: '',
       allowedHosts: ['localhost', '127.0.0.1'],
       allowedOrigins: [],
       allowQueryToken: false,
@@ -82,6 +83,7 @@ describe('the settings of flagcast serve', () => {
       FLAGCAST_ANSWER_MEMORY_MB: '128',
       FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS: '9',
       FLAGCAST_METRICS_PORT: '9464',
+      FLAGCAST_BASE_PATH: '/flagcast',
       FLAGCAST_ALLOWED_HOSTS: 'flags.example.com, 10.0.0.21,::1',
     };
     expect(loadConfig(environment, {})).toEqual({
@@ -113,6 +115,7 @@ describe('the settings of flagcast serve', () => {
       answerMemoryBytes: 134_217_728,
       maxUnauthenticatedConnections: 9,
       metricsPort: 9464,
+      basePath: '/flagcast',
       allowedHosts: ['flags.example.com', '10.0.0.21', '::1'],
       dataDir: '/data',
       dataDirChosen: true,
