@@ -75,6 +75,7 @@ async function tour(
   await page.getByRole('dialog').waitFor();
   await look('the dialog that deletes');
   await escape();
+  await button(page, en.feature.discard).click();
 
   await visit(page, at(webShop, 'dev', 'approvals'));
   await cardOf(page, 'bob', flag).waitFor();

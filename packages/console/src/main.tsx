@@ -4,7 +4,6 @@ import './shell/shell.css';
 import './sign-in/sign-in.css';
 import './freshness/freshness.css';
 import './features/features.css';
-import './feature/feature.css';
 import { createRoot } from 'react-dom/client';
 import { createApi } from './api/api.js';
 import { App } from './shell/app.js';

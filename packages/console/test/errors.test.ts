@@ -1,4 +1,5 @@
 import { createBody, updateBody } from '../../server/src/api/schemas.js';
+import { requestErrors } from '@flagcast/protocol';
 import { expect, it } from 'vitest';
 import { ApiError } from '../src/api/api.js';
 import { describeError, describeFields } from '../src/shell/notifications.js';
@@ -8,16 +9,7 @@ import { ru } from '../src/i18n/ru.js';
 /** As the server words it when it creates a feature. */
 const keyTaken = 'is taken by another feature of this project';
 
-it.each([
-  'outcome_unknown',
-  'busy',
-  'too_many_requests',
-  'too_many_attempts',
-  'guard_unreadable',
-  'unsupported_change',
-  'decide_elsewhere',
-  'change_pending',
-])('the refusal %s is described in the language of the page', (code) => {
+it.each(Object.keys(requestErrors))('the refusal %s is described in the language of the page', (code) => {
   const error = new ApiError(503, { code, message: 'the text of the server' });
   expect(describeError(error, en)).toMatch(/^[A-Z]/);
   expect(describeError(error, ru)).toMatch(/^[А-Я]/);

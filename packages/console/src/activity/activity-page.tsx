@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import { Button, Group, Paper, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { lazy, Suspense, useCallback, useState } from 'react';

@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import { Button, Group, SegmentedControl, Select, Skeleton, Stack, Title } from '@mantine/core';
 import { useDocumentVisibility } from '@mantine/hooks';
 import { useEffect, useMemo } from 'react';

@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import { usePresence } from '@flagcast/client/presence/react';
 import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
 import { type MouseEvent, useEffect } from 'react';

@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import type { FeatureState } from '@flagcast/client';
 import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';

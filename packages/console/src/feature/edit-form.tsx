@@ -9,8 +9,9 @@ import {
   useEffect,
   useState,
 } from 'react';
-import { RequestDialog } from '../features/request-dialog.js';
+import RequestDialog from '../features/request-dialog.js';
 import { useLimit } from '../features/use-limit.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useLeaveGuard } from '../shell/leave-guard.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -21,6 +22,9 @@ import { type Edit, useEdit } from './use-edit.js';
 import { useSave } from './use-save.js';
 import { ValueField } from './value-field.js';
 import { visible } from '../i18n/visible.js';
+
+// With the page: a browser that leaves it loads nothing more, not even the question whether to leave.
+await lazyRoutes.modal().catch(() => undefined);
 
 interface EditFormProps {
   readonly feature: FeatureState;

@@ -1,9 +1,10 @@
+import '../shell/later-styles.js';
 import './flag-page.css';
 import type { ChannelState, FeatureState } from '@flagcast/client';
 import type { PresenceState } from '@flagcast/client/presence';
 import { usePresence } from '@flagcast/client/presence/react';
 import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
-import { lazy, Suspense, useState } from 'react';
+import { useState } from 'react';
 import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
@@ -15,6 +16,7 @@ import { LockIcon, TrashIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PresenceLine } from '../shell/presence.js';
 import { PageTitle } from '../shell/page-title.js';
+import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { scopePath, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -26,7 +28,7 @@ import { FieldValue } from './field-value.js';
 import { Targeting } from './targeting.js';
 import { visible } from '../i18n/visible.js';
 
-const DeleteDialog = lazy(lazyRoutes.deleteDialog);
+const DeleteDialog = lazyPart(lazyRoutes.deleteDialog);
 
 const selectLoading = (state: ChannelState): boolean => state.status.state === 'connecting';
 
@@ -140,15 +142,13 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
           <FeatureHistory featureId={feature.id} />
         </Stack>
       </div>
-      <Suspense>
-        {deleting && (
-          <DeleteDialog
-            feature={feature}
-            onClose={() => setDeleting(false)}
-            onDeleted={() => void navigate(scopePath(project.id, environment.key, 'features'))}
-          />
-        )}
-      </Suspense>
+      {deleting && (
+        <DeleteDialog
+          feature={feature}
+          onClose={() => setDeleting(false)}
+          onDeleted={() => void navigate(scopePath(project.id, environment.key, 'features'))}
+        />
+      )}
     </>
   );
 }

@@ -4,10 +4,13 @@ import { useState } from 'react';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
 import { useOutOfDate } from '../freshness/use-out-of-date.js';
+import { lazyPart } from '../shell/lazy-part.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
 import { isGuarded, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { RequestDialog } from './request-dialog.js';
 import { useWrite } from './use-write.js';
+
+const RequestDialog = lazyPart(lazyRoutes.requestDialog);
 
 interface FeatureSwitchProps {
   readonly feature: FeatureState;

@@ -1,12 +1,13 @@
 import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
-import { lazy, Suspense, useState } from 'react';
+import { useState } from 'react';
 import { useChannelState } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
 import { LockIcon, PlusIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
+import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -19,7 +20,7 @@ import { useEventCount } from './use-frozen.js';
 import { useList } from './use-list.js';
 import { useDensity, useListView } from './use-list-view.js';
 
-const CreateDialog = lazy(lazyRoutes.createDialog);
+const CreateDialog = lazyPart(lazyRoutes.createDialog);
 
 const selectLoading = (state: ChannelState): boolean =>
   state.status.state === 'connecting' && state.features.size === 0;
@@ -103,7 +104,7 @@ export function FeaturesPage() {
           onShowAll={() => changeView({ query: '', state: 'all', tags: [], differs: false })}
         />
       )}
-      <Suspense>{creating && <CreateDialog onClose={() => setCreating(false)} />}</Suspense>
+      {creating && <CreateDialog onClose={() => setCreating(false)} />}
     </Stack>
   );
 }

@@ -8,9 +8,8 @@ import { SortIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 import type { ListedState, ListView, SortField } from './feature-list.js';
 import { FeatureRow } from './feature-row.js';
-import { nameOfColumn } from './list-menus.js';
 import { useRecordedChanges } from './recorded-changes.js';
-import { type Column, inColumns, type View } from './use-list-view.js';
+import { type Column, inColumns, type View, nameOfColumn } from './use-list-view.js';
 import { useRows } from './use-rows.js';
 
 interface FeaturesTableProps {

@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import type { Environment } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
@@ -19,7 +20,13 @@ interface RequestDialogProps {
 }
 
 /** Asks for the reason of a request for an approval. It says when another user has just requested one for the flag. */
-export function RequestDialog({ featureId, guarding, blocked, onSubmit, ...rest }: RequestDialogProps) {
+export default function RequestDialog({
+  featureId,
+  guarding,
+  blocked,
+  onSubmit,
+  ...rest
+}: RequestDialogProps) {
   const { approvals } = useI18n().t;
   const { environment } = useScope();
   const { open } = useOpenChanges();

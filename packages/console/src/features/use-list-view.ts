@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'react';
 import { useLocation, useSearchParams } from 'react-router';
+import type { Messages } from '../i18n/en.js';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
 
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
@@ -8,6 +9,12 @@ const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'pending'];
 /** The columns that can be hidden, in their order. */
 export const columns = ['value', 'description', 'kind', 'tags', 'changed'] as const;
 export type Column = (typeof columns)[number];
+
+/** The title of a column that can be hidden. */
+export function nameOfColumn(column: Column, { features, fields }: Messages): string {
+  if (column === 'changed') return features.lastChange;
+  return column === 'value' || column === 'tags' ? features[column] : fields[column];
+}
 
 /** What stands in the chosen columns, with that of the environments after the value, which it is compared with. */
 export function inColumns<Part>(

@@ -1,12 +1,13 @@
 import { UnstyledButton } from '@mantine/core';
-import { lazy, Suspense, useState } from 'react';
+import { useState } from 'react';
 import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
+import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { type I18n, useI18n } from '../i18n/i18n.js';
 import { useGuarantee } from './use-guarantee.js';
 
-const FreshnessDrawer = lazy(lazyRoutes.freshnessDrawer);
+const FreshnessDrawer = lazyPart(lazyRoutes.freshnessDrawer);
 
 /** The state of the connection, on every page. A click opens the details. */
 export function FreshnessChip() {
@@ -34,7 +35,7 @@ export function FreshnessChip() {
         <span className="fc-freshness-label">{label}</span>
         {note !== null && <span className="fc-freshness-note"> {note}</span>}
       </UnstyledButton>
-      <Suspense>{opened && <FreshnessDrawer onClose={() => setOpened(false)} />}</Suspense>
+      {opened && <FreshnessDrawer onClose={() => setOpened(false)} />}
     </>
   );
 }

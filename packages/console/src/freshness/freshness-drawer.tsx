@@ -1,3 +1,4 @@
+import '../shell/later-styles.js';
 import { Drawer, Skeleton, Stack, Table, Text, Title } from '@mantine/core';
 import type { ChannelState } from '@flagcast/client';
 import { lazy, Suspense, useSyncExternalStore } from 'react';

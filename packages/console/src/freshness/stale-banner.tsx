@@ -1,13 +1,16 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
 import { useConnectionStatus } from '@flagcast/client/react';
+import { useLive } from '../api/live.js';
 import { useI18n } from '../i18n/i18n.js';
 import { useSession } from '../sign-in/app-services.js';
+import { describeCode } from '../shell/notifications.js';
 import { isOutOfDate } from './use-out-of-date.js';
 
 /** Shows why the page is stale, and greys it out. */
 export function StaleBanner() {
   const { t, format } = useI18n();
+  const { client } = useLive();
   const status = useConnectionStatus();
   const stale = isOutOfDate(status);
   // Then the connection waits for the sign-in, whose dialog says so.
@@ -19,8 +22,17 @@ export function StaleBanner() {
   if (isExpired) return null;
   if (status.state === 'stale') {
     return (
-      <Alert color="orange" radius={0} role="status" className="fc-banner">
-        {t.freshness.staleBanner(t.freshness.staleReasons[status.reason], format.time(status.sinceMs))}
+      <Alert color="orange" radius={0} className="fc-banner">
+        <Group justify="space-between">
+          <span role="status">
+            {t.freshness.staleBanner(t.freshness.staleReasons[status.reason], format.time(status.sinceMs))}
+          </span>
+          {status.reason === 'disconnected' && (
+            <Button size="xs" variant="default" onClick={client.reconnect}>
+              {t.shell.tryAgain}
+            </Button>
+          )}
+        </Group>
       </Alert>
     );
   }
@@ -28,7 +40,7 @@ export function StaleBanner() {
     return (
       <Alert color="red" radius={0} role="alert" className="fc-banner">
         <Group justify="space-between">
-          <span>{t.freshness.closedBanner(status.error?.message ?? '')}</span>
+          <span>{t.freshness.closedBanner(describeCode(status.error?.code ?? '', t.errors))}</span>
           <Button size="xs" color="red" onClick={() => location.reload()}>
             {t.shell.tryAgain}
           </Button>

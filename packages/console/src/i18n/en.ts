@@ -69,7 +69,8 @@ export const en = {
     tooLong: (count: number) => `Too long by ${plural(count, { one: 'character', other: 'characters' })}`,
     tryAgain: 'Try again',
     errorTitle: 'Something went wrong',
-    errorHint: 'Reload the page. If it persists, contact your administrator.',
+    errorHint: 'Reload to update the page. If it persists, contact your administrator.',
+    reload: 'Reload to update',
     notFound: 'Page not found',
     notFoundHint: 'Check the address, or ask an administrator for access.',
     gone: {

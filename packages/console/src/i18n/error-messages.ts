@@ -1,4 +1,4 @@
-/** Error messages by the code of the server. Other codes show the server's own message. */
+/** Error messages by the code of the server. Other codes are `unexpected`. */
 export const enErrors = {
   unreachable: 'Can’t reach the server. Check your connection and try again.',
   invalid: 'Some fields aren’t valid. Check them and try again.',
@@ -27,6 +27,19 @@ export const enErrors = {
   too_many_requests: 'Too many of your requests are in progress. Try again in a moment.',
   unavailable: 'The database isn’t responding. Try again in a moment.',
   not_available: 'This database has live events only.',
+  already_decided: 'This request has been decided meanwhile.',
+  database_forbids: 'The server’s database role lacks a privilege for this. Contact your administrator.',
+  database_read_only: 'The database accepts no changes right now. Try again later.',
+  database_refused: 'A rule of the database refused this change. Contact your administrator.',
+  not_prepared: 'The database isn’t prepared for this. Ask your administrator to run flagcast install.',
+  unknown_project: 'This project doesn’t exist, or you can’t view it.',
+  unknown_environment: 'This environment no longer exists.',
+  token_expired: 'Your session expired. Sign in again.',
+  unknown_user: 'The user of this token doesn’t exist here. Contact an administrator.',
+  keys_unavailable: 'The server can’t check sign-ins right now. Try again in a moment.',
+  draining: 'The server is restarting. Try again in a moment.',
+  too_many_user: 'You have too many open connections. Close other windows.',
+  unexpected: 'The server refused this. Reload the page; if it persists, contact your administrator.',
 };
 
 /** What is wrong with an input, by the text of the server, with `#` for its number. Other texts are shown as they are. */

@@ -4,7 +4,7 @@ import {
   startTransition,
   Suspense,
   use,
-  useEffect,
+  useLayoutEffect,
   useMemo,
   useState,
 } from 'react';
@@ -46,7 +46,7 @@ const storageKey = 'flagcast.language';
 /** Provides the language that the user has chosen, else the first supported one of the browser, else English. */
 export function I18nProvider({ children }: { readonly children: ReactNode }) {
   const [language, setLanguage] = useState(initialLanguage);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
   return (

@@ -1,18 +1,22 @@
 import { MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
-import { useEffect, useState } from 'react';
+import { lazy, useEffect, useState } from 'react';
 import { BrowserRouter } from 'react-router';
 import { LiveClient } from '../api/live.js';
 import { forgetUser } from '../api/queries.js';
 import { isTemporary, retryDelayMs } from '../api/retry.js';
-import { ExpiredDialog } from '../sign-in/expired-dialog.js';
 import { type AppServices, AppServicesContext, useSession } from '../sign-in/app-services.js';
-import { SignInPage } from '../sign-in/sign-in-page.js';
 import { I18nProvider } from '../i18n/i18n.js';
+import { LazyPage } from './full-page.js';
+import { lazyPart } from './lazy-part.js';
+import { lazyRoutes } from './lazy-routes.js';
 import { LeaveGuardProvider } from './leave-guard.js';
 import { NotificationsProvider } from './notifications.js';
 import { Pages } from './pages.js';
 import { theme } from './theme.js';
+
+const SignInPage = lazy(lazyRoutes.signInPage);
+const ExpiredDialog = lazyPart(lazyRoutes.expiredDialog);
 
 /** How often a request is repeated before the page shows the error. */
 const retriesBeforeError = 2;
@@ -65,12 +69,17 @@ function Root({ queries }: { readonly queries: QueryClient }) {
     // Repeats queries that failed because of an expired token.
     if (token !== null) void queries.refetchQueries({ type: 'active', predicate: isFailed });
   }, [queries, token]);
-  if (userId === null) return <SignInPage />;
   return (
-    <LiveClient key={userId} userId={userId}>
-      <Pages />
-      <ExpiredDialog />
-    </LiveClient>
+    <LazyPage resetKey={userId ?? ''}>
+      {userId === null ? (
+        <SignInPage />
+      ) : (
+        <LiveClient key={userId} userId={userId}>
+          <Pages />
+          {session.state === 'expired' && <ExpiredDialog username={session.username} />}
+        </LiveClient>
+      )}
+    </LazyPage>
   );
 }
 

@@ -1,13 +1,13 @@
-import { createContext, lazy, type ReactNode, Suspense, use, useEffect, useMemo, useState } from 'react';
+import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
-import { ErrorBoundary } from './error-boundary.js';
+import { lazyPart } from './lazy-part.js';
 import { lazyRoutes } from './lazy-routes.js';
 import { scopePath, useScope } from './scope.js';
 import { createShortcutReader, isPaletteKey } from './shortcuts.js';
 import { usePages } from './use-pages.js';
 
-const Palette = lazy(lazyRoutes.palette);
-const Help = lazy(lazyRoutes.shortcutsHelp);
+const Palette = lazyPart(lazyRoutes.palette);
+const Help = lazyPart(lazyRoutes.shortcutsHelp);
 
 interface Shortcuts {
   readonly openHelp: () => void;
@@ -63,13 +63,8 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
   return (
     <ShortcutsContext value={shortcuts}>
       {children}
-      {/* Without the server they may fail to load; the page stays. */}
-      <ErrorBoundary resetKey={String(opened)} fallback={null}>
-        <Suspense>
-          {opened === 'palette' && <Palette pages={pages} onClose={close} />}
-          {opened === 'help' && <Help onClose={close} />}
-        </Suspense>
-      </ErrorBoundary>
+      {opened === 'palette' && <Palette pages={pages} onClose={close} />}
+      {opened === 'help' && <Help onClose={close} />}
     </ShortcutsContext>
   );
 }

@@ -1,4 +1,4 @@
-/** The pages, dialogs and charts that are not in the first load: loaders for React's `lazy`. */
+/** The pages, dialogs, menus and charts that are not in the first load: loaders for React's `lazy`. */
 export const lazyRoutes = {
   featurePage: async () => await import('../feature/feature-page.js'),
   approvalsPage: async () => await import('../approvals/approvals-page.js'),
@@ -8,6 +8,15 @@ export const lazyRoutes = {
   activityChart: async () => await import('../activity/activity-chart.js'),
   shortcutsHelp: async () => await import('./shortcuts-help.js'),
   palette: async () => await import('./palette.js'),
+  signInPage: async () => await import('../sign-in/sign-in-page.js'),
+  expiredDialog: async () => await import('../sign-in/expired-dialog.js'),
+  userMenu: async () => await import('./user-menu.js'),
+  concernsPopup: async () => await import('../approvals/concerns-popup.js'),
+  filterMenu: async () => ({ default: (await import('../features/list-menu-items.js')).FilterMenu }),
+  columnsMenu: async () => ({ default: (await import('../features/list-menu-items.js')).ColumnsMenu }),
+  scopeMenu: async () => await import('./scope-menu.js'),
+  modal: async () => await import('./modal.js'),
+  requestDialog: async () => await import('../features/request-dialog.js'),
   createDialog: async () => await import('../feature/create-dialog.js'),
   deleteDialog: async () => await import('../feature/delete-dialog.js'),
   freshnessDrawer: async () => await import('../freshness/freshness-drawer.js'),

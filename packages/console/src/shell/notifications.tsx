@@ -87,10 +87,14 @@ function Toast({ content: { id, kind, text }, remove, closeLabel }: ToastProps) 
   );
 }
 
-/** One line about an error; unknown codes show the message of the server. */
+/** One line about an error, in the language of the page. */
 export function describeError(error: unknown, { errors }: Messages): string {
-  if (!(error instanceof ApiError)) return String(error);
-  return Object.hasOwn(errors, error.code) ? nameOf(errors, error.code) : visible(error.message);
+  return error instanceof ApiError ? describeCode(error.code, errors) : String(error);
+}
+
+/** One line about an error code of the server. An unknown one is quoted, for the administrator. */
+export function describeCode(code: string, errors: Messages['errors']): string {
+  return Object.hasOwn(errors, code) ? nameOf(errors, code) : `${errors.unexpected} (${visible(code)})`;
 }
 
 /** What is wrong with each input; unknown problems as the server words them. */

@@ -1,6 +1,6 @@
-import { Button, Center, Loader, Stack, Text, Title } from '@mantine/core';
+import { Button } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
-import { lazy, type ReactNode, Suspense, useMemo, useState } from 'react';
+import { lazy, useMemo, useState } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
 import { ChannelPage, LiveChannelProvider } from '../api/live.js';
 import { projectsKey, useMe, useProjects, useRequestDetail } from '../api/queries.js';
@@ -11,7 +11,7 @@ import { FeaturesPage } from '../features/features-page.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
 import { Announcer } from './announcer.js';
-import { ErrorBoundary } from './error-boundary.js';
+import { FullPage, LazyPage, PageLoader } from './full-page.js';
 import { Keyboard } from './keyboard.js';
 import { describeError } from './notifications.js';
 import { lazyRoutes } from './lazy-routes.js';
@@ -40,7 +40,8 @@ export function Pages() {
       </Route>
       <Route path="/approvals" element={<RedirectToScope page="approvals" />} />
       <Route path="/approvals/:requestId" element={<RedirectToRequest />} />
-      <Route path="*" element={<RedirectToScope page="features" />} />
+      <Route path="/" element={<RedirectToScope page="features" />} />
+      <Route path="*" element={<NotFound />} />
     </Routes>
   );
 }
@@ -122,13 +123,11 @@ function ScopeLayout() {
           >
             <Keyboard>
               <ShellFrame>
-                <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.errorHint} />}>
-                  <Suspense fallback={<PageLoader />}>
-                    <ChannelPage>
-                      <Outlet />
-                    </ChannelPage>
-                  </Suspense>
-                </ErrorBoundary>
+                <LazyPage resetKey={pathname}>
+                  <ChannelPage>
+                    <Outlet />
+                  </ChannelPage>
+                </LazyPage>
               </ShellFrame>
               <Announcer />
             </Keyboard>
@@ -139,26 +138,19 @@ function ScopeLayout() {
   );
 }
 
-function PageLoader() {
-  const { t } = useI18n();
-  return (
-    <Center mih={240}>
-      <Loader aria-label={t.shell.loading} role="status" />
-    </Center>
-  );
-}
-
 interface ErrorPageProps {
   /** Default: that something went wrong. */
   readonly title?: string;
   readonly text: string;
 }
 
+/** Shown when the data of the page could not be loaded. */
 function ErrorPage({ title, text }: ErrorPageProps) {
   const { t } = useI18n();
+  const queries = useQueryClient();
   return (
     <FullPage title={title ?? t.shell.errorTitle} text={text}>
-      <Button onClick={() => location.reload()}>{t.shell.tryAgain}</Button>
+      <Button onClick={() => void queries.refetchQueries({ type: 'active' })}>{t.shell.tryAgain}</Button>
     </FullPage>
   );
 }
@@ -207,25 +199,5 @@ function ScopeGone({ reason }: { readonly reason: GoneReason }) {
         {t.shell.goToFlags}
       </Button>
     </FullPage>
-  );
-}
-
-interface FullPageProps {
-  readonly title: string;
-  readonly text: string;
-  readonly children: ReactNode;
-}
-
-function FullPage({ title, text, children }: FullPageProps) {
-  return (
-    <Center component="main" mih="60dvh" p="lg">
-      <Stack align="center" maw={460} ta="center">
-        <Title order={1}>{title}</Title>
-        <Text c="dimmed" className="fc-balance">
-          {text}
-        </Text>
-        {children}
-      </Stack>
-    </Center>
   );
 }

@@ -1,3 +1,4 @@
+import './later-styles.js';
 import { Text, TextInput, VisuallyHidden } from '@mantine/core';
 import { useFeatures } from '@flagcast/client/react';
 import { useQueries } from '@tanstack/react-query';

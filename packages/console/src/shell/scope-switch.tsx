@@ -1,14 +1,20 @@
-import { Menu, SegmentedControl, Text, UnstyledButton } from '@mantine/core';
+import { SegmentedControl, Text, UnstyledButton } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
 import { useLocation, useNavigate } from 'react-router';
 import { isProduction } from '../api/environments.js';
 import { useI18n } from '../i18n/i18n.js';
 import { EnvironmentKey } from './environment-name.js';
-import { CheckIcon, SelectorIcon } from './icons.js';
+import { SelectorIcon } from './icons.js';
+import { lazyPart } from './lazy-part.js';
+import { lazyRoutes } from './lazy-routes.js';
 import { usePageName } from './page-name.js';
+import { PopupButton } from './popup-button.js';
+import type { ScopeChoices } from './scope-menu.js';
 import { environmentIn, scopePath, useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
+
+const ScopeChoicesMenu = lazyPart(lazyRoutes.scopeMenu);
 
 /** More environments than this are shown as a menu. */
 const maxSegments = 5;
@@ -78,39 +84,22 @@ export function ScopeSwitch() {
   );
 }
 
-interface ScopeMenuProps {
+interface ScopeMenuProps extends ScopeChoices {
   readonly label: string;
-  readonly heading: string;
   readonly shown: ReactNode;
-  readonly choices: readonly { readonly value: string; readonly label: ReactNode }[];
-  readonly value: string;
-  readonly onChange: (value: string) => void;
 }
 
-function ScopeMenu({ label, heading, shown, choices, value, onChange }: ScopeMenuProps) {
+function ScopeMenu({ label, shown, ...choices }: ScopeMenuProps) {
   return (
-    <Menu position="bottom-start" width={240}>
-      <Menu.Target>
-        <UnstyledButton className="fc-scope-button" aria-label={label}>
+    <PopupButton popup="menu" render={(close) => <ScopeChoicesMenu {...choices} onClose={close} />}>
+      {(button) => (
+        <UnstyledButton className="fc-scope-button" aria-label={label} {...button}>
           <Text fw={500} size="sm" component="span" className="fc-env fc-truncate">
             {shown}
           </Text>
           <SelectorIcon size={16} />
         </UnstyledButton>
-      </Menu.Target>
-      <Menu.Dropdown mah="70dvh" className="fc-menu">
-        <Menu.Label>{heading}</Menu.Label>
-        {choices.map((choice) => (
-          <Menu.Item
-            key={choice.value}
-            aria-current={choice.value === value}
-            rightSection={choice.value === value ? <CheckIcon size={16} /> : null}
-            onClick={() => onChange(choice.value)}
-          >
-            {choice.label}
-          </Menu.Item>
-        ))}
-      </Menu.Dropdown>
-    </Menu>
+      )}
+    </PopupButton>
   );
 }

@@ -1,4 +1,4 @@
-import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
+import { Avatar, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
 import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { isProduction } from '../api/environments.js';
@@ -6,14 +6,19 @@ import { Bell } from '../approvals/bell.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
 import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 import { Mark, SearchIcon } from './icons.js';
 import { useShortcuts } from './keyboard.js';
+import { lazyPart } from './lazy-part.js';
+import { lazyRoutes } from './lazy-routes.js';
+import { PopupButton } from './popup-button.js';
 import { paletteKeys } from './shortcuts.js';
-import { UserMenu } from './user-menu.js';
 import { ScopeSwitch } from './scope-switch.js';
 import { scopePath, useScope } from './scope.js';
 import { usePages } from './use-pages.js';
 import { usePreload } from './use-preload.js';
+
+const UserMenu = lazyPart(lazyRoutes.userMenu);
 
 /** The frame of every page: header, navigation (on phones a bar at the bottom), freshness. */
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
@@ -23,11 +28,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
   const content = useFocusOnNavigation();
   usePreload();
   return (
-    <AppShell
-      header={{ height: 56 }}
-      navbar={{ width: 216, breakpoint: 'sm', collapsed: { mobile: true } }}
-      padding={0}
-    >
+    <>
       <a
         className="fc-skip"
         href="#content"
@@ -39,7 +40,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
       >
         {t.shell.skipToContent}
       </a>
-      <AppShell.Header className="fc-header" data-production={isProduction(environment) || undefined}>
+      <header className="fc-header" data-production={isProduction(environment) || undefined}>
         <UnstyledButton
           component={Link}
           to={scopePath(project.id, environment.key, 'features')}
@@ -69,18 +70,36 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
           </UnstyledButton>
           <FreshnessChip />
           <Bell />
-          <UserMenu />
+          <UserButton />
         </Group>
-      </AppShell.Header>
-      <AppShell.Navbar p="sm" visibleFrom="sm" className="fc-nav" aria-label={t.shell.navigation}>
+      </header>
+      <nav className="fc-nav" aria-label={t.shell.navigation}>
         <Navigation />
-      </AppShell.Navbar>
-      <AppShell.Main id="content" ref={content} tabIndex={-1} className="fc-main">
+      </nav>
+      <main id="content" ref={content} tabIndex={-1} className="fc-main">
         <StaleBanner />
         <div className="fc-page">{children}</div>
-      </AppShell.Main>
+      </main>
       <BottomBar />
-    </AppShell>
+    </>
+  );
+}
+
+function UserButton() {
+  const { t } = useI18n();
+  const { user } = useScope().me;
+  const label = t.shell.userMenu(user.username);
+  return (
+    <PopupButton popup="dialog" render={(close) => <UserMenu label={label} onClose={close} />}>
+      {(button) => (
+        <UnstyledButton className="fc-user-button" aria-label={label} {...button}>
+          <Avatar name={visible(user.username)} color="initials" size={34} aria-hidden="true">
+            {/* Drawn by CSS, so that the initials are not part of the button's name. */}
+            <span className="fc-initials" data-initials={visible(user.username).slice(0, 2)} />
+          </Avatar>
+        </UnstyledButton>
+      )}
+    </PopupButton>
   );
 }
 

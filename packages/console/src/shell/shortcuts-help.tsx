@@ -1,3 +1,4 @@
+import './later-styles.js';
 import { Kbd, Table } from '@mantine/core';
 import { useI18n } from '../i18n/i18n.js';
 import { Dialog } from './dialog.js';

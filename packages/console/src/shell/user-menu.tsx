@@ -1,98 +1,71 @@
-import {
-  Avatar,
-  Button,
-  Divider,
-  Popover,
-  SegmentedControl,
-  Stack,
-  Text,
-  UnstyledButton,
-  useMantineColorScheme,
-} from '@mantine/core';
-import { type ReactNode, useState } from 'react';
+import { Button, Divider, SegmentedControl, Stack, Text, useMantineColorScheme } from '@mantine/core';
+import type { ReactNode } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { languages, useI18n } from '../i18n/i18n.js';
 import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon, SwitchUserIcon } from './icons.js';
 import { useShortcuts } from './keyboard.js';
+import { Popup } from './popup.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
+interface UserMenuProps {
+  readonly label: string;
+  readonly onClose: () => void;
+}
+
 /** The user, theme, language and sign-out. */
-export function UserMenu() {
+export default function UserMenu({ label, onClose }: UserMenuProps) {
   const { t } = useI18n();
   const { session } = useAppServices();
   const { me } = useScope();
   const { openHelp } = useShortcuts();
-  const [opened, setOpened] = useState(false);
   return (
-    <Popover
-      position="bottom-end"
-      width={300}
-      opened={opened}
-      onChange={setOpened}
-      trapFocus
-      returnFocus
-      shadow="md"
-    >
-      <Popover.Target>
-        <UnstyledButton
-          className="fc-user-button"
-          aria-label={t.shell.userMenu(me.user.username)}
-          onClick={() => setOpened(!opened)}
+    <Popup label={label} width={300} onClose={onClose}>
+      <Stack gap="xs">
+        <div>
+          <Text fw={600} size="sm">
+            {visible(me.user.username)}
+          </Text>
+          <Text size="xs" c="dimmed">
+            {me.user.is_superuser ? t.shell.superuser : t.shell.signedIn}
+          </Text>
+        </div>
+        <Divider />
+        <Preferences />
+        <Divider />
+        <Button
+          variant="subtle"
+          color="gray"
+          justify="flex-start"
+          leftSection={<KeyboardIcon size={16} />}
+          visibleFrom="sm"
+          onClick={() => {
+            onClose();
+            openHelp();
+          }}
         >
-          <Avatar name={visible(me.user.username)} color="initials" size={34} aria-hidden="true">
-            {/* Drawn by CSS, so that the initials are not part of the button's name. */}
-            <span className="fc-initials" data-initials={visible(me.user.username).slice(0, 2)} />
-          </Avatar>
-        </UnstyledButton>
-      </Popover.Target>
-      <Popover.Dropdown p="sm" aria-label={t.shell.userMenu(me.user.username)}>
-        <Stack gap="xs">
-          <div>
-            <Text fw={600} size="sm">
-              {visible(me.user.username)}
-            </Text>
-            <Text size="xs" c="dimmed">
-              {me.user.is_superuser ? t.shell.superuser : t.shell.signedIn}
-            </Text>
-          </div>
-          <Divider />
-          <Preferences />
-          <Divider />
-          <Button
-            variant="subtle"
-            color="gray"
-            justify="flex-start"
-            leftSection={<KeyboardIcon size={16} />}
-            visibleFrom="sm"
-            onClick={() => {
-              setOpened(false);
-              openHelp();
-            }}
-          >
-            {t.keyboard.title}
-          </Button>
-          <Button
-            variant="subtle"
-            color="gray"
-            justify="flex-start"
-            leftSection={<SwitchUserIcon size={16} />}
-            onClick={session.switchUser}
-          >
-            {t.shell.switchUser}
-          </Button>
-          <Button
-            variant="subtle"
-            color="gray"
-            justify="flex-start"
-            leftSection={<SignOutIcon size={16} />}
-            onClick={session.signOut}
-          >
-            {t.shell.signOut}
-          </Button>
-        </Stack>
-      </Popover.Dropdown>
-    </Popover>
+          {t.keyboard.title}
+        </Button>
+        <Button
+          variant="subtle"
+          color="gray"
+          justify="flex-start"
+          leftSection={<SwitchUserIcon size={16} />}
+          onClick={session.switchUser}
+        >
+          {t.shell.switchUser}
+        </Button>
+        <Button
+          variant="subtle"
+          color="gray"
+          justify="flex-start"
+          leftSection={<SignOutIcon size={16} />}
+          onClick={session.signOut}
+        >
+          {t.shell.signOut}
+        </Button>
+      </Stack>
+    </Popup>
   );
 }
 

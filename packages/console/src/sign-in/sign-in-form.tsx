@@ -11,9 +11,10 @@ import {
   TextInput,
   UnstyledButton,
 } from '@mantine/core';
-import { type SubmitEvent, useState } from 'react';
+import { type ReactNode, type SubmitEvent, useState } from 'react';
 import { useSignInMode } from '../api/queries.js';
-import type { SignedIn } from '../api/types.js';
+import type { Mode, SignedIn } from '../api/types.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { describeError } from '../shell/notifications.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -24,22 +25,27 @@ interface SignInFormProps {
   readonly username?: string;
 }
 
+interface Problem {
+  readonly at: 'demo' | 'form';
+  readonly text: string;
+}
+
 /** Signs in as a user of the demo, with a password, or with a token of the host. */
 export function SignInForm({ username }: SignInFormProps) {
   const { t } = useI18n();
   const { api, session } = useAppServices();
-  const { data: mode, error: modeError } = useSignInMode();
-  const [problem, setProblem] = useState<string | null>(null);
+  const { data: mode, error: modeError, refetch } = useSignInMode();
+  const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
 
-  const withPassword = async (name: string, password: string): Promise<void> => {
+  const withPassword = async (at: Problem['at'], name: string, password: string): Promise<void> => {
     setBusy(true);
     setProblem(null);
     try {
       const { body } = await api.send<SignedIn>('POST', '/api/auth/login', { username: name, password });
       session.signIn(body.token);
     } catch (error) {
-      setProblem(describeError(error, t));
+      setProblem({ at, text: describeError(error, t) });
     } finally {
       setBusy(false);
     }
@@ -48,21 +54,17 @@ export function SignInForm({ username }: SignInFormProps) {
     try {
       session.signIn(token);
     } catch {
-      setProblem(t.signIn.invalidToken);
+      setProblem({ at: 'form', text: t.signIn.invalidToken });
     }
   };
 
-  if (modeError !== null) return <Alert color="red">{describeError(modeError, t)}</Alert>;
+  if (mode === undefined && modeError !== null)
+    return <FailureAlert error={modeError} onRetry={() => void refetch()} />;
   if (mode === undefined) return <Loader aria-label={t.shell.loading} role="status" />;
-  const demoUsers: Readonly<Record<string, string>> = t.signIn.demoUsers;
+  const formProblem = problem?.at === 'form' && <span role="alert">{problem.text}</span>;
   const users = mode.demo_people.filter((user) => username === undefined || user.username === username);
   return (
     <Stack>
-      {problem !== null && (
-        <Alert color="red" role="alert">
-          {problem}
-        </Alert>
-      )}
       {users.length > 0 && (
         <>
           {username === undefined && (
@@ -75,45 +77,73 @@ export function SignInForm({ username }: SignInFormProps) {
               </Text>
             </div>
           )}
-          <Stack gap={6}>
-            {users.map(({ username: name, about }) => (
-              <UnstyledButton
-                key={name}
-                className="fc-demo-user"
-                disabled={busy}
-                onClick={() => void withPassword(name, `${name}-demo`)}
-              >
-                <Avatar name={name} color="initials" size={32} />
-                <span>
-                  <Text fw={600} size="sm" component="span" display="block">
-                    {name}
-                  </Text>
-                  <Text size="xs" c="dimmed" component="span" display="block">
-                    {Object.hasOwn(demoUsers, name) ? demoUsers[name] : visible(about)}
-                  </Text>
-                </span>
-              </UnstyledButton>
-            ))}
-          </Stack>
+          <DemoUsers
+            users={users}
+            busy={busy}
+            onChoose={(name) => void withPassword('demo', name, `${name}-demo`)}
+          />
+          {problem?.at === 'demo' && (
+            <Alert color="red" role="alert">
+              {problem.text}
+            </Alert>
+          )}
           <Divider label={t.signIn.or} labelPosition="center" />
         </>
       )}
       {mode.sign_in === 'password' ? (
-        <PasswordForm username={username} busy={busy} onSubmit={withPassword} />
+        <PasswordForm
+          username={username}
+          busy={busy}
+          problem={formProblem}
+          onSubmit={async (name, password) => await withPassword('form', name, password)}
+        />
       ) : (
-        <TokenForm onSubmit={withToken} />
+        <TokenForm problem={formProblem} onSubmit={withToken} />
       )}
     </Stack>
   );
 }
 
-interface PasswordFormProps {
+interface DemoUsersProps {
+  readonly users: Mode['demo_people'];
+  readonly busy: boolean;
+  readonly onChoose: (username: string) => void;
+}
+
+function DemoUsers({ users, busy, onChoose }: DemoUsersProps) {
+  const { t } = useI18n();
+  const demoUsers: Readonly<Record<string, string>> = t.signIn.demoUsers;
+  return (
+    <Stack gap={6}>
+      {users.map(({ username: name, about }) => (
+        <UnstyledButton key={name} className="fc-demo-user" disabled={busy} onClick={() => onChoose(name)}>
+          <Avatar name={name} color="initials" size={32} />
+          <span>
+            <Text fw={600} size="sm" component="span" display="block">
+              {name}
+            </Text>
+            <Text size="xs" c="dimmed" component="span" display="block">
+              {Object.hasOwn(demoUsers, name) ? demoUsers[name] : visible(about)}
+            </Text>
+          </span>
+        </UnstyledButton>
+      ))}
+    </Stack>
+  );
+}
+
+interface FormProps {
+  /** Shown at its field. */
+  readonly problem: ReactNode;
+}
+
+interface PasswordFormProps extends FormProps {
   readonly username: string | undefined;
   readonly busy: boolean;
   readonly onSubmit: (username: string, password: string) => Promise<void>;
 }
 
-function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
+function PasswordForm({ username, busy, problem, onSubmit }: PasswordFormProps) {
   const { t } = useI18n();
   const submit = (event: SubmitEvent<HTMLFormElement>): void => {
     event.preventDefault();
@@ -135,6 +165,7 @@ function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
         <PasswordInput
           name="password"
           label={t.signIn.password}
+          error={problem}
           autoComplete="current-password"
           visibilityToggleButtonProps={{ 'aria-label': t.signIn.showPassword }}
           required
@@ -148,7 +179,7 @@ function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
   );
 }
 
-function TokenForm({ onSubmit }: { readonly onSubmit: (token: string) => void }) {
+function TokenForm({ problem, onSubmit }: FormProps & { readonly onSubmit: (token: string) => void }) {
   const { t } = useI18n();
   const submit = (event: SubmitEvent<HTMLFormElement>): void => {
     event.preventDefault();
@@ -161,6 +192,7 @@ function TokenForm({ onSubmit }: { readonly onSubmit: (token: string) => void })
           name="token"
           label={t.signIn.token}
           description={t.signIn.tokenHint}
+          error={problem}
           autoComplete="off"
           spellCheck={false}
           rows={4}

@@ -1,9 +1,11 @@
+import '../shell/later-styles.js';
 import { Center, Paper, SegmentedControl, Stack, Text, Title } from '@mantine/core';
 import { Mark } from '../shell/icons.js';
 import { languages, useI18n } from '../i18n/i18n.js';
 import { SignInForm } from './sign-in-form.js';
 
-export function SignInPage() {
+/** Signs a user in. The address stays. */
+export default function SignInPage() {
   const { t, language, setLanguage } = useI18n();
   return (
     <Center component="main" className="fc-sign-in">
