@@ -1,5 +1,5 @@
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { AuditEntry } from '../src/api/types.js';
 import { en } from '../src/i18n/en.js';
 import { button, click, createServer, openLive, serverActs } from './fixture/console.js';
@@ -178,6 +178,27 @@ describe('the activity', () => {
     await click(button(en.activity.resume(2)));
     await waitFor(() => expect(shown()).toContain('updated bob 2'));
     expect(shown()).toHaveLength(3);
+  });
+
+  it('reads at most once a second while events arrive, and nothing for events that the filter excludes', async () => {
+    const server = createServer();
+    server.audit = [auditEntry('1')];
+    await openLive(`${page}?username=bob`, server);
+    await shows(['updated bob 1']);
+    const reads = (): number => server.requests.filter(isPage).length;
+    const before = reads();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const emitAfter = async (pauseMs: number, actor: string): Promise<number> => {
+      await vi.advanceTimersByTimeAsync(pauseMs);
+      await serverActs(() => void server.emit({ actor }));
+      return reads() - before;
+    };
+    expect(await emitAfter(0, 'carol')).toBe(0);
+    expect(await emitAfter(0, 'bob')).toBe(1);
+    for (const pauseMs of [300, 300, 300]) expect(await emitAfter(pauseMs, 'bob')).toBe(1);
+    expect(await emitAfter(200, 'carol')).toBe(2);
+    expect(await emitAfter(5_000, 'carol')).toBe(2);
   });
 
   it('shows why it could not be read, and reads again on request', async () => {
