@@ -73,6 +73,10 @@ describe('the demo', () => {
          (SELECT count(DISTINCT status)::int FROM pending_changes) AS statuses,
          (SELECT count(*)::int FROM rules) AS rules,
          (SELECT count(*)::int FROM feature_schedules) AS schedules,
+         (SELECT count(*)::int FROM feature_schedules
+           WHERE ends_at - to_timestamp(${nowMs / 1_000}) BETWEEN interval '2 hours' AND interval '3 hours') AS ending,
+         (SELECT count(DISTINCT feature_id)::int FROM flag_variants) AS with_variants,
+         (SELECT count(DISTINCT feature_id)::int FROM feature_tags) AS tagged,
          (SELECT count(DISTINCT (entity, action))::int FROM audit_log) AS kinds,
          (SELECT count(*)::int FROM audit_log) AS audit,
          (SELECT count(*)::int FROM features WHERE kind = 'multivariant') AS multivariant`,
@@ -82,6 +86,9 @@ describe('the demo', () => {
     expect(counts?.['open']).toBeLessThanOrEqual(6);
     expect(counts?.['rules']).toBeGreaterThan(20);
     expect(counts?.['schedules']).toBeGreaterThan(3);
+    expect(counts?.['ending']).toBeGreaterThan(0);
+    expect(counts?.['with_variants']).toBe(counts?.['multivariant']);
+    expect(counts?.['tagged']).toBeGreaterThan(20);
     expect(counts?.['audit']).toBeGreaterThan(300);
     expect(counts?.['multivariant']).toBeGreaterThan(10);
   });
