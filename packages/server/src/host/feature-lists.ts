@@ -1,5 +1,6 @@
+import type { FeatureState } from '@flagcast/protocol';
 import type { Queries } from '../postgres/session-pool.js';
-import { scheduleStateAt, type ScheduleFacts } from './schedule-state.js';
+import { scheduleStateAt } from './schedule-state.js';
 import { escapedText, isoUtc, isTooDeep, type TextReader } from './sql-expressions.js';
 
 /** The tables around features that this session may read: by name, the types of the columns by name. */
@@ -50,8 +51,8 @@ export interface ListSql {
   /** Arguments of json_build_object, each with a comma before it. */
   readonly fields: string;
   readonly joins: string;
-  /** The ScheduleFacts as JSON text; null if there are none. */
-  readonly facts: string;
+  /** Whether the feature is on while no schedule acts, as text; null without schedules, or with too many. */
+  readonly baseline: string;
 }
 
 const integers = ['bigint', 'integer', 'smallint'];
@@ -79,9 +80,8 @@ export function listSql(columns: ListColumns, scope: ListScope, text: TextReader
     joins: found
       .map(({ name, sql }) => `LEFT JOIN LATERAL (${sql}) ${name} ON ${name}.feature_id = f.id`)
       .join('\n'),
-    facts: hasSchedules
-      ? `(SELECT json_build_object('created_at', ${isoUtc('f.created_at')}, 'baseline', schedules.baseline,
-          'schedules', schedules.list)::text WHERE schedules.live <= ${maxElements})`
+    baseline: hasSchedules
+      ? `CASE WHEN schedules.live <= ${maxElements} THEN schedules.baseline::text END`
       : 'NULL',
   };
 }
@@ -220,17 +220,18 @@ function tagList(tables: ListTables): List | null {
   return rows === null ? null : { name: 'tags', sql: firstOf(rows, 'e.slug, e.name, e.color') };
 }
 
-/** Between the JSON of a feature and its ScheduleFacts. JSON has no such character. */
-const factsMark = '\u0001';
+/** Between the JSON of a feature and its baseline. JSON has no such character. */
+const mark = '\u0001';
 
 /** SQL for the text of a feature that `withScheduleState` takes. */
-export const featureText = (json: string, { facts }: ListSql): string =>
-  facts === 'NULL' ? `${json}::text` : `${json}::text || coalesce(chr(1) || ${facts}, '')`;
+export const featureText = (json: string, { baseline }: ListSql): string =>
+  baseline === 'NULL' ? `${json}::text` : `${json}::text || coalesce(chr(1) || ${baseline}, '')`;
 
 /** The JSON of a feature with what its schedules do from now on. */
 export function withScheduleState(text: string): string {
-  const mark = text.indexOf(factsMark);
-  if (mark === -1) return text;
-  const facts = JSON.parse(text.slice(mark + 1)) as ScheduleFacts;
-  return `${text.slice(0, mark - 1)},"schedule_state":${JSON.stringify(scheduleStateAt(facts, Date.now()))}}`;
+  const [json = '', baseline] = text.split(mark);
+  if (baseline === undefined) return json;
+  const { created_at, schedules = [] } = JSON.parse(json) as FeatureState;
+  const state = scheduleStateAt({ created_at, schedules, baseline: baseline === 'true' }, Date.now());
+  return `${json.slice(0, -1)},"schedule_state":${JSON.stringify(state)}}`;
 }

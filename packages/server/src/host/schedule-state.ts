@@ -2,7 +2,7 @@ import type { FeatureSchedule, ScheduledChange, ScheduleState } from '@flagcast/
 import { Cron } from 'croner';
 
 /** What the database has about the schedules of a feature. */
-export interface ScheduleFacts {
+interface ScheduleFacts {
   /** When the feature was created: schedules without `starts_at` act from then on. */
   readonly created_at: string;
   /** Whether the feature is on while no schedule acts. */
