@@ -174,6 +174,10 @@ describe('an export of the history', () => {
     expect(await name({ format: 'json', ...range })).toContain(
       `filename*=UTF-8''${encodeURIComponent('audit-Магазин-1-prod-')}`,
     );
+    await rest.pool.query(`UPDATE projects SET name = repeat('𐌰', 128) WHERE id = $1`, [prod.projectId]);
+    expect(decodeURIComponent((await name({ format: 'json', ...range })) ?? '')).toContain(
+      `audit-${'𐌰'.repeat(128)}-prod-`,
+    );
     await rest.pool.query(`UPDATE projects SET name = 'Shop' WHERE id = $1`, [prod.projectId]);
   });
 

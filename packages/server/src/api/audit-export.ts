@@ -171,6 +171,7 @@ export function addAuditExport(
         const environment = project?.environments.find(({ id }) => id === channel?.environmentId);
         const place = [project?.name, environment?.key].filter((name) => name !== undefined);
         const body = streamOf(texts, head, (error) => {
+          if (outgoing.destroyed) return;
           lifecycle.emit('access:failed', { error, request: 'GET /api/audit/export' });
           // Without the end of the chunked transfer, the client knows that the file is incomplete.
           outgoing.destroy();
