@@ -12,5 +12,5 @@ export function auditFileName(file: {
   const name = parts
     .map((part) => part.replace(/\.\d+Z$/, 'Z').replaceAll(/[^\p{L}\p{N}]+/gu, '-'))
     .join('-');
-  return `${[...name].slice(0, 200).join('')}.${format}`;
+  return `${name.replace(/^(.{200}).*/su, '$1')}.${format}`;
 }
