@@ -167,6 +167,15 @@ describe('the form of a flag', () => {
     await waitFor(() => expect(sent(server)[1]).toMatchObject({ default_value: 'false' }));
   });
 
+  it('does not mix what changes at once with a rollout key that is guarded elsewhere', async () => {
+    const { form } = await openForm();
+    await enter(en.fields.rollout_key, 'account', form);
+    expect(button(en.approvals.request, form).disabled).toBe(false);
+    await enter(value, 'on', form);
+    within(form).getByText(en.feature.rolloutSeparately('Production'));
+    expect(button(en.approvals.request, form).disabled).toBe(true);
+  });
+
   it('needs a name, and says so in the language of the console', async () => {
     localStorage.setItem('flagcast.language', 'ru');
     openConsole(page, createServer());

@@ -90,7 +90,7 @@ describe('the targeting of a flag', () => {
           }),
         }),
         rule('r3', {
-          condition: '{"condition":{"attribute":"user_id","operator":"percentage","value":20}}',
+          condition: '[{"attribute":"user_id","operator":"percentage","value":20}]',
         }),
         rule('r4', {
           action: 'assign',
@@ -111,10 +111,10 @@ describe('the targeting of a flag', () => {
       'On if country is one of DE, AT · priority 10',
       'Off if plan is pro or (age ≥ 18 and not email matches a@b)',
       'On for 20 % of users by user_id',
-      'gets blue if in segment Beta',
+      'Gets blue if in segment Beta',
       'On if {"unknown":9007199254740993}',
-      '30 % of users gets blue',
-      'everyone else gets the default value',
+      '30 % of users: blue',
+      'Everyone else: the default value',
     ]);
     within(targeting).getByText(en.targeting.readOnly);
     await serverActs(() => {

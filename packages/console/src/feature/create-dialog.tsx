@@ -68,7 +68,8 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
     key: limit(key, maxKeyLength),
     description: limit(description, 300),
   };
-  const ready = Object.values(limits).every(({ tooLong }) => tooLong === null);
+  const isComplete = name.trim() !== '' && key !== '';
+  const ready = isComplete && Object.values(limits).every(({ tooLong }) => tooLong === null);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     if (ready) void create({ name, key, description });

@@ -34,13 +34,10 @@ export function toExpression(value: unknown, depth = 0): Expression | null {
   return toGroup(join, children, depth);
 }
 
-function toGroup(
-  join: ConditionGroup['join'],
-  values: readonly unknown[],
-  depth: number,
-): ConditionGroup | null {
+function toGroup(join: ConditionGroup['join'], values: readonly unknown[], depth: number): Expression | null {
   const children = values.flatMap((value) => toExpression(value, depth + 1) ?? []);
-  return children.length > 0 && children.length === values.length ? { join, children } : null;
+  if (children.length === 0 || children.length < values.length) return null;
+  return children.length === 1 ? (children[0] ?? null) : { join, children };
 }
 
 function isCondition(value: unknown): value is Condition {
@@ -60,7 +57,7 @@ function formatOperand(value: unknown): string {
 
 interface ExpressionTextProps {
   readonly expression: Expression;
-  /** In brackets, if it is a group of several. Default false. */
+  /** A group is put in brackets. Default false. */
   readonly nested?: boolean;
 }
 
@@ -69,17 +66,16 @@ export function ExpressionText({ expression, nested = false }: ExpressionTextPro
   const { t } = useI18n();
   if (!('join' in expression)) return <ConditionText {...expression} />;
   const { join, children } = expression;
-  const bracketed = nested && children.length > 1;
   return (
     <>
-      {bracketed && '('}
+      {nested && '('}
       {children.map((child, index) => (
         <span key={index}>
           {index > 0 && ` ${t.targeting.joins[join]} `}
-          <ExpressionText expression={child} nested={children.length > 1} />
+          <ExpressionText expression={child} nested />
         </span>
       ))}
-      {bracketed && ')'}
+      {nested && ')'}
     </>
   );
 }

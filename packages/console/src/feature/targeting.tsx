@@ -56,13 +56,13 @@ function Variants({ variants, isWhole }: VariantsProps) {
     <ul className="fc-targets">
       {variants.map(({ id, name, rollout_percent: percent }) => (
         <li key={id}>
-          {percent !== null && `${t.targeting.share(percent)} ${t.targeting.gets} `}
+          {percent !== null && `${t.targeting.share(percent)}: `}
           <Code>{visible(name)}</Code>
         </li>
       ))}
       {isWhole && rest > 0 && rest < 100 && (
         <li>
-          {t.targeting.everyoneElse} {t.targeting.gets} {t.targeting.defaultValue}
+          {t.targeting.everyoneElse}: {t.targeting.defaultValue}
         </li>
       )}
     </ul>

@@ -43,7 +43,12 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const guarding = guardingEnvironment(edit.changed, project, environment);
   const guarded = isGuarded(feature, guarding);
   const hasPending = isPending(feature.id, edit.changed, guarded, open);
-  const ready = edit.isDirty && !edit.blocked && !hasPending && isValid(edit.changed);
+  // The rollout key is requested where it is guarded, the other fields change here at once.
+  const isSplit =
+    guarding !== environment &&
+    !isGuarded(feature, environment) &&
+    (edit.changed.enabled !== undefined || edit.changed.default_value !== undefined);
+  const ready = edit.isDirty && !edit.blocked && !hasPending && !isSplit && isValid(edit.changed);
 
   const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };
@@ -68,7 +73,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
     guarding,
     guarded,
     hasPending,
-    fieldErrors,
+    fieldErrors: isSplit ? { rollout_key: t.feature.rolloutSeparately(guarding.name) } : fieldErrors,
     asksReason,
     submit: () => {
       if (!ready) return;

@@ -203,6 +203,8 @@ export const en = {
     discard: 'Discard',
     saved: 'Saved',
     unsaved: 'Not saved',
+    rolloutSeparately: (env: string) =>
+      `Also applies in ${env}, which is guarded. Save the state and the value first, then request this.`,
     canToggle: 'You can toggle this; managers edit the rest',
     readOnly: 'Read only',
     hasPending: 'This flag already has a pending request. You can request another change once it’s decided.',

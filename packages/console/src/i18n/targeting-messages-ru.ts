@@ -9,7 +9,7 @@ export const ruTargeting: typeof enTargeting = {
   readOnly:
     'Редактируется там, где управляют флагами: только та консоль проверяет правила, варианты и расписания вместе. Изменения появятся здесь сразу.',
   nothing: 'Нет правил, вариантов и расписаний: пока флаг включён, все получают значение по умолчанию.',
-  gets: 'получает',
+  gets: 'Получает',
   defaultValue: 'значение по умолчанию',
   if: 'если',
   for: 'для',
@@ -22,7 +22,7 @@ export const ruTargeting: typeof enTargeting = {
   variants: 'Варианты',
   share: (percent) => `${plural.number(percent)} % пользователей`,
   splitBy: (key) => `по ${key}`,
-  everyoneElse: 'остальные',
+  everyoneElse: 'Остальные',
   tags: 'Теги',
   always: 'всегда',
   from: (start) => `с ${start}`,

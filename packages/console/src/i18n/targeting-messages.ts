@@ -6,9 +6,9 @@ const plural = createPlural('en');
 export const enTargeting = {
   title: 'Targeting',
   readOnly:
-    'Edited where your flags are managed: only that console checks rules, variants and schedules against each other. Changes there appear here immediately.',
+    'Edited where your flags are managed: that console checks them against each other. Changes there appear here immediately.',
   nothing: 'No rules, variants or schedules: everyone gets the default value while the flag is on.',
-  gets: 'gets',
+  gets: 'Gets',
   defaultValue: 'the default value',
   if: 'if',
   for: 'for',
@@ -21,7 +21,7 @@ export const enTargeting = {
   variants: 'Variants',
   share: (percent: number) => `${plural.number(percent)} % of users`,
   splitBy: (key: string) => `by ${key}`,
-  everyoneElse: 'everyone else',
+  everyoneElse: 'Everyone else',
   tags: 'Tags',
   always: 'always',
   from: (start: string) => `from ${start}`,
