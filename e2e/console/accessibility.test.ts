@@ -56,6 +56,8 @@ async function tour(
   await page.keyboard.press('Escape');
   await button(page, en.shell.signOut).waitFor({ state: 'hidden' });
   await visit(page, listOf(unrequested, 'prod'));
+  // Until then the row is where it was in the whole list.
+  await page.getByText(/^1 of \d+ flags$/).waitFor();
   await flip(switchOf(page, unrequested, false));
   await page.getByRole('dialog').waitFor();
   await look('the dialog that asks for a reason');

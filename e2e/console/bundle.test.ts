@@ -3,10 +3,12 @@ import { expect, it } from 'vitest';
 
 const folder = new URL('../../packages/server/console/', import.meta.url);
 
-it('the other pages and the charts are not in the first load', () => {
+it('the other pages, the charts, dialogs, menus and the sign-in are not in the first load', () => {
   const page = readFileSync(new URL('index.html', folder), 'utf8');
   const later = readdirSync(new URL('assets', folder)).filter((file) => !page.includes(`"./assets/${file}"`));
-  for (const name of ['feature-page', 'approvals-page', 'activity-page', 'freshness-drawer', 'plot']) {
+  const pages = ['feature-page', 'approvals-page', 'activity-page', 'sign-in-page'];
+  const parts = ['freshness-drawer', 'plot', 'modal', 'popup', 'expired-dialog', 'request-dialog', 'ru'];
+  for (const name of [...pages, ...parts]) {
     expect(
       later.some((file) => file.startsWith(`${name}-`) && file.endsWith('.js')),
       name,

@@ -64,6 +64,22 @@ it('a link opened beside another tab is signed in, and all tabs share one connec
   await expect.poll(() => [connections.open, connections.opened - before]).toEqual([1, 2]);
 });
 
+it('another tab takes over the connection while the browser lets the leading one sleep', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open(null, listOf(flag, 'dev'));
+  await signIn(window.page, 'alice');
+  const second = await window.openTab(listOf(flag, 'dev'));
+  await waitUntilLive(second);
+  const browser = await window.context.newCDPSession(window.page);
+  await browser.send('Page.setWebLifecycleState', { state: 'frozen' });
+  await fixture.change('alice', flag, 'dev', { default_value: 'while it sleeps' });
+  await rowOf(second, flag).getByText('while it sleeps').waitFor();
+  await browser.send('Page.setWebLifecycleState', { state: 'active' });
+  await rowOf(window.page, flag).getByText('while it sleeps').waitFor();
+  await waitUntilLive(window.page);
+});
+
 it('a sign-out ends the session in all tabs, also in one that is reopened later', async () => {
   const { fixture } = context;
   const window = await fixture.open(null, list);
