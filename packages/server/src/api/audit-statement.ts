@@ -167,10 +167,13 @@ const scanEnds = ({ endRank }: AuditScan, isCut: string): string => `
   CASE WHEN (SELECT count(*) FROM candidates) = ${maxScannedSteps} AND ${isCut}
     THEN (SELECT ${pageKey('s')} FROM candidates s ORDER BY s.at, s.rank, s.change_id LIMIT 1) END AS step_end`;
 
-/** How many rows of the log are looked through for the deletion of a flag. */
-const maxRowsOfDeleted = 1_000;
+/** How many rows of a flag are looked through for its deletion. */
+const maxRowsOfDeleted = 50;
 
-/** The names of the deleted flags on a page: each is looked up once, in the log's entry of its deletion. */
+/**
+ * The names of the deleted flags on a page: each is looked up once, in the log's entry of its deletion. It is among the
+ * newest rows of the flag: a range instead of an equality lets PostgreSQL read the index backwards.
+ */
 const deletedFeatures = (hasFeatureIndex: boolean): string => `gone AS MATERIALIZED (
   SELECT deleted.feature_id, known.key, known.name
   FROM (
@@ -181,7 +184,8 @@ const deletedFeatures = (hasFeatureIndex: boolean): string => `gone AS MATERIALI
     SELECT a.old_value::jsonb ->> 'key' AS key, a.old_value::jsonb ->> 'name' AS name
     FROM (
       SELECT a.entity, a.action, a.old_value FROM public.audit_log a
-      WHERE a.feature_id = deleted.feature_id LIMIT ${maxRowsOfDeleted}
+      WHERE a.feature_id >= deleted.feature_id AND a.feature_id <= deleted.feature_id
+      ORDER BY a.feature_id DESC LIMIT ${maxRowsOfDeleted}
     ) a
     WHERE a.entity = 'feature' AND a.action = 'delete' AND NOT ${isTooLarge('a.old_value')} LIMIT 1
   ) known
