@@ -29,6 +29,8 @@ it.each([
   const channel = connect({ url: urlOf(server.url) }).channel(channelArguments);
   await (await server.connections.next()).accept('c1');
   await untilStatus(channel, 'live');
+  const requests = [...server.upgrades.all, ...server.snapshots.all].map(({ url }) => url);
+  expect(requests).toEqual(['/api/ws', '/api/snapshot?project_id=p1&env=prod']);
 });
 
 it('an address with the path of a page is refused by its server, and the error has the address', async () => {
