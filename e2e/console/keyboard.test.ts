@@ -90,6 +90,7 @@ it('Ctrl+K leads to a flag of another project, an environment and a page', async
   await page.keyboard.type('dunn');
   const options = page.getByRole('option');
   await options.filter({ hasText: 'Billing' }).first().waitFor();
+  expect(await options.filter({ hasText: en.shell.features }).count()).toBe(0);
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('ArrowUp');
   const active = await input.getAttribute('aria-activedescendant');

@@ -81,7 +81,8 @@ export default function Palette({ pages, onClose }: PaletteProps) {
       <div id={id} role="listbox" aria-label={t.keyboard.palette} className="fc-palette">
         {found.map((target, index) => (
           <div
-            key={target.path}
+            // The page of flags has the same path as its environment.
+            key={`${target.path} ${target.name}`}
             id={idOf(index)}
             role="option"
             aria-selected={index === active}
