@@ -286,6 +286,7 @@ describe('the palette', () => {
     await waitFor(() => expect(options()).toContain('Flag f2key-f2 · Billing'));
     expect(options().slice(1, 3)).toEqual(['Flag f1key-f1 · Web shop', 'Flag f2key-f2 · Web shop']);
     screen.getByText(en.keyboard.found(5));
+    expect(options()).toHaveLength(5);
     fireEvent.keyDown(input, { key: 'ArrowDown' });
     fireEvent.keyDown(input, { key: 'ArrowDown' });
     await rendered();

@@ -75,18 +75,20 @@ const orders: Readonly<Record<SortField, ((one: FeatureState, other: FeatureStat
       one.updated_at === other.updated_at ? 0 : one.updated_at < other.updated_at ? -1 : 1,
   };
 
-/** The ids in the order of the last list. Most names stay the same, and it is fast to sort what is almost in order. */
-let lastOrder: readonly string[] = [];
+/** The flags of the last list, in order. Names seldom change, and it is fast to sort what is almost in order. */
+let lastOrder: readonly FeatureState[] = [];
 
 function sortByName(features: Features): FeatureState[] {
-  const known = lastOrder.flatMap((id) => features.get(id) ?? []);
-  const ids = new Set(lastOrder);
-  const added = [...features.values()].filter(({ id }) => !ids.has(id));
-  const sorted = [...known, ...added].sort(
-    (one, other) => compare(one.name, other.name) || compare(one.key, other.key),
-  );
-  lastOrder = sorted.map(({ id }) => id);
-  return sorted;
+  const known = lastOrder.flatMap(({ id }) => features.get(id) ?? []);
+  const isSorted =
+    known.length === features.size && known.every(({ name }, index) => name === lastOrder[index]?.name);
+  if (!isSorted) {
+    const ids = new Set(known.map(({ id }) => id));
+    known.push(...[...features.values()].filter(({ id }) => !ids.has(id)));
+    known.sort((one, other) => compare(one.name, other.name) || compare(one.key, other.key));
+  }
+  lastOrder = known;
+  return known;
 }
 
 const texts = new WeakMap<FeatureState, string>();

@@ -1,5 +1,5 @@
 import type { FeatureState, PendingChange } from '@flagcast/client';
-import { Badge, Code, Text } from '@mantine/core';
+import { Badge } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
 import type { Environment } from '../api/types.js';
@@ -108,9 +108,7 @@ function FlagCell({ feature, pending }: FeatureRowProps) {
         {visible(feature.name)}
       </Link>
       <span className="fc-flag-details">
-        <Text size="xs" c="dimmed" ff="monospace" truncate component="span">
-          {visible(feature.key)}
-        </Text>
+        <code className="fc-note fc-truncate">{visible(feature.key)}</code>
         {pending?.map(({ id, requested_by: by, created_at: at }) => (
           <Badge
             key={id}
@@ -145,12 +143,12 @@ function FieldContent({ feature, column }: FieldContentProps) {
       return <Value value={feature.default_value} />;
     case 'description':
       return (
-        <Text size="sm" c="dimmed" truncate title={visible(feature.description ?? '')}>
+        <div className="fc-note fc-truncate" title={visible(feature.description ?? '')}>
           {visible(feature.description ?? '')}
-        </Text>
+        </div>
       );
     case 'kind':
-      return <Text size="sm">{nameOf(t.kinds, feature.kind)}</Text>;
+      return <span className="fc-note">{nameOf(t.kinds, feature.kind)}</span>;
     case 'tags':
       return tagsOf(feature).map(({ slug, name, color }) => (
         <Badge
@@ -169,17 +167,11 @@ function FieldContent({ feature, column }: FieldContentProps) {
 }
 
 function Value({ value }: { readonly value: string }) {
-  if (value === '') {
-    return (
-      <Text size="xs" c="dimmed" component="span">
-        –
-      </Text>
-    );
-  }
+  if (value === '') return <span className="fc-note">–</span>;
   return (
-    <Code className="fc-value" title={visible(value)}>
+    <code className="fc-value" dir="ltr" title={visible(value)}>
       {visible(value)}
-    </Code>
+    </code>
   );
 }
 
@@ -196,9 +188,9 @@ function ElsewhereCell({
   return (
     <div role="cell" className="fc-elsewhere" data-differs={isDifferent(feature, here) || undefined}>
       {/* Cards have no heads. */}
-      <Text size="xs" c="dimmed" component="span" hiddenFrom="sm">
+      <span className="fc-note mantine-hidden-from-sm">
         <EnvironmentKey environment={environment} />
-      </Text>
+      </span>
       <Link
         to={scopePath(project.id, environment.key, `features/${feature.id}`)}
         title={feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
@@ -228,14 +220,10 @@ function LastChangeContent({ feature, change, newest, recorded, isHighlighted }:
   const changedBy = change === undefined ? recorded?.username : change.actor;
   return (
     <>
-      {typeof changedBy === 'string' && (
-        <Text size="sm" truncate component="span">
-          {visible(changedBy)}
-        </Text>
-      )}
-      <Text size="xs" c="dimmed" component="span">
+      {typeof changedBy === 'string' && <span className="fc-truncate">{visible(changedBy)}</span>}
+      <span className="fc-note">
         <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
-      </Text>
+      </span>
       {isHighlighted && newest !== undefined && (
         <span key={newest.eventId} className="fc-flash-by">
           {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}

@@ -32,7 +32,7 @@ export function FeaturesPage() {
   const { environment } = useScope();
   const rights = useRights();
   const liveOnly = useLiveOnly();
-  const connecting = useChannelState(selectLoading);
+  const loading = useChannelState(selectLoading);
   const [view, changeView] = useListView();
   const [compact, setCompact] = useDensity();
   const [paused, setPaused] = useState(false);
@@ -40,8 +40,6 @@ export function FeaturesPage() {
   const [creating, setCreating] = useState(false);
   const newEvents = useEventCount(channel, paused);
   const { ids, sorted, state, others, isFrozen } = useList(view, paused, hovered);
-  // The first rows are sorted a moment after they have arrived.
-  const loading = connecting || (sorted.features.size === 0 && state.features.size > 0);
   const isEmpty = !loading && !liveOnly && state.features.size === 0;
   const createButton = rights.manage && (
     <Button className="fc-compact" leftSection={<PlusIcon size={16} />} onClick={() => setCreating(true)}>

@@ -24,10 +24,15 @@ export function useList(view: View, paused: boolean, hovered: boolean): List {
   const features = useFeatures();
   const pending = usePendingChanges();
   const { environment } = useScope();
-  const environments = useAllEnvironments(view.differs || view.environments.length > 0);
+  // After the first rows, which would wait for them.
+  const environments = useAllEnvironments(
+    features.size > 0 && (view.differs || view.environments.length > 0),
+  );
   const current = useMemo(() => ({ features, pending, environments }), [features, pending, environments]);
   // Typing and clicking have priority over sorting thousands of rows.
-  const sorted = useDeferredValue(current);
+  const deferred = useDeferredValue(current);
+  // The first rows do not wait.
+  const sorted = deferred.features.size === 0 ? current : deferred;
   const sortedView = useDeferredValue(view);
   const next = useMemo(() => ({ ids: listFeatures(sorted, sortedView), sorted }), [sorted, sortedView]);
   const shown = useFrozen(next, paused || hovered, sortedView);

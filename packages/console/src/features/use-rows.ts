@@ -12,7 +12,7 @@ interface Place {
 /** By the entry of the browser's history: Back and Forward lead to where the user was. */
 const places = new Map<string, Place>();
 
-const overscanRows = 8;
+const overscanRows = 4;
 
 interface RowsOptions {
   readonly ids: readonly string[];

@@ -148,12 +148,15 @@ function useTargets(pages: PaletteProps['pages']): readonly Target[] {
     return [
       ...pages.map(({ to, label }) => ({ path: to, name: label, detail: project.name, text: label })),
       ...[project, ...elsewhere.map((each) => each.project)].flatMap((each) =>
-        each.environments.map(({ key, name }) => ({
-          path: scopePath(each.id, key, 'features'),
-          name: `${each.name} / ${key}`,
-          detail: t.shell.environment,
-          text: `${each.name} ${key} ${name}`,
-        })),
+        // The flags of the current one are among the pages.
+        each.environments
+          .filter((env) => env !== environment)
+          .map(({ key, name }) => ({
+            path: scopePath(each.id, key, 'features'),
+            name: `${each.name} / ${key}`,
+            detail: t.shell.environment,
+            text: `${each.name} ${key} ${name}`,
+          })),
       ),
       ...Array.from(features.values(), flag(project, environment.key)),
       ...elsewhere.flatMap((each, index) => (lists[index] ?? []).map(flag(each.project, each.env.key))),
