@@ -22,14 +22,14 @@ export function StaleBanner() {
   if (isExpired) return null;
   if (status.state === 'stale') {
     return (
-      <Alert color="orange" radius={0} className="fc-banner">
+      <Alert color="orange" radius={0} role="status" className="fc-banner">
         <Group justify="space-between">
-          <span role="status">
+          <span>
             {t.freshness.staleBanner(t.freshness.staleReasons[status.reason], format.time(status.sinceMs))}
           </span>
           {status.reason === 'disconnected' && (
             <Button size="xs" variant="default" onClick={client.reconnect}>
-              {t.shell.tryAgain}
+              {t.freshness.reconnect}
             </Button>
           )}
         </Group>

@@ -116,6 +116,7 @@ export const en = {
       triggers_missing:
         'The database no longer records changes for Flagcast. Ask your administrator to run flagcast doctor.',
     },
+    reconnect: 'Reconnect now',
     closedBanner: (reason: string) => `Disconnected. ${reason}`,
     title: 'Data freshness',
     state: 'Status',

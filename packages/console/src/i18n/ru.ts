@@ -116,6 +116,7 @@ export const ru: Messages = {
       triggers_missing:
         'База данных перестала записывать изменения для Flagcast. Попросите администратора запустить flagcast doctor.',
     },
+    reconnect: 'Подключиться сейчас',
     closedBanner: (reason) => `Соединение закрыто. ${reason}`,
     title: 'Актуальность данных',
     state: 'Состояние',
