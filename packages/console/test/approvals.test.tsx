@@ -327,6 +327,7 @@ describe('the approvals page', () => {
 
   it('collects new requests, and keeps decided ones in place, until the user asks for them', async () => {
     const { server } = await openLive(page, serverWithRequest());
+    button(en.approvals.approve, await card()).focus();
     const release = press(button(en.approvals.approve, await card()));
     await serverActs(() => {
       server.step('pending', openChange('r2', { requested_by: 'carol' }));
@@ -341,11 +342,17 @@ describe('the approvals page', () => {
     });
     within(await card()).getByText(en.approvals.decided.approved('alice'));
     expect(screen.getAllByRole('article')).toHaveLength(1);
+    // The buttons that had the focus are gone: it stays on the card, and moves to the first new one.
+    const decided = await card();
+    await waitFor(() => expect(document.activeElement?.closest('article')).toBe(decided));
+    button(en.approvals.showNew(2)).focus();
     await click(button(en.approvals.showNew(2)));
-    expect(screen.getAllByRole('article').map((each) => each.getAttribute('aria-label'))).toEqual([
+    const shown = screen.getAllByRole('article');
+    expect(shown.map((each) => each.getAttribute('aria-label'))).toEqual([
       en.approvals.cardLabel('carol', 'Flag f1'),
       en.approvals.cardLabel('root', 'Flag f1'),
     ]);
+    expect(document.activeElement).toBe(shown[0]);
   });
 
   it('has one subscription for the requests of 60 environments, and an event costs no request', async () => {

@@ -254,6 +254,20 @@ describe('the life of a request', () => {
   });
 });
 
+/** All pages of the list. */
+async function pages(query: Record<string, string>): Promise<string[]> {
+  const ids: string[] = [];
+  for (let before: string | null = ''; before !== null;) {
+    const page: Awaited<ReturnType<typeof list>> = await list({
+      ...query,
+      ...(before === '' ? {} : { before }),
+    });
+    ids.push(...page.ids);
+    before = page.next;
+  }
+  return ids;
+}
+
 describe('the list of requests', () => {
   it('is filtered by state, feature, user, environment and time, and paged', async () => {
     const made = [];
@@ -267,7 +281,8 @@ describe('the list of requests', () => {
       (await list(query)).ids.filter((id) => ids.includes(id));
     expect(await of({})).toStrictEqual(ids.slice(3));
     expect(await of({ state: 'all' })).toStrictEqual(ids);
-    expect(await of({ state: 'decided' })).toStrictEqual(ids.slice(0, 3));
+    // By the time of the decision: the last one first.
+    expect(await of({ state: 'decided' })).toStrictEqual([third, fourth, last]);
     expect(await of({ state: 'approved' })).toStrictEqual([last]);
     expect(await of({ state: 'rejected', username: 'erin' })).toStrictEqual([fourth]);
     expect(await of({ state: 'all', username: 'bob' })).toStrictEqual(ids);
@@ -282,18 +297,9 @@ describe('the list of requests', () => {
     expect([...since, ...until]).toStrictEqual(ids);
     expect(until[0]).toBe(third);
 
-    const paged: string[] = [];
-    let before: string | null = null;
-    do {
-      const page: Awaited<ReturnType<typeof list>> = await list({
-        state: 'all',
-        limit: '2',
-        ...(before === null ? {} : { before }),
-      });
-      paged.push(...page.ids);
-      before = page.next;
-    } while (before !== null);
-    expect(paged).toStrictEqual((await list({ state: 'all' })).ids);
+    for (const state of ['all', 'decided']) {
+      expect(await pages({ state, limit: '2' })).toStrictEqual((await list({ state })).ids);
+    }
   });
 
   it('has the user and the time of a cancellation, which only the log records', async () => {
@@ -324,19 +330,18 @@ describe('the list of requests', () => {
       await rest.pool.query('UPDATE pending_changes SET created_at = $2 WHERE id = $1', [changeId, time]);
       ids.push(changeId);
     }
-    const paged: string[] = [];
-    let before: string | null = null;
-    do {
-      const page: Awaited<ReturnType<typeof list>> = await list({
-        username: 'erin',
-        limit: '1',
-        ...(before === null ? {} : { before }),
-      });
-      paged.push(...page.ids);
-      before = page.next;
-    } while (before !== null);
+    const paged = await pages({ username: 'erin', limit: '1' });
     expect(paged).toStrictEqual((await list({ username: 'erin' })).ids);
     expect(paged).toEqual(expect.arrayContaining(ids));
+    // As times of their decisions.
+    await rest.pool.query(
+      `UPDATE pending_changes SET status = 'rejected', rejected_by = 'alice', rejected_at = created_at,
+      created_at = now() WHERE id = ANY ($1::uuid[])`,
+      [ids],
+    );
+    expect(await pages({ state: 'rejected', username: 'erin', limit: '1' })).toStrictEqual(
+      (await list({ state: 'rejected', username: 'erin' })).ids,
+    );
   });
 
   it.each([

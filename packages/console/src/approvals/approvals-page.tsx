@@ -15,6 +15,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
 import { DecidedRequests } from './decided-requests.js';
+import { NewRequests } from './new-requests.js';
 import { isIn, type Place } from './requests.js';
 import { useOpenChanges } from './open-changes.js';
 import { useConcerns } from './use-concerns.js';
@@ -142,15 +143,7 @@ function PendingRequests({ filter, place }: PendingRequestsProps) {
           text={open.length === 0 ? t.approvals.emptyHint : t.approvals.noMatchHint}
         />
       )}
-      {shown.length > 0 && (
-        <div className="fc-new-requests" role="status">
-          {waiting > 0 && (
-            <Button size="compact-sm" radius="xl" onClick={show}>
-              {t.approvals.showNew(waiting)}
-            </Button>
-          )}
-        </div>
-      )}
+      {shown.length > 0 && <NewRequests waiting={waiting} onShow={show} />}
       {shown.map((change) => (
         <ChangeCard key={change.id} change={change} withScope />
       ))}

@@ -30,6 +30,7 @@ export const ChangeCard = memo(function ChangeCard({ change, withScope = false }
       p="lg"
       component="article"
       className="fc-change"
+      tabIndex={-1}
       data-decided={shown.status === 'pending' ? undefined : shown.status}
       aria-label={t.approvals.cardLabel(shown.requested_by, feature?.feature_name ?? null)}
       {...guard}

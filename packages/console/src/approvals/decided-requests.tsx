@@ -8,6 +8,7 @@ import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
+import { NewRequests } from './new-requests.js';
 import { useOpenChanges } from './open-changes.js';
 import { isIn, type Place } from './requests.js';
 
@@ -20,7 +21,7 @@ const pageSize = 20;
 
 const idsOf = (changes: readonly OpenChange[]): ReadonlySet<string> => new Set(changes.map(({ id }) => id));
 
-/** The decided requests, newest first, a page at a time. */
+/** The decided requests, the newest decision first, a page at a time. */
 export function DecidedRequests({ place }: { readonly place: Place }) {
   const { t } = useI18n();
   const api = useApi();
@@ -57,13 +58,7 @@ export function DecidedRequests({ place }: { readonly place: Place }) {
   const shown = [...added.filter(({ id }) => !listed.has(id)), ...changes];
   return (
     <>
-      <div className="fc-new-requests" role="status">
-        {waiting.length > 0 && (
-          <Button size="compact-sm" radius="xl" onClick={show}>
-            {t.approvals.showNew(waiting.length)}
-          </Button>
-        )}
-      </div>
+      <NewRequests waiting={waiting.length} onShow={show} />
       {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
       {data !== undefined && shown.length === 0 && (
         <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />

@@ -36,10 +36,12 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     return () => void (isHere.current = false);
   }, []);
   const isOpen = shown.status === 'pending';
+  const { row, hasDecided } = useFocusAfterDecision(isOpen);
   // A request that is reopened is another one to decide on.
   if (!isOpen && dialog !== null) setDialog(null);
   const needsPassword = me.decisions === 'password';
   const send = async (step: Step, body?: object): Promise<boolean> => {
+    hasDecided.current = true;
     const outcome = await decide(step, body);
     if (outcome !== 'retry') setDialog(null);
     return outcome === 'done';
@@ -59,7 +61,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     else await send('approve');
   };
   return (
-    <div className="fc-decision">
+    <div ref={row} className="fc-decision" tabIndex={-1}>
       {!isOpen && <Decided change={shown} />}
       {isOutdated && (
         <Group gap="xs" role="status">
@@ -90,6 +92,27 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
       )}
     </div>
   );
+}
+
+/**
+ * The user's decision removes the button, or the dialog, that had the focus. `row` gets it then, so that the keyboard
+ * continues at this request.
+ */
+function useFocusAfterDecision(isOpen: boolean) {
+  const row = useRef<HTMLDivElement>(null);
+  const hasDecided = useRef(false);
+  useEffect(() => {
+    if (isOpen || !hasDecided.current) return;
+    hasDecided.current = false;
+    // After a closed dialog has returned the focus.
+    setTimeout(() => {
+      const { activeElement, body } = document;
+      if (activeElement === body || activeElement?.id === 'content') {
+        row.current?.focus({ preventScroll: true });
+      }
+    });
+  }, [isOpen]);
+  return { row, hasDecided };
 }
 
 interface ButtonsProps {

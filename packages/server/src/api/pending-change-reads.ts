@@ -24,7 +24,7 @@ export const maxPendingChanges = 1_000;
 /** The place of a request in the list. */
 export interface PageKey {
   /** RFC 3339, microseconds in UTC. Null for a time that has no such text, e.g. infinity: that of the request. */
-  readonly createdAt: string | null;
+  readonly listedAt: string | null;
   readonly id: string;
 }
 
@@ -32,10 +32,10 @@ const timePattern = new RegExp(`^${microsecondTime}$`);
 
 /** Parses the `next` of a page; null for any other text, which must not reach the database. */
 export function parsePageKey(text: string): PageKey | null {
-  const [createdAt = '', id = ''] = text.split('_', 2);
+  const [listedAt = '', id = ''] = text.split('_', 2);
   if (!isUuid(id)) return null;
-  if (createdAt === '') return { createdAt: null, id };
-  return isPageTime(createdAt) ? { createdAt, id } : null;
+  if (listedAt === '') return { listedAt: null, id };
+  return isPageTime(listedAt) ? { listedAt, id } : null;
 }
 
 const isPageTime = (text: string): boolean => timePattern.test(text) && isRealTime(text);
@@ -66,6 +66,14 @@ const entitiesJson = requestedEntitiesJson({
       ) now`,
 });
 
+const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at ELSE step.created_at END`;
+
+/** The time that the list is ordered by: of a list of decided requests the decision, as far as it is recorded. */
+const listedAt = `CASE WHEN $6::text IN ('open', 'pending', 'all') THEN c.created_at ELSE coalesce(${decidedAt}, c.created_at) END`;
+
+const joinStep = (hasSteps: boolean): string =>
+  `LEFT JOIN LATERAL (${hasSteps ? lastStep : 'SELECT NULL::text AS actor, NULL::timestamptz AS created_at'}) step ON true`;
+
 /**
  * $1 the projects, $2 the user's id, $3 the user's name, $4 the id of the request, $5 a feature, $6 the state, $7 an
  * environment, $8 the name of a user, $9 and $10 the times, $11 and $12 the key of a page.
@@ -80,7 +88,7 @@ SELECT c.id, c.status::text AS status, c.xmin::text AS version,
   END AS requester_active,
   ${isoUtc('c.created_at')} AS created_at,
   CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by ELSE step.actor END::text AS decided_by,
-  ${isoUtc(`(CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at ELSE step.created_at END)`)} AS decided_at,
+  ${isoUtc(`(${decidedAt})`)} AS decided_at, ${isoUtc(`(${listedAt})`)} AS listed_at,
   CASE c.status WHEN 'rejected' THEN c.rejection_reason END::text AS decision_reason,
   ${requestReason} AS reason,
   coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
@@ -89,7 +97,7 @@ FROM public.pending_changes c
 CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
 JOIN public.projects project ON project.id = c.project_id
 JOIN public.environments e ON e.id = c.environment_id
-LEFT JOIN LATERAL (${hasSteps ? lastStep : 'SELECT NULL::text AS actor, NULL::timestamptz AS created_at'}) step ON true
+${joinStep(hasSteps)}
 WHERE c.project_id = ANY ($1::uuid[]) AND ${isRequest}
   AND CASE $6::text WHEN 'open' THEN c.status = 'pending' WHEN 'decided' THEN c.status <> 'pending'
     WHEN 'all' THEN true ELSE c.status = $6::text END
@@ -102,13 +110,13 @@ WHERE c.project_id = ANY ($1::uuid[]) AND ${isRequest}
   AND ($8::text IS NULL OR $8::text IN (c.requested_by, c.approved_by, c.rejected_by, step.actor))
   AND ($9::timestamptz IS NULL OR c.created_at >= $9::timestamptz)
   AND ($10::timestamptz IS NULL OR c.created_at < $10::timestamptz)
-  AND ($12::uuid IS NULL OR (c.created_at, c.id) < (
-    coalesce($11::timestamptz, (SELECT previous.created_at FROM public.pending_changes previous WHERE previous.id = $12::uuid)),
+  AND ($12::uuid IS NULL OR (${listedAt}, c.id) < (
+    coalesce($11::timestamptz, (SELECT ${listedAt} FROM public.pending_changes c ${joinStep(hasSteps)} WHERE c.id = $12::uuid)),
     $12::uuid
   ))
-ORDER BY c.created_at DESC, c.id DESC`;
+ORDER BY ${listedAt} DESC, c.id DESC`;
 
-/** The requests that the user may see, newest first, each with the current values of what it changes. */
+/** The requests that the user may see, newest first, decided ones by their decision, each with the current values of what it changes. */
 export async function readPendingChanges(
   pool: Queries,
   rights: Rights,
@@ -117,7 +125,10 @@ export async function readPendingChanges(
   const limit = Math.min(wanted.limit ?? maxPendingChanges, maxPendingChanges);
   const hasSteps = await canReadSteps(pool);
   const { rows } = await pool.query<
-    Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> & { readonly entities: string }
+    Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> & {
+      readonly entities: string;
+      readonly listed_at: string;
+    }
   >(`${changesStatement({ hasSteps })} LIMIT ${limit}`, [
     // Ids of a foreign schema may be other texts.
     wanted.projectIds.filter(isUuid),
@@ -130,14 +141,14 @@ export async function readPendingChanges(
     wanted.username ?? null,
     wanted.since ?? null,
     wanted.until ?? null,
-    wanted.before?.createdAt ?? null,
+    wanted.before?.listedAt ?? null,
     wanted.before?.id ?? null,
   ]);
   const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
   const decidable = await decidableProjects(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
   const last = rows.length < limit ? undefined : rows.at(-1);
-  const next = last === undefined ? null : `${isPageTime(last.created_at) ? last.created_at : ''}_${last.id}`;
-  const changes = shown.map((row) => {
+  const next = last === undefined ? null : `${isPageTime(last.listed_at) ? last.listed_at : ''}_${last.id}`;
+  const changes = shown.map(({ listed_at: _, ...row }) => {
     const isOpen = row.status === 'pending';
     return {
       ...row,

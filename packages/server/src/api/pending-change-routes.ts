@@ -109,7 +109,8 @@ function addList(app: RestApp, context: RestContext): void {
       method: 'get',
       path: '/api/pending-changes',
       operationId: 'listPendingChanges',
-      summary: 'The requests that the user may see, over all environments, newest first, a page at a time',
+      summary:
+        'The requests that the user may see, over all environments, a page at a time: newest first, a list of decided ones by the time of the decision',
       ...boundedRead,
       request: { query: listQuery },
       responses: {
