@@ -148,7 +148,7 @@ export async function readPendingChanges(
   const decidable = await decidableProjects(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
   const last = rows.length < limit ? undefined : rows.at(-1);
   const next = last === undefined ? null : `${isPageTime(last.listed_at) ? last.listed_at : ''}_${last.id}`;
-  const changes = shown.map(({ listed_at: _, ...row }) => {
+  const changes = shown.map(({ listed_at: _listedAt, ...row }) => {
     const isOpen = row.status === 'pending';
     return {
       ...row,
