@@ -342,16 +342,12 @@ describe('the approvals page', () => {
       server.step('approved', openChange('r1', { status: 'approved', decided_by: 'alice' }), 'alice');
     });
     within(await card()).getByText(en.approvals.decided.approved('alice'));
-    // The button that had the focus is gone.
-    await waitFor(() =>
-      expect(screen.getAllByRole('article')).toEqual([document.activeElement?.closest('article')]),
-    );
+    const focused = (): unknown => document.activeElement?.closest('article');
+    await waitFor(() => expect(screen.getAllByRole('article')).toEqual([focused()]));
     await click(button(en.approvals.showNew(2)));
     const shown = screen.getAllByRole('article');
-    expect(shown.map((each) => each.getAttribute('aria-label'))).toEqual([
-      en.approvals.cardLabel('carol', 'Flag f1'),
-      en.approvals.cardLabel('root', 'Flag f1'),
-    ]);
+    const labels = ['carol', 'root'].map((by) => en.approvals.cardLabel(by, 'Flag f1'));
+    expect(shown.map((each) => each.getAttribute('aria-label'))).toEqual(labels);
     expect(document.activeElement).toBe(shown[0]);
   });
 

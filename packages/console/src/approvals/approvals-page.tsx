@@ -1,5 +1,5 @@
 import '../shell/later-styles.js';
-import { Button, Group, SegmentedControl, Select, Skeleton, Stack, Title } from '@mantine/core';
+import { Group, SegmentedControl, Select, Skeleton, Stack, Title } from '@mantine/core';
 import { useDocumentVisibility } from '@mantine/hooks';
 import { useEffect, useMemo } from 'react';
 import { useSearchParams } from 'react-router';
