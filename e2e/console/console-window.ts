@@ -23,7 +23,7 @@ export interface WindowOptions {
 }
 
 /** Time-out of Playwright's actions, in milliseconds, long enough for a loaded machine. */
-const defaultTimeoutMs = 45_000;
+const defaultTimeoutMs = 120_000;
 
 /** The browser of a user: a context with its own storage, and its first tab. */
 export class ConsoleWindow {

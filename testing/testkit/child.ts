@@ -9,7 +9,7 @@ import type { Owner } from './bounded-run.ts';
 /** Time limit for a process to end before it is killed, in milliseconds. */
 const endLimitMs = 5_000;
 /** Time limit for a server to start, in milliseconds. */
-const startLimitMs = 15_000;
+const startLimitMs = 60_000;
 
 /** A child process that handles requests. Requests are IPC messages: other users can read a command line. */
 export interface Child {

@@ -10,7 +10,7 @@ import { childrenOf } from './process-figures.ts';
 
 /** Of each stream, the program keeps at most this many lines. */
 const maxLines = 20_000;
-const startLimitMs = 10_000;
+const startLimitMs = 60_000;
 const retryIntervalMs = 20;
 /** Below the ephemeral ports: no client connection takes the port of a server that is being restarted. */
 const ports = { first: 20_000, count: 12_000 };

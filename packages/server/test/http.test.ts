@@ -68,7 +68,7 @@ interface Answer {
 }
 
 async function ask(path: string, init: RequestInit = {}, httpUrl = server.httpUrl): Promise<Answer> {
-  const response = await fetch(`${httpUrl}${path}`, { ...init, signal: AbortSignal.timeout(20_000) });
+  const response = await fetch(`${httpUrl}${path}`, { ...init, signal: AbortSignal.timeout(60_000) });
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
