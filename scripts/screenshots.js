@@ -58,9 +58,10 @@ async function takePictures(demo, shoot, open) {
   await shoot(waiting, 'flag');
 
   const conflict = await open('alice', await flag('stage', 'cookie-banner'));
-  await conflict.getByLabel('Default value in Staging').fill('by-country');
-  await demo.change('root', shop, 'stage', 'cookie-banner', ({ default_value: value, enabled }) => ({
-    default_value: value === 'strict' ? 'relaxed' : 'strict',
+  await conflict.getByLabel('Description').fill('The banner of each country');
+  await demo.change('root', shop, 'stage', 'cookie-banner', ({ enabled }) => ({
+    // Differs from what the previous screen size has left.
+    description: enabled ? 'Asks before the first cookie' : 'Asks before any cookie',
     enabled: !enabled,
   }));
   await conflict.getByRole('button', { name: 'Use theirs' }).waitFor();
