@@ -159,7 +159,7 @@ it('without a file picker an export is a download, and one that breaks off saves
   await fixture.database.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
      SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'large', 'update',
-       jsonb_build_object('text', repeat(n::text || ' ', 10000)) FROM generate_series(1, 600) AS n`,
+       jsonb_build_object('text', repeat(n::text || ' ', 10000)) FROM generate_series(1, 400) AS n`,
     [flag.projectId, await fixture.environmentId('dev')],
   );
   await page.goto(at(webShop, 'dev', 'activity?username=large'));
@@ -182,11 +182,12 @@ it('without a connection the page has one message and a button to try again', as
   window.expectOutage();
   await window.context.setOffline(true);
   await page.getByRole('link', { name: en.shell.activity }).click();
-  const retry = button(page, en.shell.tryAgain);
-  await retry.waitFor();
-  await page.getByText(en.freshness.staleReasons.disconnected).waitFor();
-  expect(await page.getByRole('alert').count()).toBe(0);
+  const message = page.getByRole('alert');
+  await message.getByText(en.freshness.staleReasons.disconnected).waitFor();
+  await expect.poll(async () => await page.locator('.fc-page .mantine-Skeleton-root').count()).toBe(0);
+  expect(await message.count()).toBe(1);
   expect(await plot(page).count()).toBe(0);
+  await button(message, en.shell.tryAgain).waitFor();
   await window.context.setOffline(false);
   await entries(page).first().waitFor();
 });

@@ -1,5 +1,5 @@
 import '../shell/later-styles.js';
-import { Button, Group, Paper, Skeleton, Stack, Text, Title } from '@mantine/core';
+import { Group, Paper, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { lazy, Suspense, useCallback, useState } from 'react';
 import { ApiError } from '../api/api.js';
@@ -36,6 +36,9 @@ export default function ActivityPage() {
   );
   const newEvents = useEventCount(channel, paused, matches);
   const { items, ...history } = useTimeline(filter, paused);
+  // The banner of the page says so, and has the button to try again.
+  const isDisconnected =
+    useConnectionStatus().state !== 'live' && history.error instanceof ApiError && history.error.status === 0;
   const histogram = useHistogram(filter);
   const shownHistogram = useFrozen(histogram, paused, filter);
   const isFiltered = Object.values(parameters).some((value) => value !== undefined);
@@ -71,7 +74,9 @@ export default function ActivityPage() {
         />
       )}
       <ActivityFilters parameters={parameters} change={change} people={usePeople(items)} />
-      {history.error !== null && <Failure error={history.error} onRetry={history.retry} />}
+      {history.error !== null && !isDisconnected && (
+        <FailureAlert error={history.error} onRetry={history.retry} />
+      )}
       {(items.length > 0 || history.error === null) && (
         <Paper withBorder p="md">
           {items.length === 0 && !history.loading && history.error === null && (
@@ -93,19 +98,6 @@ export default function ActivityPage() {
         </Paper>
       )}
     </Stack>
-  );
-}
-
-/** Why the history could not be read. Without a connection the banner of the page says so already. */
-function Failure({ error, onRetry }: { readonly error: unknown; readonly onRetry: () => void }) {
-  const { t } = useI18n();
-  const isLive = useConnectionStatus().state === 'live';
-  const isUnreachable = error instanceof ApiError && error.status === 0;
-  if (isLive || !isUnreachable) return <FailureAlert error={error} onRetry={onRetry} />;
-  return (
-    <Button variant="default" mx="auto" onClick={onRetry}>
-      {t.shell.tryAgain}
-    </Button>
   );
 }
 
