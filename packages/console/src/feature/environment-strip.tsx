@@ -29,7 +29,6 @@ export function EnvironmentStrip({ featureId, gone }: EnvironmentStripProps) {
       {environments.map((live) => (
         <li
           key={live.environment.id}
-          data-environment={live.environment.key}
           data-current={live.environment === environment || undefined}
           data-production={isProduction(live.environment) || undefined}
         >

@@ -23,7 +23,6 @@ export const ruTargeting: typeof enTargeting = {
   share: (percent) => `${plural.number(percent)} % пользователей`,
   splitBy: (key) => `по ${key}`,
   everyoneElse: 'Остальные',
-  tags: 'Теги',
   always: 'всегда',
   from: (start) => `с ${start}`,
   until: (end) => `до ${end}`,

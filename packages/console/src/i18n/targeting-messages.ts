@@ -22,7 +22,6 @@ export const enTargeting = {
   share: (percent: number) => `${plural.number(percent)} % of users`,
   splitBy: (key: string) => `by ${key}`,
   everyoneElse: 'Everyone else',
-  tags: 'Tags',
   always: 'always',
   from: (start: string) => `from ${start}`,
   until: (end: string) => `until ${end}`,
