@@ -168,7 +168,7 @@ const scanEnds = ({ endRank }: AuditScan, isCut: string): string => `
     THEN (SELECT ${pageKey('s')} FROM candidates s ORDER BY s.at, s.rank, s.change_id LIMIT 1) END AS step_end`;
 
 /** How many rows of a flag are looked through for its deletion. */
-const maxRowsOfDeleted = 50;
+const maxRowsOfDeleted = 20;
 
 /**
  * The names of the deleted flags on a page: each is looked up once, in the log's entry of its deletion. It is among the
