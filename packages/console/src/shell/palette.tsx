@@ -81,8 +81,7 @@ export default function Palette({ pages, onClose }: PaletteProps) {
       <div id={id} role="listbox" aria-label={t.keyboard.palette} className="fc-palette">
         {found.map((target, index) => (
           <div
-            // The page of flags has the same path as its environment.
-            key={`${target.path} ${target.name}`}
+            key={target.path}
             id={idOf(index)}
             role="option"
             aria-selected={index === active}
