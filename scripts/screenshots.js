@@ -57,6 +57,17 @@ async function takePictures(demo, shoot, open) {
   await waiting.locator('article').waitFor();
   await shoot(waiting, 'flag');
 
+  const edited = await open('alice', await flag('dev', 'free-shipping-threshold'));
+  const editor = await open('root', await flag('dev', 'free-shipping-threshold'));
+  await editor.getByLabel('Description').fill('From which basket value shipping is free');
+  await edited.getByText('root is editing').first().waitFor();
+  await shoot(edited, 'presence');
+  await editor.close();
+
+  const differs = await open('alice', at('prod', 'features?columns=value.tags.changed&env=dev&env=stage'));
+  await differs.locator('.fc-row [data-row-link]').first().waitFor();
+  await shoot(differs, 'environments');
+
   const conflict = await open('alice', await flag('stage', 'cookie-banner'));
   await conflict.getByLabel('Description').fill('The banner of each country');
   await demo.change('root', shop, 'stage', 'cookie-banner', ({ enabled }) => ({
@@ -87,6 +98,12 @@ async function takePictures(demo, shoot, open) {
   await shoot(flags, 'flags');
   // Restores the state for the next screen size.
   await demo.cancelRequests(({ requested_by: person }) => person === 'root');
+
+  const stale = await open('alice', at('prod', 'features'));
+  await stale.locator('.fc-freshness[data-state=live]').waitFor();
+  await stale.context().setOffline(true);
+  await stale.locator('.fc-freshness[data-state=stale]').waitFor();
+  await shoot(stale, 'stale');
 }
 
 /**
