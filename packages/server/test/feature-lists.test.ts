@@ -230,7 +230,7 @@ describe('the lists of a feature', () => {
       ...Array.from({ length: 25 }, () => 0),
     ]);
     expect(feature?.variants).toHaveLength(30);
-    expect(feature?.variants?.[0]?.name).toBe('v'.repeat(100));
+    expect(feature?.variants?.[0]?.name).toBe(`${'v'.repeat(97)}...`);
     // The one that has not ended comes first, and the others count for what the feature is outside of them.
     expect(feature?.schedules?.[0]).toMatchObject({ ends_at: null });
     expect(feature?.schedule_state).toMatchObject({ enabled: true, schedule_id: null, next_changes: [] });
@@ -248,6 +248,10 @@ describe('the lists of a feature', () => {
       cron_expr: 'nope',
       timezone: 'Mars',
     });
+    const cutId = await add('feature_schedules', featureId, {
+      action: 'disable',
+      cron_expr: `* * * * ${'1,'.repeat(50)}2`,
+    });
     const endsAt = '2999-01-01T00:00:00Z';
     const scheduleId = await add('feature_schedules', featureId, {
       action: 'enable',
@@ -258,7 +262,7 @@ describe('the lists of a feature', () => {
     expect(feature?.schedule_state).toStrictEqual({
       ...{ enabled: true, schedule_id: scheduleId, known_until: null },
       next_changes: [{ at: '2999-01-01T00:00:00.000Z', enabled: false, schedule_id: null }],
-      invalid_schedule_ids: [invalidId],
+      invalid_schedule_ids: [invalidId, cutId],
     });
   });
 

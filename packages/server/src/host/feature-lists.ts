@@ -114,9 +114,13 @@ class ListTables {
     return this.has(table, column) && this.#columns[table]?.[column] === this.#columns[other]?.['id'];
   }
 
-  /** The column as a text that is cut; null without it. */
+  /** The column as a text that is cut; null without it. The dots keep a cut cron expression from being a valid one. */
   cut(table: string, column: string, alias = 't'): string {
-    return this.has(table, column) ? this.text(`left(${alias}.${column}::text, ${maxText})`) : 'NULL';
+    if (!this.has(table, column)) return 'NULL';
+    const text = `${alias}.${column}::text`;
+    return this.text(
+      `(CASE WHEN length(${text}) > ${maxText} THEN left(${text}, ${maxText - 3}) || '...' ELSE ${text} END)`,
+    );
   }
 
   /** The column if it has one of the types; else null. */

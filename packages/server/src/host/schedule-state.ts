@@ -31,8 +31,9 @@ const maxSteps = 50;
 /** The last moment that RFC 3339 can express. */
 const maxMs = Date.parse('9999-12-31T23:59:59.999Z');
 const unitsMs = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-/** How many expressions, and how many times of each, are remembered. */
-const maxRemembered = 1_000;
+/** How many expressions, and how many gaps of each, are remembered: a flag's steps. */
+const maxRemembered = 10_000;
+const maxGaps = 64;
 
 /** What schedules do from `nowMs` on. PROTOCOL.md has the rules, which are those of Togglr. */
 export function scheduleStateAt(facts: ScheduleFacts, nowMs: number): ScheduleState {
@@ -125,38 +126,58 @@ function toDurationMs(text: string): number {
   return ms === 0 ? Infinity : ms;
 }
 
+/** No match after `fromMs` and before `nextMs`. */
+interface Gap {
+  readonly fromMs: number;
+  readonly nextMs: number;
+}
+
+/** Days and weekdays meet in all ways within 28 years. */
+const allCalendars = '2000-2027';
+
 /** The times of a cron expression in a time zone. They are whole minutes. */
 class CronTimes {
-  readonly #cron: Cron;
-  /** The next time, by the minute before it. */
-  readonly #next = new Map<number, number>();
+  readonly #create: () => Cron;
+  /** It has 80 KB, and is rarely needed once the gaps are known. */
+  #cron: WeakRef<Cron>;
+  readonly #gaps: Gap[] = [];
 
   /** Throws if the expression or the time zone is not valid. */
   constructor(expression: string, timezone: string) {
     // With a step in the field of the seconds, croner skips local times that do not exist and takes those twice that
     // occur twice, as Togglr's library does.
-    this.#cron = new Cron(`*/60 ${expression}`, {
-      mode: '6-part',
-      sloppyRanges: true,
-      timezone: timezone === '' ? 'UTC' : timezone,
-    });
-    this.#cron.nextRun(new Date(0));
+    const create = (years: string): Cron =>
+      new Cron(`*/60 ${expression}${years}`, {
+        mode: years === '' ? '6-part' : '7-part',
+        sloppyRanges: true,
+        timezone: timezone === '' ? 'UTC' : timezone,
+      });
+    this.#create = () => create('');
+    this.#cron = new WeakRef(this.#create());
+    // Otherwise croner would look through 400 years each time.
+    const hasMatch = create(` ${allCalendars}`).nextRun(new Date('1999-12-01T00:00:00Z')) !== null;
+    if (!hasMatch) this.#gaps.push({ fromMs: -Infinity, nextMs: Infinity });
   }
 
   /** The first time after `ms`; infinite if there is none. */
   after(ms: number): number {
-    const minute = Math.floor(ms / 60_000) * 60_000;
-    let next = this.#next.get(minute);
-    if (next === undefined) {
-      if (this.#next.size === maxRemembered) this.#next.clear();
-      next = minute > maxMs ? Infinity : (this.#cron.nextRun(new Date(minute))?.getTime() ?? Infinity);
-      this.#next.set(minute, next);
+    const fromMs = Math.floor(ms / 60_000) * 60_000;
+    let gap = this.#gaps.find((known) => fromMs >= known.fromMs && fromMs < known.nextMs);
+    if (gap === undefined) {
+      gap = { fromMs, nextMs: fromMs > maxMs ? Infinity : this.#search(fromMs) };
+      if (this.#gaps.push(gap) > maxGaps) this.#gaps.shift();
     }
-    return next;
+    return gap.nextMs;
+  }
+
+  #search(ms: number): number {
+    const cron = this.#cron.deref() ?? this.#create();
+    this.#cron = new WeakRef(cron);
+    return cron.nextRun(new Date(ms))?.getTime() ?? Infinity;
   }
 }
 
-/** Shared by all features: parsing an expression and each search for a time cost about 0.1 ms. */
+/** Shared by all features: to parse an expression costs about 0.5 ms, and each search for a time 0.1 ms. */
 const knownCrons = new Map<string, CronTimes | undefined>();
 
 /** Undefined if the expression or the time zone is not valid. */

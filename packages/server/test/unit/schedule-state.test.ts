@@ -1,5 +1,6 @@
 import type { FeatureSchedule, ScheduleState } from '@flagcast/protocol';
-import { describe, expect, it } from 'vitest';
+import { Cron } from 'croner';
+import { describe, expect, it, vi } from 'vitest';
 import { scheduleStateAt } from '../../src/host/schedule-state.js';
 
 const created = '2024-01-01T00:00:00.000000Z';
@@ -123,6 +124,21 @@ describe('the state of schedules', () => {
     const state = stateAt('2024-05-01T00:00:00Z', [always]);
     expect(state).toMatchObject({ enabled: true, next_changes: [] });
     expect(Date.parse(state.known_until ?? '')).toBeGreaterThan(Date.parse('2024-05-01T00:00:00Z'));
+  });
+
+  it('searches once for the times of an expression that never matches, and a few times for those of many others', () => {
+    const searches = vi.spyOn(Cron.prototype, 'nextRun');
+    stateAt('2024-05-01T00:00:00Z', [schedule('never', { cron_expr: '7 7 30 2 *', cron_duration: '1h' })]);
+    expect(searches).toHaveBeenCalledTimes(1);
+    const hourly = Array.from({ length: 30 }, (_, minute) =>
+      schedule(`at ${minute}`, { cron_expr: `${minute} * * * *`, cron_duration: '30s' }),
+    );
+    const state = stateAt('2024-05-01T00:00:00Z', hourly);
+    expect(state.known_until).toBe('2024-05-01T00:03:00.000Z');
+    expect(searches.mock.calls.length).toBeLessThan(150);
+    expect(stateAt('2024-05-01T00:00:00Z', hourly)).toStrictEqual(state);
+    expect(searches.mock.calls.length).toBeLessThan(150);
+    searches.mockRestore();
   });
 
   it.each([
