@@ -274,6 +274,19 @@ describe('the lists of a feature', () => {
   });
 });
 
+describe('a list whose names have a type without an order', () => {
+  it('is read like the others', async () => {
+    const featureId = await addFeature();
+    await add('flag_variants', featureId, { name: 'blue', rollout_percent: 30 });
+    const restarted = nextEvent(server.flagcast.lifecycle, 'reader:history-lost');
+    await pool.query('ALTER TABLE flag_variants ALTER name TYPE json USING to_json(name)');
+    await restarted;
+    expect((await inEvent(featureId)).feature?.variants).toMatchObject([{ name: '"blue"' }]);
+    expect((await inSnapshot(featureId))?.variants).toMatchObject([{ name: '"blue"' }]);
+    await pool.query(`ALTER TABLE flag_variants ALTER name TYPE text USING name #>> '{}'`);
+  });
+});
+
 describe('a list that cannot be read', () => {
   it.each([
     [
@@ -311,6 +324,12 @@ describe('a list that cannot be read', () => {
       'ALTER TABLE rules ENABLE ROW LEVEL SECURITY',
       'ALTER TABLE rules DISABLE ROW LEVEL SECURITY',
       'rules',
+    ],
+    [
+      'it is a view',
+      'ALTER TABLE tags RENAME TO gone; CREATE VIEW tags AS SELECT * FROM gone; GRANT SELECT ON tags TO $backend',
+      'DROP VIEW tags; ALTER TABLE gone RENAME TO tags',
+      'tags',
     ],
   ])(
     'is absent without the others while %s, and clients take a new snapshot',

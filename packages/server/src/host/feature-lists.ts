@@ -16,14 +16,14 @@ const names = (list: readonly string[]): string => list.map((name) => `'${name}'
 
 /**
  * SQL for the `ListColumns` as JSON text. Looks in the catalogue, for which no right is needed. A table of which row-level
- * security may hide rows does not count: its lists would be incomplete.
+ * security may hide rows does not count, nor does a view, behind which it may: its lists would be incomplete.
  */
 export const listColumnsStatement = `
   SELECT coalesce(jsonb_object_agg(found.relname, found.columns), '{}')::text
   FROM (
     SELECT c.relname, jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) AS columns
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-    WHERE n.nspname = 'public' AND c.relname IN (${names(readTables)}) AND a.attname IN (${names(readColumns)})
+    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN (${names(readTables)}) AND a.attname IN (${names(readColumns)})
       AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
     GROUP BY c.relname
   ) AS found`;
@@ -128,7 +128,10 @@ class ListTables {
     return this.has(table, column, types) ? `t.${column}` : otherwise;
   }
 
-  /** The rows of the features, numbered for each feature; null if they cannot be found. */
+  /**
+   * The rows of the features, numbered for each feature; null if they cannot be found. `order` is of texts, unless the type is
+   * known: some, such as json, have no order.
+   */
   rows(
     table: string,
     { columns, order, joins = '' }: { columns: string; order: string; joins?: string },
@@ -163,7 +166,7 @@ function ruleList(tables: ListTables, escapes: boolean): List | null {
     columns: `t.id::text AS id, ${tables.cut('rules', 'action')} AS action, t.${condition} AS condition,
       ${tables.cut('rules', 'segment_id')} AS segment_id, ${hasSegments ? tables.cut('segments', 'name', 's') : 'NULL'} AS segment_name,
       ${tables.cut('rules', 'flag_variant_id')} AS flag_variant_id, ${tables.typed('rules', 'priority', integers)} AS priority`,
-    order: `${tables.typed('rules', 'priority', integers, '1')}, t.id`,
+    order: `${tables.typed('rules', 'priority', integers, '1')}, t.id::text`,
     joins: hasSegments ? 'LEFT JOIN public.segments s ON s.id = t.segment_id' : '',
   });
   if (rows === null) return null;
@@ -185,7 +188,7 @@ function variantList(tables: ListTables): List | null {
   const rows = tables.rows('flag_variants', {
     columns: `t.id::text AS id, ${tables.cut('flag_variants', 'name')} AS name,
       ${tables.typed('flag_variants', 'rollout_percent', numbers)} AS rollout_percent`,
-    order: 't.name, t.id',
+    order: 't.name::text, t.id::text',
   });
   return rows === null ? null : { name: 'variants', sql: firstOf(rows, 'e.id, e.name, e.rollout_percent') };
 }
@@ -198,14 +201,14 @@ function scheduleList(tables: ListTables): List | null {
   const hasCron = tables.has(table, 'cron_expr') ? `coalesce(t.cron_expr::text, '') <> ''` : 'false';
   const isLive = 't.ends_at IS NULL OR t.ends_at >= now()';
   const ofFeature = '(PARTITION BY t.feature_id)';
-  const oldest = `(PARTITION BY t.feature_id ORDER BY ${createdAt}, t.id)`;
+  const oldest = `(PARTITION BY t.feature_id ORDER BY ${createdAt}, t.id::text)`;
   const rows = tables.rows(table, {
     columns: `t.id::text AS id, ${tables.cut(table, 'action')} AS action, t.starts_at, t.ends_at, ${createdAt} AS created_at,
       ${tables.cut(table, 'cron_expr')} AS cron_expr, ${tables.cut(table, 'cron_duration')} AS cron_duration,
       ${tables.cut(table, 'timezone')} AS timezone, count(*) FILTER (WHERE ${isLive}) OVER ${ofFeature} AS live,
       CASE WHEN first_value(${hasCron}) OVER ${oldest} THEN first_value(t.action::text <> 'enable') OVER ${oldest}
         ELSE bool_or(t.action::text = 'disable') OVER ${ofFeature} END AS baseline`,
-    order: `(${isLive}) DESC, ${createdAt}, t.id`,
+    order: `(${isLive}) DESC, ${createdAt}, t.id::text`,
   });
   const columns = `e.id, e.action, ${isoUtc('e.starts_at')} AS starts_at, ${isoUtc('e.ends_at')} AS ends_at, e.cron_expr,
     e.cron_duration, e.timezone, ${isoUtc('e.created_at')} AS created_at`;
@@ -218,7 +221,7 @@ function tagList(tables: ListTables): List | null {
   const rows = tables.rows('feature_tags', {
     columns: `${tables.cut('tags', 'slug', 's')} AS slug, ${tables.cut('tags', 'name', 's')} AS name,
       ${tables.cut('tags', 'color', 's')} AS color`,
-    order: 's.slug, s.id',
+    order: 's.slug::text, s.id::text',
     joins: 'JOIN public.tags s ON s.id = t.tag_id',
   });
   return rows === null ? null : { name: 'tags', sql: firstOf(rows, 'e.slug, e.name, e.color') };
