@@ -190,9 +190,10 @@ it(
     for (const channel of channels) await insertAudit(pool, { ...channel, featureId, action: 'delete' });
     await awaitCurrent();
     const schedule = await pool.query<{ id: string; feature_id: string }>(
-      `INSERT INTO feature_schedules (feature_id, cron_expr)
-       SELECT id, '@daily' FROM features WHERE project_id = $1 LIMIT 1 RETURNING id, feature_id`,
-      [projectId],
+      `INSERT INTO feature_schedules (project_id, feature_id, environment_id, cron_expr, action)
+       SELECT project_id, id, $2, '0 0 * * *', 'enable' FROM features WHERE project_id = $1 LIMIT 1
+       RETURNING id, feature_id`,
+      [projectId, channels[0]?.environmentId],
     );
     for (const { id, feature_id: of } of schedule.rows) {
       for (const channel of channels) {

@@ -182,8 +182,9 @@ it('every page opens during an outage and shows that it is stale', async () => {
   await page.keyboard.press('Escape');
   await follow(en.shell.approvals, en.shell.approvals);
   await follow(en.shell.activity, en.shell.activity);
-  // The banner says why.
-  await button(page.locator('.fc-page'), en.shell.tryAgain).waitFor();
+  // The banner says why, once.
+  await button(page, en.freshness.reconnect).waitFor();
+  expect(await button(page, en.shell.tryAgain).count()).toBe(0);
   // The page must not claim that there are no entries if they could not be loaded.
   expect(await page.getByText(en.activity.empty).count()).toBe(0);
   expect(await page.getByText(en.activity.end).count()).toBe(0);

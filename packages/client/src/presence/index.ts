@@ -24,6 +24,7 @@ export interface PresenceState {
 
 /** A view that is announced to the others until it is closed. `using` closes it, too. */
 export interface Presence extends Disposable {
+  /** The current state. */
   readonly getState: () => PresenceState;
   /** Calls `listener` with the state after changes. Returns the function that removes the listener. */
   readonly subscribe: (listener: (state: PresenceState) => void) => () => void;
@@ -31,6 +32,7 @@ export interface Presence extends Disposable {
   readonly store: Readable<PresenceState>;
   /** The field that the user edits: at most 64 letters, digits, `_`, `.` and `-`; null for none. */
   readonly setField: (field: string | null) => void;
+  /** Ends the view. Idempotent. */
   readonly close: () => void;
 }
 
