@@ -187,11 +187,14 @@ describe('the activity', () => {
     await shows(['updated bob 1']);
     const reads = (): number => server.requests.filter(isPage).length;
     const before = reads();
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'requestAnimationFrame'] });
     onTestFinished(() => void vi.useRealTimers());
     const emitAfter = async (pauseMs: number, actor: string): Promise<number> => {
       await vi.advanceTimersByTimeAsync(pauseMs);
       await serverActs(() => void server.emit({ actor }));
+      // The store publishes with the next frame.
+      await vi.advanceTimersByTimeAsync(16);
+      await serverActs(() => undefined);
       return reads() - before;
     };
     expect(await emitAfter(0, 'carol')).toBe(0);
