@@ -4,6 +4,7 @@ import { auditFileName } from './audit-file-name.js';
 import { type AuditPageJson, searchAudit } from './audit-search.js';
 import { entryColumns } from './audit-statement.js';
 import type { AuditRoutes } from './audit-routes.js';
+import { RequestSlots } from './request-limits.js';
 import type { RestApp } from './rest.js';
 import * as schemas from './schemas.js';
 
@@ -27,7 +28,7 @@ interface Encoding {
  */
 function csvRecord(values: readonly (string | null)[]): string {
   const fields = values.map((value) => {
-    const text = (value ?? '').replace(/^[=+\-@\t\r]/, "'$&");
+    const text = (value ?? '').replace(/^(?=[\t\r\n]|\s*[=+\-@＝＋－＠])/, "'");
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   });
   return `${fields.join(',')}\r\n`;
@@ -119,12 +120,16 @@ function attachment(name: string): string {
   return `attachment; filename="${ascii}"; filename*=UTF-8''${encodeURIComponent(name)}`;
 }
 
-/** The history as a file. It has one slot of the user while it lasts, and no session of the database between two pages. */
+/**
+ * The history as a file. It has one slot of the user while it lasts, and no session of the database between two pages.
+ * Another one waits for it: with both slots the user's pages would get nothing.
+ */
 export function addAuditExport(
   app: RestApp,
   { context, parameters, pageQuery, refusals, openChannels }: AuditRoutes,
 ): void {
   const { authorization, lifecycle, reads, requestSlots, signedIn } = context;
+  const exportSlots = new RequestSlots(1);
   const formats = Object.keys(encodings) as (keyof typeof encodings)[];
   const query = pageQuery.extend({
     format: z.enum(formats, { error: `must be one of ${formats.join(', ')}` }),
@@ -187,7 +192,9 @@ export function addAuditExport(
           resolve(await respond());
           await ended;
         };
-        requestSlots.run(user.id, outgoing, work).catch(reject);
+        exportSlots
+          .run(user.id, outgoing, async () => await requestSlots.run(user.id, outgoing, work))
+          .catch(reject);
       });
     },
   );

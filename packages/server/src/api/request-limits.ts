@@ -47,14 +47,19 @@ const maxWaiting = 64;
 
 /** Limits the expensive requests of each user. A page sends several at once, so some wait for their turn. */
 export class RequestSlots {
+  readonly #maxRunning: number;
   readonly #users = new Map<string, { running: number; readonly queue: RequestQueue<object> }>();
+
+  constructor(running = maxRunning) {
+    this.#maxRunning = running;
+  }
 
   /** Runs `work` in a slot of the user. Throws HttpProblem if no slot becomes free, else what `work` throws. */
   async run<Result>(userId: string, response: ServerResponse, work: () => Promise<Result>): Promise<Result> {
     const user = this.#users.get(userId) ?? { running: 0, queue: new RequestQueue() };
     const { queue } = user;
     this.#users.set(userId, user);
-    if (user.running < maxRunning) user.running += 1;
+    if (user.running < this.#maxRunning) user.running += 1;
     else if (queue.size >= maxWaiting) throw tooManyRequests();
     else await queue.wait({}, { response, refusal: tooManyRequests });
     try {
