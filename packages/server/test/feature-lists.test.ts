@@ -80,6 +80,17 @@ async function inSnapshot(featureId: string, channel = prod): Promise<FeatureSta
   return ((await response.json()) as Snapshot).features.find(({ id }) => id === featureId);
 }
 
+/** Changes the tables of the host, and waits until the server reads them as they are now. */
+async function change(sql: string): Promise<void> {
+  const { lifecycle } = server.flagcast;
+  const restarted = Promise.all([
+    nextEvent(lifecycle, 'reader:history-lost'),
+    nextEvent(lifecycle, 'reader:started'),
+  ]);
+  await pool.query(sql.replaceAll('$backend', host.backend));
+  await restarted;
+}
+
 /** The feature in the event of a change of one of its parts. */
 async function inEvent(
   featureId: string,
@@ -278,12 +289,10 @@ describe('a list whose names have a type without an order', () => {
   it('is read like the others', async () => {
     const featureId = await addFeature();
     await add('flag_variants', featureId, { name: 'blue', rollout_percent: 30 });
-    const restarted = nextEvent(server.flagcast.lifecycle, 'reader:history-lost');
-    await pool.query('ALTER TABLE flag_variants ALTER name TYPE json USING to_json(name)');
-    await restarted;
+    await change('ALTER TABLE flag_variants ALTER name TYPE json USING to_json(name)');
     expect((await inEvent(featureId)).feature?.variants).toMatchObject([{ name: '"blue"' }]);
     expect((await inSnapshot(featureId))?.variants).toMatchObject([{ name: '"blue"' }]);
-    await pool.query(`ALTER TABLE flag_variants ALTER name TYPE text USING name #>> '{}'`);
+    await change(`ALTER TABLE flag_variants ALTER name TYPE text USING name #>> '{}'`);
   });
 });
 
@@ -334,15 +343,6 @@ describe('a list that cannot be read', () => {
   ])(
     'is absent without the others while %s, and clients take a new snapshot',
     async (_, breaks, fixes, list) => {
-      const run = async (sql: string): Promise<void> => {
-        const { lifecycle } = server.flagcast;
-        const restarted = Promise.all([
-          nextEvent(lifecycle, 'reader:history-lost'),
-          nextEvent(lifecycle, 'reader:started'),
-        ]);
-        await pool.query(sql.replaceAll('$backend', host.backend));
-        await restarted;
-      };
       const featureId = await addFeature();
       const lists = ['rules', 'schedules', 'tags', 'variants'];
       const listsOf = (feature: FeatureState | null | undefined): string[] =>
@@ -350,11 +350,11 @@ describe('a list that cannot be read', () => {
           .filter((key) => lists.includes(key))
           .sort();
       expect(listsOf(await inSnapshot(featureId))).toStrictEqual(lists);
-      await run(breaks);
+      await change(breaks);
       const others = lists.filter((name) => name !== list);
       expect(listsOf(await inSnapshot(featureId))).toStrictEqual(others);
       expect(listsOf((await inEvent(featureId)).feature)).toStrictEqual(others);
-      await run(fixes);
+      await change(fixes);
       expect(listsOf((await inEvent(featureId)).feature)).toStrictEqual(lists);
     },
   );

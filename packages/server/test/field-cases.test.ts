@@ -344,8 +344,16 @@ describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII databas
     expect(unreadable).toMatchObject({ feature_unreadable: true });
     expect(unreadable).not.toHaveProperty('feature');
     expect(await client.event(goodFeature)).toMatchObject({ feature: { id: goodFeature, enabled: true } });
+    // A text is cut between two characters, which have several bytes.
+    await pool.query(
+      `INSERT INTO feature_schedules (project_id, feature_id, environment_id, action, cron_expr) VALUES ($1, $2, $3, 'enable', $4)`,
+      [good.projectId, goodFeature, good.environmentId, 'ж'.repeat(60)],
+    );
     await toggle(database, good, goodFeature, false);
-    expect(await nthEvent(client, goodFeature, 2)).toMatchObject({ feature: { enabled: false } });
+    expect(await nthEvent(client, goodFeature, 2)).toMatchObject({
+      feature: { enabled: false, schedules: [{ cron_expr: `${'ж'.repeat(48)}...` }] },
+    });
+    await pool.query('DELETE FROM feature_schedules');
 
     // A part that cannot be decoded costs its feature the state of events; the snapshot has the text escaped.
     const parts = 'project_id, feature_id, environment_id, action';

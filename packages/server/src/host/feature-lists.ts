@@ -114,13 +114,15 @@ class ListTables {
     return this.has(table, column) && this.#columns[table]?.[column] === this.#columns[other]?.['id'];
   }
 
-  /** The column as a text that is cut; null without it. The dots keep a cut cron expression from being a valid one. */
+  /**
+   * The column as a text that is cut; null without it. The dots keep a cut cron expression from being a valid one. With
+   * SQL_ASCII characters are bytes: a last one that may be incomplete is removed.
+   */
   cut(table: string, column: string, alias = 't'): string {
     if (!this.has(table, column)) return 'NULL';
     const text = `${alias}.${column}::text`;
-    return this.text(
-      `(CASE WHEN length(${text}) > ${maxText} THEN left(${text}, ${maxText - 3}) || '...' ELSE ${text} END)`,
-    );
+    const first = `regexp_replace(left(${text}, ${maxText - 3}), E'[\\\\xC0-\\\\xFF][\\\\x80-\\\\xBF]{0,2}$', '')`;
+    return this.text(`(CASE WHEN length(${text}) > ${maxText} THEN ${first} || '...' ELSE ${text} END)`);
   }
 
   /** The column if it has one of the types; else null. */
