@@ -25,6 +25,31 @@ it('a switched flag shows in the window of another user, with its author', async
   await rowOf(bob.page, flag).getByText(en.features.happened.updated('alice')).waitFor();
 });
 
+it('a switch follows a change whose transaction began before the one that the page shows, and works after it', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', listOf(flag, 'dev'));
+  await flip(switchOf(page, flag, false));
+  await switchOf(page, flag, true).waitFor();
+  // An UPDATE sets the time at which its transaction began.
+  const changeLate = async (enabled: boolean): Promise<void> => {
+    await fixture.database.pool.query(
+      `WITH changed AS (
+         UPDATE feature_params SET enabled = $2, updated_at = now() - interval '1 minute'
+         WHERE feature_id = $1 AND environment_id = $3 RETURNING feature_id)
+       INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value)
+       SELECT f.project_id, $3, $1, 'feature', $1, 'user', 'bob', 'update',
+         jsonb_build_object('enabled', NOT $2::boolean), jsonb_build_object('enabled', $2::boolean)
+       FROM features f WHERE f.id = $1 AND EXISTS (SELECT FROM changed)`,
+      [flag.id, enabled, await fixture.environmentId('dev')],
+    );
+  };
+  await changeLate(false);
+  await switchOf(page, flag, false).waitFor();
+  await flip(switchOf(page, flag, false));
+  await switchOf(page, flag, true).waitFor();
+});
+
 it('an edit shows on the open page of another user, including its history', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();

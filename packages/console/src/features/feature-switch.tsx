@@ -30,16 +30,19 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();
   const { open } = useOpenChanges();
-  /** The response to the last write. A paused list follows what its user does, although its events do not arrive. */
-  const [saved, setSaved] = useState(live);
-  const { id, name, enabled, version } = saved.updated_at > live.updated_at ? saved : live;
+  /**
+   * The response to the last write, and the version on the screen then. A paused list follows what its user does, although
+   * its events do not arrive. Not the newer `updated_at`: a transaction that commits late has an early one.
+   */
+  const [saved, setSaved] = useState<{ feature: FeatureState; after: string } | null>(null);
+  const { id, name, enabled, version } = saved?.after === live.version ? saved.feature : live;
   /** The state to request; null while no reason is asked for. Others can change the flag meanwhile. */
   const [wanted, setWanted] = useState<boolean | null>(null);
   const save = async (target: boolean, reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version, enabled: target, ...(reason !== undefined && { reason }) };
     const outcome = await send<{ feature: FeatureState }>('PATCH', `/api/features/${id}`, body);
     const { state } = outcome;
-    if (state === 'done') setSaved(outcome.body.feature);
+    if (state === 'done') setSaved({ feature: outcome.body.feature, after: live.version });
     if (state === 'reason_needed') setWanted(target);
     // A failed request keeps the dialog with its reason.
     else if (state !== 'failed') setWanted(null);
