@@ -60,3 +60,28 @@ it('a schedule switches the flag on the page in the second in which it acts, wit
   await targeting.getByText(en.targeting.offNow).waitFor();
   await page.getByText(en.feature.offIn('Development'), { exact: true }).waitFor();
 });
+
+it('a browser whose clock is five hours wrong shows schedules and times by the clock of the server, and stays signed in', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('alice', flag, 'dev', { enabled: true });
+  await fixture.database.pool.query(
+    `INSERT INTO feature_schedules (project_id, feature_id, environment_id, ends_at, timezone, action)
+     VALUES ($1, $2, $3, now() + interval '1 hour', 'UTC', 'enable')`,
+    [webShop, flag.id, await fixture.environmentId('dev')],
+  );
+  const { page, context: browser } = await fixture.open(null, '/');
+  await browser.addInitScript(`{
+    const Right = Date, now = () => Right.now() + 18_000_000;
+    globalThis.Date = class extends Right {
+      constructor(...at) { super(...(at.length === 0 ? [now()] : at)); }
+      static now() { return now(); }
+    };
+  }`);
+  await page.goto(pageOf(flag, 'dev'));
+  await page.getByRole('button', { name: en.signIn.demoUsers.alice }).click();
+  const targeting = page.getByRole('region', { name: en.targeting.title });
+  await targeting.getByText(/^On now.*Switches off in \d+ minutes/).waitFor();
+  await page.getByText(en.feature.onIn('Development'), { exact: true }).waitFor();
+  expect(await page.getByText(/5 h ago/).count()).toBe(0);
+});

@@ -1,5 +1,6 @@
 import { useMemo } from 'react';
 import { useSearchParams } from 'react-router';
+import { serverNowMs } from '../api/server-clock.js';
 import { toTimeMs } from '../i18n/format.js';
 import type { HistoryFilter } from './timeline.js';
 
@@ -50,7 +51,7 @@ export function useActivityFilter(): ActivityFilter {
     const range =
       lengthMs === null
         ? { since: timeOf(since), until: timeOf(until) }
-        : { since: new Date(Date.now() - lengthMs).toISOString() };
+        : { since: new Date(serverNowMs() - lengthMs).toISOString() };
     return {
       parameters: known,
       filter: { ...others, ...range, ...(projects === 'all' ? { projects } : {}) },

@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { useEffect, useMemo, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
+import { serverNowMs } from '../api/server-clock.js';
 import type { AuditHistogram } from '../api/types.js';
 import { useNowMs } from '../shell/relative-time.js';
 import { useScope } from '../shell/scope.js';
@@ -31,7 +32,7 @@ export function useHistogram(filter: HistoryFilter): Histogram | null | undefine
   const wantedSinceMs = filter.since === undefined ? null : Date.parse(filter.since);
   const spanOf = (untilMs: number): number =>
     Math.max(buckets, wantedSinceMs === null ? usualSpanMs : untilMs - wantedSinceMs);
-  const stepMs = Math.max(leastStepMs, Math.floor(spanOf(Date.now()) / buckets / 1_000) * 1_000);
+  const stepMs = Math.max(leastStepMs, Math.floor(spanOf(serverNowMs()) / buckets / 1_000) * 1_000);
   const nowMs = useNowMs(stepMs);
   const untilMs = fixedUntilMs ?? (Math.floor(nowMs / stepMs) + 1) * stepMs;
   const bucketMs = Math.ceil(spanOf(untilMs) / buckets);

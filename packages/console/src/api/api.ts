@@ -1,4 +1,5 @@
 import { parseJson } from './exact-json.js';
+import { compareClocks } from './server-clock.js';
 
 /** A request that failed: the server's error response, or no response at all. */
 export class ApiError extends Error {
@@ -87,6 +88,7 @@ export function createApi(options: {
     const code = method === 'GET' || path.startsWith('/api/auth/') ? 'unreachable' : 'outcome_unknown';
     let response: Response;
     let text: string;
+    const sentAtMs = Date.now();
     try {
       response = await fetch(options.basePath + path, {
         method,
@@ -97,6 +99,7 @@ export function createApi(options: {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(requestTimeoutMs),
       });
+      compareClocks(response.headers.get('date'), sentAtMs, Date.now());
       // Rejects if the connection closes before the end of the body.
       text = await response.text();
     } catch (error) {

@@ -1,5 +1,6 @@
 import { useLocalStorage } from '@mantine/hooks';
 import { createContext, type ReactNode, use, useMemo } from 'react';
+import { serverNowMs } from '../api/server-clock.js';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useOpenChanges } from './open-changes.js';
@@ -66,7 +67,7 @@ export function ConcernsProvider({ children }: { readonly children: ReactNode })
     // In a new browser, old decisions are no news.
     const isSeen = (change: OpenChange): boolean =>
       seenStates === null
-        ? change.own && Date.parse(timeOf(change)) < Date.now() - newsMs
+        ? change.own && Date.parse(timeOf(change)) < serverNowMs() - newsMs
         : seenStates.has(stateKey(change));
     const unseen = concerns.filter((change) => !isSeen(change));
     return {

@@ -1,4 +1,5 @@
 import type { Client } from '@flagcast/client';
+import { serverNowMs } from '../api/server-clock.js';
 
 /** The state of the connection to the server. */
 export interface ConnectionInfo {
@@ -27,7 +28,7 @@ interface ServerFacts {
 export function watchConnection(client: Client): () => ConnectionInfo {
   let view: ConnectionInfo = { lastMessageAtMs: null, cursorAtMs: null, hello: null };
   client.onMessage((message) => {
-    const nowMs = Date.now();
+    const nowMs = serverNowMs();
     view = { ...view, lastMessageAtMs: nowMs };
     if ('cursor' in message) view = { ...view, cursorAtMs: nowMs };
     if ('type' in message && message.type === 'hello' && 'server' in message) {

@@ -1,4 +1,5 @@
 import { useSyncExternalStore } from 'react';
+import { serverNowMs } from '../api/server-clock.js';
 import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
 
@@ -20,10 +21,10 @@ function subscribeToTicks(listener: () => void): () => void {
   };
 }
 
-/** The current time in milliseconds since the epoch. Renders again every `stepMs`, a multiple of 1 s. */
+/** The current time of the server in milliseconds since the epoch. Renders again every `stepMs`, a multiple of 1 s. */
 export function useNowMs(stepMs: number): number {
-  useSyncExternalStore(subscribeToTicks, () => Math.floor(Date.now() / stepMs));
-  return Date.now();
+  useSyncExternalStore(subscribeToTicks, () => Math.floor(serverNowMs() / stepMs));
+  return serverNowMs();
 }
 
 interface RelativeTimeProps {
@@ -36,7 +37,7 @@ export function RelativeTime({ at }: RelativeTimeProps) {
   const { format } = useI18n();
   const atMs = toTimeMs(at);
   const text = useSyncExternalStore(subscribeToTicks, () =>
-    atMs === null ? at : format.ago(atMs, Date.now()),
+    atMs === null ? at : format.ago(atMs, serverNowMs()),
   );
   if (atMs === null) return <span>{at}</span>;
   return (

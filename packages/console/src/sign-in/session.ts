@@ -1,4 +1,5 @@
 import { FlagcastError } from '@flagcast/client';
+import { serverNowMs } from '../api/server-clock.js';
 import type { SessionTabs, SharedSession } from './session-tabs.js';
 
 /**
@@ -71,7 +72,7 @@ export function createSession(storage: Storage, tabs?: SessionTabs, basePath = '
   /** Takes over the session of another tab, if this tab has none or the same user has a newer token there. */
   const takeOver = (session: SharedSession): void => {
     const user = readToken(session.token);
-    if (tabs?.hasEnded(session.id) === true || user.expiresAtMs <= Date.now()) return;
+    if (tabs?.hasEnded(session.id) === true || user.expiresAtMs <= serverNowMs()) return;
     const isWanted =
       state.state === 'out'
         ? !kept.isForOtherUser()
@@ -81,7 +82,7 @@ export function createSession(storage: Storage, tabs?: SessionTabs, basePath = '
     if (isWanted) start(session, user);
   };
   const current = (): SharedSession | null =>
-    state.state === 'in' && state.expiresAtMs > Date.now() ? { id: state.id, token: state.token } : null;
+    state.state === 'in' && state.expiresAtMs > serverNowMs() ? { id: state.id, token: state.token } : null;
 
   const restored = kept.read();
   try {
@@ -128,7 +129,7 @@ function watchExpiry(onExpired: () => void) {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const start = (expiresAtMs: number): void => {
     clearTimeout(timer);
-    const leftMs = expiresAtMs - Date.now();
+    const leftMs = expiresAtMs - serverNowMs();
     timer = setTimeout(
       () => (leftMs > maxTimerMs ? start(expiresAtMs) : onExpired()),
       Math.min(leftMs, maxTimerMs),
