@@ -105,8 +105,9 @@ describe('the bell', () => {
     server.openChanges = [rejected, openChange('r1'), openChange('r2', { project_id: 'billing' })];
     await openLive(flags, server);
     await click(await screen.findByRole('button', { name: en.approvals.bell(2) }));
-    expect(document.title).toMatch(/^Flags/);
-    const list = screen.getAllByRole('listitem').map((each) => each.textContent);
+    // The list is loaded when it is opened for the first time.
+    await waitFor(() => expect(document.title).toMatch(/^Flags/));
+    const list = (await screen.findAllByRole('listitem')).map((each) => each.textContent);
     expect(list).toHaveLength(2);
     expect(list[0]).toMatch(/^Flag f1: Rejected by root.*Not before Monday$/);
     expect(list[1]).toMatch(new RegExp(`^${en.approvals.cardLabel('bob', 'Flag f1')}`));
