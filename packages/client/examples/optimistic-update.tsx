@@ -16,7 +16,7 @@ export function FlagSwitches({ channel, save }: { channel: Channel; save: Save }
     );
   const { mutate } = useMutation({
     mutationFn: (feature: FeatureState) => save(feature, !feature.enabled),
-    // It stays until the event of this flag, whatever happens to the others.
+    // The value stays until the event of this flag. Events of other flags keep it.
     onMutate: (feature) => show({ ...feature, enabled: !feature.enabled }),
     // The state of the channel, not the list as it was: events may have arrived since.
     onError: (_error, { id }) => {

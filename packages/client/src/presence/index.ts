@@ -37,7 +37,7 @@ export interface Presence extends Disposable {
 }
 
 /** The state without others. */
-export const nobody: PresenceState = { others: [], count: 0 };
+export const noOthers: PresenceState = { others: [], count: 0 };
 /** The server forgets a view after 8.5 s. */
 const renewalMs = 4_000;
 /** Fields that the user only passes through are not announced: the server allows 100 messages in 10 s. */
@@ -60,7 +60,7 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
   const [onChange, emit] = createEmitter(console.error);
   const { document } = globalThis as unknown as Page;
   const closed = new AbortController();
-  let state = nobody;
+  let state = noOthers;
   let field: string | null = null;
   let isAnnounced = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -73,7 +73,7 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
   const leave = (): void => {
     if (isAnnounced) client.send({ type: 'announce', view });
     isAnnounced = false;
-    setState(nobody);
+    setState(noOthers);
   };
   const announce = (): void => {
     clearTimeout(timer);

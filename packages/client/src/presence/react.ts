@@ -7,9 +7,9 @@
 
 import { useEffect, useState, useSyncExternalStore } from 'react';
 import type { Client } from '../client.js';
-import { nobody, type Presence, presence, type PresenceState, type PresenceSubject } from './index.js';
+import { noOthers, type Presence, presence, type PresenceState, type PresenceSubject } from './index.js';
 
-const getNobody = (): PresenceState => nobody;
+const getNoOthers = (): PresenceState => noOthers;
 const neverChanges = () => () => undefined;
 
 /**
@@ -35,5 +35,5 @@ export function usePresence(
     };
   }, [client, key]);
   useEffect(() => view?.setField(field), [view, field]);
-  return useSyncExternalStore(view?.subscribe ?? neverChanges, view?.getState ?? getNobody, getNobody);
+  return useSyncExternalStore(view?.subscribe ?? neverChanges, view?.getState ?? getNoOthers, getNoOthers);
 }

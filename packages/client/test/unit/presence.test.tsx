@@ -103,7 +103,7 @@ describe('presence', () => {
     expect(await connection.received.next()).toEqual({ type: 'announce', view });
   });
 
-  it('is announced again after a reconnect and after a resync, and has nobody meanwhile', async () => {
+  it('is announced again after a reconnect and after a resync, and has no others meanwhile', async () => {
     const { server, connect } = await startFixture();
     const client = connect();
     const channel = client.channel(channelArguments);
