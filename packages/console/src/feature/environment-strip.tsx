@@ -1,11 +1,11 @@
-import { Badge, Code, Skeleton, Text } from '@mantine/core';
+import { Badge, Skeleton } from '@mantine/core';
 import { useState } from 'react';
 import { Link } from 'react-router';
 import { InEnvironment, type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
 import { isProduction } from '../api/environments.js';
 import { FeatureSwitch } from '../features/feature-switch.js';
+import { FlagValue } from '../features/flag-parts.js';
 import { useI18n } from '../i18n/i18n.js';
-import { visible } from '../i18n/visible.js';
 import { EnvironmentName } from '../shell/environment-name.js';
 import { ClockIcon, LockIcon } from '../shell/icons.js';
 import { RelativeTime } from '../shell/relative-time.js';
@@ -84,15 +84,7 @@ function Cell({ live: { environment, state }, featureId, gone, current }: CellPr
             disabled={gone}
             label={t.feature.switchIn(feature.name, environment.name)}
           />
-          {feature.default_value === '' ? (
-            <Text size="xs" c="dimmed" component="span">
-              –
-            </Text>
-          ) : (
-            <Code className="fc-value" title={visible(feature.default_value)}>
-              {visible(feature.default_value)}
-            </Code>
-          )}
+          <FlagValue value={feature.default_value} />
         </div>
       )}
       {feature !== undefined && <ScheduleNote feature={feature} />}

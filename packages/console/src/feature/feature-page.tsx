@@ -9,6 +9,7 @@ import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
+import { TagBadge } from '../features/flag-parts.js';
 import { useScheduled } from '../features/schedule.js';
 import { BackLink } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
@@ -168,22 +169,13 @@ function StateBadge({ feature }: { readonly feature: FeatureState }) {
 
 /** The tags of the flag, which the host's console edits. */
 function Tags({ tags = [] }: { readonly tags: FeatureState['tags'] }) {
-  return tags.map(({ slug, name, color }) => (
-    <Badge
-      key={slug}
-      variant="default"
-      tt="none"
-      fw={500}
+  return tags.map((tag) => (
+    <TagBadge
+      key={tag.slug}
+      tag={tag}
       size="md"
-      leftSection={
-        slug === 'guarded' ? (
-          <LockIcon size={12} />
-        ) : (
-          <span className="fc-tag" style={{ backgroundColor: color ?? undefined }} />
-        )
-      }
-    >
-      {visible(name ?? slug)}
-    </Badge>
+      fw={500}
+      {...(tag.slug === 'guarded' && { leftSection: <LockIcon size={12} /> })}
+    />
   ));
 }

@@ -10,6 +10,7 @@ import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { isDifferent, tagsOf } from './feature-list.js';
+import { FlagValue, TagBadge } from './flag-parts.js';
 import { FeatureSwitch } from './feature-switch.js';
 import type { LastChange } from './last-changes.js';
 import type { RecordedChange } from './recorded-changes.js';
@@ -140,7 +141,7 @@ function FieldContent({ feature, column }: FieldContentProps) {
   const { t } = useI18n();
   switch (column) {
     case 'value':
-      return <Value value={feature.default_value} />;
+      return <FlagValue value={feature.default_value} />;
     case 'description':
       return (
         <div className="fc-note fc-truncate" title={visible(feature.description ?? '')}>
@@ -150,29 +151,8 @@ function FieldContent({ feature, column }: FieldContentProps) {
     case 'kind':
       return <span className="fc-note">{nameOf(t.kinds, feature.kind)}</span>;
     case 'tags':
-      return tagsOf(feature).map(({ slug, name, color }) => (
-        <Badge
-          key={slug}
-          variant="default"
-          tt="none"
-          size="sm"
-          fw={400}
-          title={visible(name ?? slug)}
-          leftSection={<span className="fc-tag-dot" style={{ backgroundColor: color ?? undefined }} />}
-        >
-          {visible(name ?? slug)}
-        </Badge>
-      ));
+      return tagsOf(feature).map((tag) => <TagBadge key={tag.slug} tag={tag} size="sm" fw={400} />);
   }
-}
-
-function Value({ value }: { readonly value: string }) {
-  if (value === '') return <span className="fc-note">–</span>;
-  return (
-    <code className="fc-value" dir="ltr" title={visible(value)}>
-      {visible(value)}
-    </code>
-  );
 }
 
 /** The flag in another environment, which it links to. */
@@ -198,7 +178,7 @@ function ElsewhereCell({
       >
         {feature.enabled ? t.features.on : t.features.off}
       </Link>
-      <Value value={feature.default_value} />
+      <FlagValue value={feature.default_value} />
       {hasPending && (
         <span className="fc-guarded" role="img" aria-label={t.features.pending} title={t.features.pending}>
           <ClockIcon size={14} />
