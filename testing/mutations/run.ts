@@ -8,13 +8,13 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { startVitest, type Vite } from 'vitest/node';
 import config from '../../vitest.config.ts';
-import { guarantees, mutate, type Mutation } from './guarantees.ts';
+import { type Guarantee, guarantees, mutate } from './guarantees.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const temporaryFolder = tmpdir();
 
 /** Loads the file of the mutation with its replacement. */
-function mutationPlugin(mutation: Mutation): Vite.Plugin {
+function mutationPlugin(mutation: Guarantee): Vite.Plugin {
   return {
     name: 'mutation',
     enforce: 'pre',
@@ -33,7 +33,7 @@ const options = {
 };
 
 /** The first failure of the files, or null if all tests pass. */
-async function firstFailure(files: readonly string[], mutation?: Mutation): Promise<string | null> {
+async function firstFailure(files: readonly string[], mutation?: Guarantee): Promise<string | null> {
   const plugins = mutation === undefined ? [] : [mutationPlugin(mutation)];
   const vitest = await startVitest('test', [...files], options, { ...vite, plugins });
   try {
@@ -53,17 +53,12 @@ async function firstFailure(files: readonly string[], mutation?: Mutation): Prom
 }
 
 const { values } = parseArgs({ options: { only: { type: 'string', multiple: true } } });
-const all = guarantees.flatMap(({ promise, numbers, mutations }) =>
-  mutations.map((mutation) => ({ mutation, promise: [...numbers, promise].join(' ') })),
-);
-const chosen = all.filter(({ mutation }) => values.only?.includes(mutation.name) ?? true);
-if (chosen.length === 0 || chosen.length < (values.only?.length ?? 0)) {
-  console.error(
-    `mutations: unknown name; the names are ${all.map(({ mutation }) => mutation.name).join(', ')}`,
-  );
+const chosen = guarantees.filter(({ name }) => values.only?.includes(name) ?? true);
+if (chosen.length < (values.only?.length ?? 1)) {
+  console.error(`mutations: unknown name; the names are ${guarantees.map(({ name }) => name).join(', ')}`);
   process.exit(2);
 }
-const files = [...new Set(chosen.map(({ mutation }) => mutation.test))];
+const files = [...new Set(chosen.map((mutation) => mutation.test))];
 console.log(`${files.length} test files without a mutation ...`);
 const failure = await firstFailure(files);
 if (failure !== null) {
@@ -71,11 +66,13 @@ if (failure !== null) {
   process.exit(1);
 }
 let survivors = 0;
-for (const { mutation, promise } of chosen) {
+for (const mutation of chosen) {
   const caughtBy = await firstFailure([mutation.test], mutation);
   if (caughtBy === null) survivors += 1;
   console.log(`${caughtBy === null ? 'SURVIVED' : 'caught  '} ${mutation.name}: ${mutation.effect}`);
-  console.log(`         ${promise}\n         ${caughtBy ?? `no test of ${mutation.test} failed`}`);
+  console.log(
+    `         ${[...mutation.numbers, mutation.promise].join(' ')}\n         ${caughtBy ?? `no test of ${mutation.test} failed`}`,
+  );
 }
 console.log(`${chosen.length - survivors} of ${chosen.length} mutations caught`);
 if (survivors > 0) process.exitCode = 1;
