@@ -296,6 +296,33 @@ describe('security claims', () => {
   });
 });
 
+describe('ARCHITECTURE.md', () => {
+  /** Files named in a text, relative to packages/server/src, packages/server or the root. */
+  const serverFiles = (text: string): string[] =>
+    [...text.matchAll(/`([\w-]+(?:\/[\w-]+)*\/[\w-]+\.(?:tsx?|sql|js))`/g)].map(([, name = '']) => name);
+
+  it('names only existing files', async () => {
+    const folders = ['packages/server/src/', 'packages/server/', 'packages/client/src/', ''];
+    const named = serverFiles(await readDocument('ARCHITECTURE.md'));
+    expect(named.length).toBeGreaterThan(20);
+    const isFile = (name: string): boolean =>
+      folders.some((folder) => existsSync(new URL(folder + name, root)));
+    expect(named.filter((name) => !isFile(name))).toStrictEqual([]);
+  });
+
+  it('describes the path of an event with at most 15 files of the server in 6 folders', async () => {
+    const [, section = ''] = (await readDocument('ARCHITECTURE.md')).split('\n## The path of an event\n');
+    const [steps = ''] = section.split('\n## ');
+    const files = serverFiles(steps).filter((name) =>
+      existsSync(new URL(`packages/server/src/${name}`, root)),
+    );
+    const folders = files.map((name) => name.split('/')[0]);
+    expect(new Set(files).size).toBeGreaterThan(5);
+    expect(new Set(files).size).toBeLessThanOrEqual(15);
+    expect(new Set(folders).size).toBeLessThanOrEqual(6);
+  });
+});
+
 it('docs/reference.md equals the text generated from the code', async () => {
   const script = fileURLToPath(new URL('scripts/reference.js', root));
   const { stderr } = await promisify(execFile)(process.execPath, [script, '--check']).catch(
