@@ -14,6 +14,7 @@ import { describe, expect, it } from 'vitest';
 import type { FlagEvent } from '../../src/events/event.js';
 import { parseClientMessage } from '../../src/connections/codecs/client-message.js';
 import { createPlainDialect, type EventTypes } from '../../src/connections/codecs/plain.js';
+import { HttpProblem } from '../../src/http-problem.js';
 import { type Row, tableOf } from '../document-table.js';
 import {
   addedKeys,
@@ -126,6 +127,16 @@ describe('PROTOCOL.md and the code agree on', () => {
       words(codes).map((code) => `${status} ${code}`),
     );
     expect(written.sort()).toStrictEqual([...made].sort());
+  });
+
+  it('the close code that a flagcast.v1 client gets for each refusal', () => {
+    for (const { codes, 'close code': closeCodes = '' } of table('status', 'codes')) {
+      const [, general = ''] = /^(\d+)/.exec(closeCodes) ?? [];
+      for (const code of words(codes) as RequestErrorCode[]) {
+        const [, own = general] = new RegExp(`\`${code}\` (\\d+)`).exec(closeCodes) ?? [];
+        expect([code, new HttpProblem(code, '').closeCode]).toStrictEqual([code, Number(own)]);
+      }
+    }
   });
 
   it('the keys of events', () => {
