@@ -153,15 +153,30 @@ describe('PROTOCOL.md and the code agree on', () => {
   });
 
   it('the names of events, of the specification and Togglr', () => {
-    const rows = table('`type` of the specification', '`entity`', '`action`');
-    expect(rows).toHaveLength(16);
-    for (const row of rows) {
-      const [specType, entity = '', action = '', ...togglr] = Object.values(row).flatMap(words);
-      const source = specType?.startsWith('pending_') === true ? 'pending' : 'audit';
-      const event = { source, entity, action, entityId: entity, featureId: 'feature' };
-      expect(namesOf(event, 'spec')).toStrictEqual([specType, entity, action, entity]);
-      expect(namesOf(event, 'togglr')).toStrictEqual([...togglr, togglr[1]]);
+    let count = 0;
+    for (const row of table('`type`', "Togglr's `type`")) {
+      const [specTypes = '', ...togglr] = Object.values(row);
+      for (const specType of words(specTypes)) {
+        const [, name = '', verb = ''] = /^(\w+)_(\w+)$/.exec(specType) ?? [];
+        const isPending = name === 'pending_change';
+        const source = isPending ? 'pending' : 'audit';
+        const action = isPending && verb === 'created' ? 'pending' : verb;
+        for (const entity of isPending ? ['feature', 'rule'] : [name]) {
+          const event = { source, entity, action, entityId: entity, featureId: 'feature' } as const;
+          expect(namesOf(event, 'spec')).toStrictEqual([specType, entity, action, entity]);
+          const [type = '', newEntity = '', newAction = ''] = togglr.map((cell) => cell.replaceAll('`', ''));
+          const expected = newEntity === '=' ? entity : newEntity;
+          expect(namesOf(event, 'togglr')).toStrictEqual([
+            type.replace('<entity>', entity),
+            expected,
+            newAction === '=' ? action : newAction,
+            expected,
+          ]);
+          count += 1;
+        }
+      }
     }
+    expect(count).toBe(16);
     const [, renamed] =
       /If the feature is not known, only the action is renamed \((.*)\)\.$/m.exec(text) ?? [];
     const orphan = { source: 'audit', entity: 'rule', action: 'updated', entityId: 'rule', featureId: null };
