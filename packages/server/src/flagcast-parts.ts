@@ -120,7 +120,8 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
     missedEvents: new MissedEventsSource({
       pool: sessions.requests,
       source: knownSource,
-      progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
+      broadcaster,
+      willBeRead: source.willBeRead.bind(source),
       relay,
     }),
     snapshots: new SnapshotSource({
@@ -217,7 +218,7 @@ export function createConnections(
   options: FlagcastOptions,
   { lifecycle, delivery, access }: { lifecycle: Lifecycle; delivery: Delivery; access: Access },
 ) {
-  const { broadcaster, missedEvents, freshness, source, cork } = delivery;
+  const { broadcaster, missedEvents, freshness, cork } = delivery;
   const { throttledAuthorizer, limits, clientAddress, httpConnections, authorization } = access;
   const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
   const timeouts = resolveTimeouts(options.timeouts);
@@ -231,7 +232,6 @@ export function createConnections(
     missedEvents,
     lifecycle,
     presence,
-    willBeRead: source.willBeRead.bind(source),
     stale: () => freshness.staleMessage,
     hello: ({ user, expiresAtMs }) => ({
       server,

@@ -1,7 +1,7 @@
 import { queryObjects } from 'node:v8';
 import pg from 'pg';
 import { describe, expect, it } from 'vitest';
-import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { Broadcaster, type ChannelChange } from '../src/broadcast/broadcaster.js';
 import type { RequestAuthorizer } from '../src/auth/request-authorizer.js';
 import { ChannelBatch } from '../src/broadcast/replay-buffer.js';
 import { Heartbeat } from '../src/connections/codecs/v1.js';
@@ -71,16 +71,8 @@ class TestSubscription extends Subscription {
     this.#writes = connection.writes;
   }
 
-  override historyLost(): void {
-    this.#writes.push('history lost');
-  }
-
-  override channelRenamed(environmentKey: string): void {
-    this.#writes.push(`renamed ${environmentKey}`);
-  }
-
-  override channelEnded(reason: string): void {
-    this.#writes.push(`ended ${reason}`);
+  override changed({ type, ...change }: ChannelChange): void {
+    this.#writes.push([type, ...Object.values<string>(change)].join(' '));
   }
 }
 
@@ -239,10 +231,11 @@ describe('delivery to a channel with thousands of clients', () => {
     const missedEvents = new MissedEventsSource({
       pool,
       source: () => expect.unreachable('nothing was missed'),
-      progress: () => ({ sequence: 0, position: null }),
+      broadcaster,
+      willBeRead: () => false,
     });
     const sources = {
-      ...{ broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null, presence: null },
+      ...{ broadcaster, missedEvents, lifecycle, stale: () => null, presence: null },
       authorizer: expect.unreachable as unknown as RequestAuthorizer,
       hello: () => ({
         server: 's',
@@ -264,7 +257,7 @@ describe('delivery to a channel with thousands of clients', () => {
     };
     const session = new V1Session(sources, connection, wire);
     const channel = { projectId: 'large', environmentId, environmentKey: 'prod' };
-    await session.open(channel, { projectId: 'large', environmentId }, null);
+    await session.open({ channel, request: { projectId: 'large', environmentId } }, null);
     read('large:a');
     expect(sent).toEqual(['caught_up']);
     if (broadcaster.position !== null) session.sendHeartbeat(new Heartbeat(broadcaster.position, null));
@@ -285,7 +278,7 @@ describe('delivery to a channel with thousands of clients', () => {
     read('large:c');
     broadcaster.forget();
     await new Promise(setImmediate);
-    expect(connections.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
+    expect(connections.at(-1)?.writes).toEqual(['a ', 'b ', 'history_lost']);
   });
 
   it('sends the events of a batch before a rename or the end of the channel, to its subscribers only', async () => {
@@ -315,7 +308,7 @@ describe('delivery to a channel with thousands of clients', () => {
     const before = queryObjects(ChannelBatch, { format: 'count' });
     const fixture = createBroadcast(lifecycle, broadcaster);
     for (let batch = 0; batch < 390; batch += 1) fixture.read(`kept:${batch}`);
-    expect(broadcaster.missedSince(0, channelKey('kept', environmentId))).toBeNull();
+    expect(broadcaster.buffer.after(0, channelKey('kept', environmentId))).toBeNull();
     // The newest one may not have arrived yet.
     expect(queryObjects(ChannelBatch, { format: 'count' }) - before).toBeLessThanOrEqual(201);
   });

@@ -1,6 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Channel } from '../src/auth/authorization.js';
 import { covers } from '../src/events/position.js';
+import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { Lifecycle } from '../src/lifecycle.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { pageRows } from '../src/reader/log-statements.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, insertAudits } from './database.js';
@@ -96,9 +98,10 @@ describe('a transaction with more rows than a page', () => {
     const missedEvents = new MissedEventsSource({
       pool: database.pool,
       source: () => source,
-      progress: () => ({ sequence: 0, position: null }),
+      broadcaster: new Broadcaster({ lifecycle: new Lifecycle(), requestBatch: () => undefined }),
+      willBeRead: (event) => reader.willBeRead(event),
     });
-    const { missed } = await missedEvents.since(large, position, 0);
+    const { events: missed } = await missedEvents.find(large, position);
     const fromDatabase = missed?.events.filter((event) => !reader.willBeRead(event)) ?? [];
     expect(fromDatabase).toHaveLength(pageRows);
     const deliveredBefore = events.length;

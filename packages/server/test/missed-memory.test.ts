@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Channel } from '../src/auth/authorization.js';
 import type { Position } from '../src/events/position.js';
 import { type EventSource, findEventSource } from '../src/reader/event-source.js';
+import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { Lifecycle } from '../src/lifecycle.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';
 import {
   createTestDatabase,
@@ -38,7 +40,8 @@ function source(keepMs: number, current = (): EventSource => eventSource): Misse
   return new MissedEventsSource({
     pool: database.pool,
     source: current,
-    progress: () => ({ sequence: 0, position: null }),
+    broadcaster: new Broadcaster({ lifecycle: new Lifecycle(), requestBatch: () => undefined }),
+    willBeRead: () => false,
     keepMs,
   });
 }
@@ -55,7 +58,7 @@ describe('G8: a shared answer to missed events', () => {
     await insertAudit(database.pool, channel);
     const missedEvents = source(50);
     const ask = async (): Promise<WeakRef<object>> => {
-      const { missed } = await missedEvents.since(channel, start, 0);
+      const { events: missed } = await missedEvents.find(channel, start);
       expect(missed?.events.length).toBe(1);
       return new WeakRef(missed ?? {});
     };
@@ -72,7 +75,7 @@ describe('G8: a shared answer to missed events', () => {
     await insertAudits(database.pool, channel, 900);
     const missedEvents = source(600_000);
     const ask = async (number: number): Promise<unknown> =>
-      (await missedEvents.since(channel, place(number), 0)).missed;
+      (await missedEvents.find(channel, place(number))).events;
     const first = await ask(0);
     for (let number = 1; number < 20; number += 1) await ask(number);
     expect(await ask(0)).toBe(first);
@@ -84,7 +87,7 @@ describe('G8: a shared answer to missed events', () => {
   it('is not reused after the reader has found that it may read other tables', async () => {
     let current: EventSource = { ...eventSource, hasState: false };
     const missedEvents = source(600_000, () => current);
-    const ask = async (): Promise<unknown> => (await missedEvents.since(channel, start, 0)).missed;
+    const ask = async (): Promise<unknown> => (await missedEvents.find(channel, start)).events;
     const withoutStates = await ask();
     expect(await ask()).toBe(withoutStates);
     current = eventSource;
@@ -106,8 +109,8 @@ describe('G8: a shared answer to missed events', () => {
     const xmax = BigInt(now[0]?.xmax ?? 0);
     const from: Position = { ...start, xmin: xmax, xmax };
     for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
-    expect((await source(50).since(channel, from, 0)).missed?.events).toHaveLength(20);
+    expect((await source(50).find(channel, from)).events?.events).toHaveLength(20);
     for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
-    expect((await source(50).since(channel, from, 0)).missed).toBe(null);
+    expect((await source(50).find(channel, from)).events).toBe(null);
   });
 });

@@ -3,7 +3,14 @@ import type { Identity } from './user-claim.js';
 import type { IncomingMessage } from 'node:http';
 import { printable } from '../describe.js';
 import { HttpProblem } from '../http-problem.js';
-import type { Authorization, Channel, ChannelRefusal, ChannelRequest, User } from './authorization.js';
+import type {
+  Authorization,
+  Channel,
+  ChannelRefusal,
+  ChannelRequest,
+  SubscriptionRequest,
+  User,
+} from './authorization.js';
 import type { BurstThrottle } from './burst-throttle.js';
 import { type Authenticate, callAuthenticate } from './host-callbacks.js';
 import type { HostPolicy, OriginPolicy } from './origin-policy.js';
@@ -17,6 +24,11 @@ export interface Principal {
   /** When the token or the session ends, in milliseconds since the epoch. */
   readonly expiresAtMs: number;
 }
+
+/** What a user may subscribe to: a channel, or the approvals feed with the id of the scope that the client knows. */
+export type OpenedSubscription =
+  | { readonly channel: Channel; readonly request: ChannelRequest }
+  | { readonly scope: ApprovalsScope; readonly knownScope: string | null };
 
 export interface RequestAuthorizerOptions {
   /** Null: only the host authenticates. */
@@ -109,6 +121,12 @@ export class RequestAuthorizer {
       );
     }
     return await this.#principalOf(await verifier.verify(token));
+  }
+
+  async openSubscription(principal: Principal, request: SubscriptionRequest): Promise<OpenedSubscription> {
+    return 'feed' in request
+      ? { scope: await this.openApprovals(principal), knownScope: request.scope }
+      : { channel: await this.openChannel(principal, request), request };
   }
 
   async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {

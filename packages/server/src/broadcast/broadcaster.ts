@@ -1,4 +1,3 @@
-import type { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, type Batch, channelKey, type ControlEntry, type FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
@@ -10,13 +9,17 @@ import { type ChannelBatch, ReplayBuffer } from './replay-buffer.js';
 export interface Subscriber extends DeliveryTarget {
   /** How long it has not been reading, in milliseconds; null while it reads. */
   readonly behindForMs: number | null;
-  /** The database went back in time: delivered events may no longer be true. */
-  historyLost(): void;
-  /** The channel's environment has a new key. */
-  channelRenamed(environmentKey: string): void;
-  /** The channel's environment or project no longer exists. */
-  channelEnded(reason: ChannelEnd): void;
+  changed(change: ChannelChange): void;
 }
+
+/** What happens to a channel besides its events. */
+export type ChannelChange =
+  /** The database went back in time: delivered events may no longer be true. */
+  | { readonly type: 'history_lost' }
+  /** Its environment has a new key. */
+  | { readonly type: 'renamed'; readonly environmentKey: string }
+  /** Its environment or project no longer exists. */
+  | { readonly type: 'ended'; readonly reason: ChannelEnd };
 
 /** Why a channel has ended: error codes of the protocol. */
 export type ChannelEnd = 'environment_deleted' | 'project_archived' | 'project_deleted';
@@ -44,8 +47,8 @@ export class Broadcaster {
   /** By channel. */
   readonly #subscribers = new Map<string, Set<Subscriber>>();
   readonly #deliveries: Deliveries;
-  readonly #buffer: ReplayBuffer;
-  readonly #progress: BroadcastProgress;
+  readonly buffer: ReplayBuffer;
+  readonly progress: BroadcastProgress;
   /** Channels with events since `hasRoom` was last true. */
   readonly #recentChannels = new Set<string>();
   #channelChanges = 0;
@@ -54,20 +57,20 @@ export class Broadcaster {
   constructor({ lifecycle, replayBufferEvents, requestBatch, cork, onWatched }: BroadcasterOptions) {
     this.#lifecycle = lifecycle;
     this.#onWatched = onWatched ?? (() => undefined);
-    this.#buffer = new ReplayBuffer(replayBufferEvents ?? 10_000);
-    this.#progress = new BroadcastProgress(requestBatch);
+    this.buffer = new ReplayBuffer(replayBufferEvents ?? 10_000);
+    this.progress = new BroadcastProgress(requestBatch);
     const corked = cork ?? ((work) => work());
     this.#deliveries = new Deliveries((channel) => this.#subscribersOf(channel), corked);
   }
 
   /** The sequence of the newest batch. */
   get sequence(): number {
-    return this.#buffer.sequence;
+    return this.buffer.sequence;
   }
 
   /** The position of a client that has received everything; null before the first batch. */
   get position(): Position | null {
-    return this.#progress.position;
+    return this.progress.position;
   }
 
   /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
@@ -111,9 +114,9 @@ export class Broadcaster {
   }
 
   broadcast(batch: Batch): void {
-    if (this.#progress.position === null) this.#buffer.reset(batch.snapshotXmax);
-    this.#progress.advance(batch);
-    const channels = this.#buffer.append(batch);
+    if (this.progress.position === null) this.buffer.reset(batch.snapshotXmax);
+    this.progress.advance(batch);
+    const channels = this.buffer.append(batch);
     if (channels.size > 0) this.#deliver(batch, channels);
     // After the events of the same batch, which were written earlier.
     for (const control of batch.controls) this.#apply(control);
@@ -121,40 +124,10 @@ export class Broadcaster {
 
   /** The history has ended: everyone starts again with the next batch. */
   forget(): void {
-    this.#progress.reset();
-    this.#buffer.reset(0n);
+    this.progress.reset();
+    this.buffer.reset(0n);
     this.#deliveries.clear();
-    for (const subscriber of [...this.#subscribers.values()].flatMap((each) => [...each])) {
-      subscriber.historyLost();
-    }
-  }
-
-  /** Waits for the first batch; false if the database does not respond. */
-  async begun(): Promise<boolean> {
-    return await this.#progress.begun();
-  }
-
-  /** As `BroadcastProgress.reach`. */
-  async reach(position: Position): Promise<'reached' | 'database_behind' | 'unavailable'> {
-    return await this.#progress.reach(position);
-  }
-
-  /**
-   * The channel's events that a client at the position has not received, once `reach` has resolved with `reached`; null
-   * if the replay buffer does not have all of them.
-   */
-  eventsSince(position: Position, channel: string): SharedEvents | null {
-    return this.#buffer.since(position, channel);
-  }
-
-  /** The channel's batches after `sequence`; null if the replay buffer does not have all of them. */
-  missedSince(sequence: number, channel: string): ChannelBatch[] | null {
-    return this.#buffer.after(sequence, channel);
-  }
-
-  /** The lowest sequence for which `missedSince` has an answer. */
-  oldestSequence(channel: string): number {
-    return this.#buffer.evicted(channel);
+    for (const channel of [...this.#subscribers.keys()]) this.#change(channel, { type: 'history_lost' });
   }
 
   /** Whether not all subscribers of the channel have received all of its batches. */
@@ -216,20 +189,18 @@ export class Broadcaster {
     if (type === 'project_archived' || type === 'project_deleted') {
       const prefix = channelKey(projectId, '');
       const channels = [...this.#subscribers.keys()].filter((channel) => channel.startsWith(prefix));
-      for (const channel of channels) this.#end(channel, type);
+      for (const channel of channels) this.#change(channel, { type: 'ended', reason: type });
       return;
     }
-    const channel = channelKey(projectId, control.environmentId);
-    if (type === 'environment_deleted') this.#end(channel, type);
-    else {
-      for (const subscriber of [...this.#subscribersOf(channel)]) {
-        subscriber.channelRenamed(control.environmentKey);
-      }
-    }
+    const change: ChannelChange =
+      type === 'environment_deleted'
+        ? { type: 'ended', reason: type }
+        : { type: 'renamed', environmentKey: control.environmentKey };
+    this.#change(channelKey(projectId, control.environmentId), change);
   }
 
-  #end(channel: string, reason: ChannelEnd): void {
-    for (const subscriber of [...this.#subscribersOf(channel)]) subscriber.channelEnded(reason);
+  #change(channel: string, change: ChannelChange): void {
+    for (const subscriber of [...this.#subscribersOf(channel)]) subscriber.changed(change);
   }
 }
 

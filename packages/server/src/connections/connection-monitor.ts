@@ -75,7 +75,7 @@ export class ConnectionMonitor {
     const { lifecycle } = options;
     lifecycle.on('rights:changed', () => void this.#recheck());
     lifecycle.on('channels:changed', (change) => {
-      for (const { session } of options.registry.connections()) session.channelsChanged(change);
+      for (const { session } of options.registry.connections()) session.channelsChanged?.(change);
     });
     lifecycle.on('freshness:changed', () => this.#sendFreshness());
   }
@@ -116,7 +116,7 @@ export class ConnectionMonitor {
     const { registry, freshness, cork } = this.#options;
     const message: FreshnessMessage = freshness.staleMessage ?? { type: 'freshness', state: 'fresh' };
     cork(() => {
-      for (const { session } of registry.connections()) session.sendFreshness(message);
+      for (const { session } of registry.connections()) session.sendFreshness?.(message);
     });
   }
 
@@ -154,7 +154,7 @@ export class ConnectionMonitor {
     const position = this.#options.position();
     if (position === null) return;
     const heartbeat = new Heartbeat(position, this.#options.freshness.asOf);
-    for (const { session } of connections) session.sendHeartbeat(heartbeat);
+    for (const { session } of connections) session.sendHeartbeat?.(heartbeat);
   }
 
   /** Checks all rights in one query. If the database does not answer, connections stay open: no events arrive either. */
@@ -197,7 +197,7 @@ export class ConnectionMonitor {
         });
         if (wasRevoked) closed += 1;
         // A feed that was subscribed meanwhile was checked then.
-        if (feedUsers.has(principal.user.id)) session.rescope(scopes.get(principal.user.id) ?? null);
+        if (feedUsers.has(principal.user.id)) session.rescope?.(scopes.get(principal.user.id) ?? null);
       }
       const durationMs = performance.now() - startedAtMs;
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });

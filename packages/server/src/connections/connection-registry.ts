@@ -7,7 +7,7 @@ export const partitionCount = 60;
 
 /** All open connections of a server. */
 export class ConnectionRegistry {
-  readonly #lifecycle: Lifecycle;
+  readonly lifecycle: Lifecycle;
   readonly #partitions = Array.from({ length: partitionCount }, () => new Set<Connection>());
   #size = 0;
   #nextId = 1;
@@ -15,7 +15,7 @@ export class ConnectionRegistry {
   #onEmpty: (() => void) | null = null;
 
   constructor(lifecycle: Lifecycle) {
-    this.#lifecycle = lifecycle;
+    this.lifecycle = lifecycle;
   }
 
   get size(): number {
@@ -44,23 +44,15 @@ export class ConnectionRegistry {
     this.#nextId += 1;
     this.#size += 1;
     this.#partitionOf(connection)?.add(connection);
-    this.#lifecycle.emit('connection:opened', describe(connection));
+    this.lifecycle.emit('connection:opened', describe(connection));
   }
 
   /** `code` and `reason` say how it ended. */
   remove(connection: Connection, code: number, reason: string): void {
     if (this.#partitionOf(connection)?.delete(connection) !== true) return;
     this.#size -= 1;
-    this.#lifecycle.emit('connection:closed', { ...describe(connection), code, reason });
+    this.lifecycle.emit('connection:closed', { ...describe(connection), code, reason });
     if (this.#size === 0) this.#onEmpty?.();
-  }
-
-  reportPaused({ session }: Connection): void {
-    this.#lifecycle.emit('connection:paused', { dialect: session.dialect.name });
-  }
-
-  reportDrained({ session }: Connection, pausedMs: number): void {
-    this.#lifecycle.emit('connection:drained', { dialect: session.dialect.name, pausedMs });
   }
 
   /** Refuses new connections, closes all, and waits until they have ended. Those left after the time-out are terminated. */

@@ -16,16 +16,17 @@ export interface Session {
   /** Takes a message of the client. Never throws. */
   receive(data: Buffer, isBinary: boolean): void;
   channels(): Channel[];
-  /** Of the approvals feed; null if it is not subscribed. */
+  /** Of the approvals feed; null if it is not subscribed, as always in the plain dialect. */
   readonly approvalsScope: ApprovalsScope | null;
   /** Ends the channels that the user may no longer view. Returns whether there were any. */
   revoke(mayView: (channel: Channel) => boolean): boolean;
   /** What the user may view now; null if the user may not connect any more. */
-  rescope(scope: ApprovalsScope | null): void;
-  channelsChanged(change: ChannelsChange): void;
-  sendHeartbeat(heartbeat: Heartbeat): void;
+  rescope?(scope: ApprovalsScope | null): void;
+  channelsChanged?(change: ChannelsChange): void;
+  /** The plain dialect has no message for it, nor for the next. */
+  sendHeartbeat?(heartbeat: Heartbeat): void;
   /** The server has become stale or fresh. */
-  sendFreshness(message: FreshnessMessage): void;
+  sendFreshness?(message: FreshnessMessage): void;
   /** The connection's buffer is empty. */
   drained(): void;
   close(code: CloseCode, reason: CloseReason): void;
@@ -104,7 +105,7 @@ export abstract class Connection {
     this.#isBuffering = !hasRoom;
     if (!this.isFull || this.#pausedSinceMs !== null) return;
     this.#pausedSinceMs = Date.now();
-    this.registry.reportPaused(this);
+    this.registry.lifecycle.emit('connection:paused', { dialect: this.session.dialect.name });
   }
 
   /** Whether nothing was sent since the last call. */
@@ -117,7 +118,8 @@ export abstract class Connection {
   /** The buffer is empty. */
   drained(): void {
     if (this.#pausedSinceMs !== null && this.#closedWith === null) {
-      this.registry.reportDrained(this, Date.now() - this.#pausedSinceMs);
+      const pausedMs = Date.now() - this.#pausedSinceMs;
+      this.registry.lifecycle.emit('connection:drained', { dialect: this.session.dialect.name, pausedMs });
     }
     this.#pausedSinceMs = null;
   }

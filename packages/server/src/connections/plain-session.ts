@@ -1,6 +1,6 @@
 import { CloseCode, type CloseReason } from '@flagcast/protocol';
 import type { Channel } from '../auth/authorization.js';
-import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelChange } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';
 import { answerPlain } from './codecs/plain.js';
@@ -50,35 +50,10 @@ export class PlainSession extends Subscription implements Session {
     return true;
   }
 
-  /** The client reconnects and loads the state again. */
-  historyLost(): void {
-    this.close(CloseCode.historyLost, 'history_lost');
-  }
-
-  channelEnded(reason: ChannelEnd): void {
-    this.close(CloseCode.unknownChannel, reason);
-  }
-
-  // The dialect has no approvals feed.
-  rescope(): void {
-    return;
-  }
-
-  channelsChanged(): void {
-    return;
-  }
-
-  // The dialect has no messages for these. Events have the new key; stale connections are closed after a while.
-  channelRenamed(): void {
-    return;
-  }
-
-  sendHeartbeat(): void {
-    return;
-  }
-
-  sendFreshness(): void {
-    return;
+  /** After a lost history the client reconnects and loads the state again. After a rename the events have the new key. */
+  changed(change: ChannelChange): void {
+    if (change.type === 'history_lost') this.close(CloseCode.historyLost, 'history_lost');
+    if (change.type === 'ended') this.close(CloseCode.unknownChannel, change.reason);
   }
 
   close(code: CloseCode, reason: CloseReason): void {

@@ -1,4 +1,4 @@
-import type { Broadcaster, ChannelEnd, Subscriber } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelChange, Subscriber } from '../broadcast/broadcaster.js';
 import { DeliveryBatch } from '../broadcast/deliveries.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
@@ -43,9 +43,7 @@ export abstract class Subscription implements Subscriber {
     broadcaster.subscribe(key, this);
   }
 
-  abstract historyLost(): void;
-  abstract channelRenamed(environmentKey: string): void;
-  abstract channelEnded(reason: ChannelEnd): void;
+  abstract changed(change: ChannelChange): void;
 
   get isLive(): boolean {
     return this.#state === 'live';
@@ -119,7 +117,7 @@ export abstract class Subscription implements Subscriber {
    */
   catchUp(): boolean {
     if (this.#state === 'ended') return true;
-    const missed = this.#after === null ? null : this.#broadcaster.missedSince(this.#after, this.key);
+    const missed = this.#after === null ? null : this.#broadcaster.buffer.after(this.#after, this.key);
     if (missed === null) return false;
     this.#state = 'live';
     this.#behindSinceMs = null;

@@ -8,18 +8,18 @@ import {
   type ResyncReason,
   subprotocol,
 } from '@flagcast/protocol';
-import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
+import type { OpenedSubscription, Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
 import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
 import type { Channel, ChannelRequest, SubscriptionRequest } from '../auth/authorization.js';
-import type { ChannelEnd } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelChange, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
-import { channelKey } from '../events/event.js';
+import { approvalsFeed, channelKey } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
 import type { ChannelsChange, Lifecycle } from '../lifecycle.js';
+import type { Missed, MissedEventsSource } from '../replay/missed-events.js';
 import type { Heartbeat, V1Wire } from './codecs/v1.js';
 import type { Connection, Session } from './connection.js';
 import type { Presence } from './presence.js';
-import { findMissed, type Missed, type ResumeSources } from './resume.js';
 import { V1Input } from './v1-input.js';
 import {
   ApprovalsSubscription,
@@ -31,7 +31,9 @@ import {
 } from './v1-subscriptions.js';
 
 /** What all sessions of a server share. */
-export interface V1Sources extends ResumeSources {
+export interface V1Sources {
+  readonly broadcaster: Broadcaster;
+  readonly missedEvents: MissedEventsSource;
   readonly authorizer: RequestAuthorizer;
   /** The server's part of `hello`. Throws if the source of events is not known yet. */
   readonly hello: (principal: Principal) => Omit<HelloMessage, 'type' | 'protocol' | 'max_channels'>;
@@ -50,23 +52,6 @@ export class SessionError extends Error {
     super(message);
     this.code = code;
   }
-}
-
-/** Opens what was authorized, for a session of the same user. */
-export type OpenSubscription = (session: V1Session, cursor: string | null) => Promise<void>;
-
-/** Rejects with a refusal, or what the database throws. */
-export async function authorizeSubscription(
-  authorizer: RequestAuthorizer,
-  principal: Principal,
-  request: SubscriptionRequest,
-): Promise<OpenSubscription> {
-  if ('feed' in request) {
-    const scope = await authorizer.openApprovals(principal);
-    return async (session, cursor) => await session.openFeed(scope, request, cursor);
-  }
-  const channel = await authorizer.openChannel(principal, request);
-  return async (session, cursor) => await session.open(channel, request, cursor);
 }
 
 /**
@@ -144,73 +129,48 @@ export class V1Session implements Session, SubscriptionOwner {
         `A connection may have ${maxChannels} channels: unsubscribe one`,
       );
     }
-    const open = await authorizeSubscription(this.#sources.authorizer, this.connection.principal, request);
-    await open(this, cursor);
+    const { authorizer } = this.#sources;
+    await this.open(await authorizer.openSubscription(this.connection.principal, request), cursor);
   }
 
-  /** Subscribes to a channel that the user may view. */
-  async open(channel: Channel, request: ChannelRequest, cursor: string | null): Promise<void> {
-    const key = channelKey(channel.projectId, channel.environmentId);
-    await this.#open(
-      () => this.#channels.some((other) => other.key === key),
-      () => new V1Channel(channel, request, { ...this.#subscriptionOptions, dialect: this.dialect }),
-      cursor,
-    );
-  }
-
-  /** Subscribes to the approvals feed. What was true in another scope cannot be continued. */
-  async openFeed(
-    scope: ApprovalsScope,
-    known: { readonly scope: string | null },
-    cursor: string | null,
-  ): Promise<void> {
-    await this.#open(
-      () => this.#feed !== undefined,
-      () =>
-        new ApprovalsSubscription(scope, {
-          ...this.#subscriptionOptions,
-          dialect: this.#wire.feedDialect,
-        }),
-      cursor,
-      known.scope === scope.id,
-    );
-  }
-
-  get #subscriptionOptions() {
-    return { owner: this, broadcaster: this.#sources.broadcaster, connection: this.connection };
-  }
-
-  async #open(
-    isOpen: () => boolean,
-    create: () => V1Subscription,
-    cursor: string | null,
-    isSameScope = true,
-  ): Promise<void> {
-    const isReading = await this.#sources.broadcaster.begun();
-    if (isOpen()) {
+  /** Subscribes to what the user may view. What was true in another scope of the feed cannot be continued. */
+  async open(opened: OpenedSubscription, cursor: string | null): Promise<void> {
+    const isReading = await this.#sources.broadcaster.progress.begun();
+    const key =
+      'scope' in opened ? approvalsFeed : channelKey(opened.channel.projectId, opened.channel.environmentId);
+    if (this.#subscriptions.some((other) => other.key === key)) {
       throw new SessionError('already_subscribed', 'This is subscribed on this connection already');
     }
     if (this.#isEnded) return;
     if (!isReading) {
       throw new SessionError('unavailable', 'The database has not been read yet: try again shortly');
     }
-    const opened = create();
-    this.#subscriptions = [...this.#subscriptions, opened];
+    const subscription = this.#subscribeTo(opened);
+    this.#subscriptions = [...this.#subscriptions, subscription];
     const position = cursor === null ? null : decodeCursor(cursor);
     if (cursor === null) {
-      this.#goLive(opened);
+      this.#goLive(subscription);
     } else if (position === null) {
-      this.resync(opened, 'cursor_malformed');
-    } else if (!isSameScope) {
-      this.resync(opened, 'scope_changed');
+      this.resync(subscription, 'cursor_malformed');
+    } else if ('scope' in opened && opened.scope.id !== opened.knownScope) {
+      this.resync(subscription, 'scope_changed');
     } else {
       try {
-        await this.#resume(opened, position);
+        await this.#resume(subscription, position);
       } catch (error) {
-        this.#remove(opened);
+        this.#remove(subscription);
         throw error;
       }
     }
+  }
+
+  #subscribeTo(opened: OpenedSubscription): V1Subscription {
+    const { broadcaster } = this.#sources;
+    const options = { owner: this, broadcaster, connection: this.connection };
+    const { dialect, feedDialect } = this.#wire;
+    return 'scope' in opened
+      ? new ApprovalsSubscription(opened.scope, { ...options, dialect: feedDialect })
+      : new V1Channel(opened.channel, opened.request, { ...options, dialect });
   }
 
   /** Throws a SessionError if it is not subscribed. */
@@ -298,16 +258,23 @@ export class V1Session implements Session, SubscriptionOwner {
     this.#retainPresence();
   }
 
-  renamed(channel: V1Channel, environmentKey: string): void {
+  /** The approvals feed itself has no name and no end: see `channelsChanged`. */
+  changed(subscription: V1Subscription, change: ChannelChange): void {
+    if (change.type === 'history_lost') this.resync(subscription, 'history_changed');
+    if (subscription.isEnded || !(subscription instanceof V1Channel)) return;
+    if (change.type === 'renamed') this.#rename(subscription, change.environmentKey);
+    if (change.type === 'ended') this.#endChannel(subscription, change.reason);
+  }
+
+  #rename(channel: V1Channel, environmentKey: string): void {
     const previous = channel.channel.environmentKey;
-    if (channel.isEnded || previous === environmentKey) return;
+    if (previous === environmentKey) return;
     // A new object, because sessions that subscribed in the same query share it.
     channel.channel = { ...channel.channel, environmentKey };
     this.send({ type: 'channel_changed', ...channel.name, previous_environment: previous });
   }
 
-  channelEnded(channel: V1Channel, reason: ChannelEnd): void {
-    if (channel.isEnded) return;
+  #endChannel(channel: V1Channel, reason: ChannelEnd): void {
     if (this.#subscriptions.length === 1) {
       this.close(CloseCode.unknownChannel, reason);
       return;
@@ -346,11 +313,8 @@ export class V1Session implements Session, SubscriptionOwner {
     }
     // Not live before all of it was sent. Batches that arrive meanwhile come from the replay buffer.
     channel.replayFrom(this.#sources.broadcaster.sequence, position);
-    const missed = await findMissed(this.#sources, {
-      subscription: channel,
-      target: channel.target,
-      position,
-    });
+    const { missedEvents } = this.#sources;
+    const missed = await missedEvents.since(channel.target, position, () => !channel.isEnded);
     if (channel.isEnded) return;
     if (missed === 'unavailable') {
       throw new SessionError('unavailable', 'The database does not answer: try again shortly');

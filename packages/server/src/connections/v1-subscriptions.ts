@@ -1,18 +1,16 @@
 import type { ChannelName, FeedName, SubscriptionName } from '@flagcast/protocol';
 import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
 import type { Channel, ChannelRequest } from '../auth/authorization.js';
-import type { ChannelEnd } from '../broadcast/broadcaster.js';
+import type { ChannelChange, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { DeliveryBatch } from '../broadcast/deliveries.js';
 import type { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey } from '../events/event.js';
 import type { MissedTarget } from '../replay/missed-events.js';
 import { Subscription, type SubscriptionOptions } from './subscription.js';
 
-/** What a subscription calls when its channels change. */
+/** What a subscription calls when its channel changes. */
 export interface SubscriptionOwner {
-  resync(subscription: V1Subscription, reason: 'history_changed'): void;
-  renamed(channel: V1Channel, environmentKey: string): void;
-  channelEnded(channel: V1Channel, reason: ChannelEnd): void;
+  changed(subscription: V1Subscription, change: ChannelChange): void;
 }
 
 type Options = Omit<SubscriptionOptions, 'key'> & { readonly owner: SubscriptionOwner };
@@ -21,11 +19,11 @@ type Options = Omit<SubscriptionOptions, 'key'> & { readonly owner: Subscription
 export abstract class V1Subscription extends Subscription {
   /** Whether `caught_up` was sent. */
   isAnnounced = false;
-  protected readonly owner: SubscriptionOwner;
+  readonly #owner: SubscriptionOwner;
 
   constructor({ owner, ...options }: SubscriptionOptions & { readonly owner: SubscriptionOwner }) {
     super(options);
-    this.owner = owner;
+    this.#owner = owner;
   }
 
   /** The keys that name it in messages. */
@@ -43,8 +41,8 @@ export abstract class V1Subscription extends Subscription {
     return events.events.length === 0 ? null : events.encoded(this.dialect);
   }
 
-  historyLost(): void {
-    this.owner.resync(this, 'history_changed');
+  changed(change: ChannelChange): void {
+    this.#owner.changed(this, change);
   }
 }
 
@@ -82,14 +80,6 @@ export class V1Channel extends V1Subscription {
   get target(): Channel {
     return this.channel;
   }
-
-  channelRenamed(environmentKey: string): void {
-    this.owner.renamed(this, environmentKey);
-  }
-
-  channelEnded(reason: ChannelEnd): void {
-    this.owner.channelEnded(this, reason);
-  }
 }
 
 /** The steps of requests in all channels that the user may view. */
@@ -126,14 +116,5 @@ export class ApprovalsSubscription extends V1Subscription {
       return this.scope.includes({ projectId, environmentId: environmentId ?? '' });
     }
     return viewable.channels.some((channel: ChannelIds) => channel.projectId === projectId);
-  }
-
-  // The feed itself has no name and no end: `ConnectionMonitor` tells its session which channels have changed.
-  channelRenamed(): void {
-    return;
-  }
-
-  channelEnded(): void {
-    return;
   }
 }

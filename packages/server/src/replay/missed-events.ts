@@ -1,4 +1,6 @@
+import type { ResyncReason } from '@flagcast/protocol';
 import type { Channel } from '../auth/authorization.js';
+import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
@@ -17,15 +19,17 @@ export interface MissedEventsOptions {
   pool: Queries;
   /** What the reader reads. */
   source: () => EventSource;
-  /** How far events were broadcast: the sequence of the newest batch, and the position after it. */
-  progress: () => Progress;
+  broadcaster: Broadcaster;
+  /** Whether the reader will read this event again, so that it must not be taken from another source. */
+  willBeRead: (event: FlagEvent) => boolean;
   /** Its log is asked before the database. Default: the database is asked. */
   relay?: Pick<Relay, 'missedSince'> | null;
   /** How long an answer is reused, in milliseconds. Default 10,000. */
   keepMs?: number;
 }
 
-export interface Progress {
+/** How far events were broadcast: the sequence of the newest batch, and the position after it. */
+interface Progress {
   readonly sequence: number;
   readonly position: Position | null;
 }
@@ -33,21 +37,25 @@ export interface Progress {
 /** A channel, or the approvals feed: the steps of requests in all channels. */
 export type MissedTarget = Channel | 'approvals';
 
-/** What a client at a position has missed in a channel or in the approvals feed. */
-export interface MissedEvents {
-  /** How far events were broadcast before the query: the answer has everything up to there. */
-  readonly progress: Progress;
+/** What was missed since a position, and the batch and position after which the replay buffer continues. */
+export interface Missed extends Progress {
+  readonly events: SharedEvents;
+  readonly source: 'buffer' | 'log' | 'database';
+}
+
+/** What the relay's log or the database has since a position, with the progress before the query. */
+interface Answer extends Progress {
   /** In order; may contain events that are not broadcast yet. Null if they are too many or too large. */
-  readonly missed: SharedEvents | null;
+  readonly events: SharedEvents | null;
+  readonly source: 'log' | 'database';
   /** The database has lost transactions that the client knows. */
   readonly isDatabaseBehind: boolean;
   /** Retention has deleted some of the events. */
   readonly expired: boolean;
-  readonly source: 'log' | 'database';
 }
 
-interface Answer {
-  readonly answer: Promise<MissedEvents>;
+interface KeptAnswer {
+  readonly answer: Promise<Answer>;
   readonly sequence: number;
   /** Another source may read other tables, so its events have other states. */
   readonly source: EventSource;
@@ -55,6 +63,8 @@ interface Answer {
   events: number;
 }
 
+/** How often the database is asked, if the replay buffer has moved past its answer each time. */
+const maxAttempts = 3;
 /** Limits of what is replayed event by event: each such client has bytes of its own. A snapshot is shared. */
 const maxMissedEvents = 1_000;
 /** In UTF-16 code units. */
@@ -62,41 +72,72 @@ const maxStateLength = 2_097_152;
 const maxAnswers = 256;
 const maxEventsOfAnswers = 20_000;
 
-/** Queries missed events. Clients that reconnect together from the same position share one query. */
+/** Finds missed events. Clients that reconnect together from the same position share one query. */
 export class MissedEventsSource {
   readonly #options: MissedEventsOptions;
   /** Oldest first. */
-  readonly #answers = new Map<string, Answer>();
+  readonly #answers = new Map<string, KeptAnswer>();
 
   constructor(options: MissedEventsOptions) {
     this.#options = options;
   }
 
-  /** Whether these are too many events, or have too large states, to be replayed. */
-  isTooMuch(events: readonly FlagEvent[]): boolean {
-    if (events.length > maxMissedEvents) return true;
-    let length = 0;
-    for (const { featureJson, pendingChangeJson } of events) {
-      length += (featureJson?.length ?? 0) + (pendingChangeJson?.length ?? 0);
+  /**
+   * What a client at the position has missed: from the replay buffer, else from the relay's log or the database. Without
+   * an exact answer it is the reason of a resync; `unavailable`: the database does not answer. Rejects with what the
+   * database throws. `isWanted`: whether to ask again.
+   */
+  async since(
+    target: MissedTarget,
+    position: Position,
+    isWanted: () => boolean = () => true,
+  ): Promise<Missed | ResyncReason | 'unavailable'> {
+    const { broadcaster, willBeRead } = this.#options;
+    const key = keyOf(target);
+    if (broadcaster.position !== null && broadcaster.position.history !== position.history) {
+      return 'history_changed';
     }
-    return length > maxStateLength;
+    const reached = await broadcaster.progress.reach(position);
+    if (reached === 'unavailable') return 'unavailable';
+    if (reached === 'database_behind') return 'cursor_ahead';
+    const buffered = broadcaster.buffer.since(position, key);
+    if (buffered !== null) {
+      if (isTooMuch(buffered.events)) return 'too_many_missed';
+      return { events: buffered, source: 'buffer', ...progressOf(broadcaster) };
+    }
+    for (let attempt = 1; attempt <= maxAttempts && isWanted(); attempt += 1) {
+      const { isDatabaseBehind, expired, events: found, ...answer } = await this.find(target, position);
+      if (isDatabaseBehind) return 'cursor_ahead';
+      if (expired) return 'cursor_expired';
+      if (found === null) break;
+      const later = broadcaster.buffer.after(answer.sequence, key)?.flatMap(({ events }) => events);
+      // The replay buffer has dropped batches that the answer may not contain.
+      if (later === undefined) continue;
+      // Events that the buffer has, or the reader will read, must not be sent twice.
+      const inBuffer = new Set(later.map(({ id }) => id));
+      const missed = found.events.filter((event) => !inBuffer.has(event.id) && !willBeRead(event));
+      if (isTooMuch([...missed, ...later])) break;
+      const isWhole = missed.length === found.events.length;
+      return { ...answer, events: isWhole ? found : new SharedEvents(missed, found.seenAtMs) };
+    }
+    return 'too_many_missed';
   }
 
-  /** An answer from before the batch `oldestSequence`, or of another source, is not reused. Rejects with the error of the database. */
-  async since(target: MissedTarget, position: Position, oldestSequence: number): Promise<MissedEvents> {
+  /**
+   * What the relay's log or the database has. An answer of another source, or from before batches that the replay buffer
+   * has dropped, is not reused. Rejects with the error of the database.
+   */
+  async find(target: MissedTarget, position: Position): Promise<Answer> {
     const key = JSON.stringify([keyOf(target), encodeCursor(position)]);
     const known = this.#answers.get(key);
-    const { keepMs = 10_000, progress: currentProgress, source: currentSource } = this.#options;
-    const source = currentSource();
-    if (known?.source === source && known.sequence >= oldestSequence) return await known.answer;
+    const { keepMs = 10_000, broadcaster } = this.#options;
+    const source = this.#options.source();
+    const oldest = broadcaster.buffer.evicted(keyOf(target));
+    if (known?.source === source && known.sequence >= oldest) return await known.answer;
     // Before the query, whose snapshot is later.
-    const progress = currentProgress();
-    const entry = {
-      answer: this.#query(target, position, { progress, source }),
-      sequence: progress.sequence,
-      source,
-      events: 0,
-    };
+    const progress = progressOf(broadcaster);
+    const answer = this.#query(target, position, source).then((found) => ({ ...found, ...progress }));
+    const entry = { answer, sequence: progress.sequence, source, events: 0 };
     const drop = (): void => {
       if (this.#answers.get(key) === entry) this.#answers.delete(key);
     };
@@ -105,10 +146,9 @@ export class MissedEventsSource {
     setTimeout(drop, keepMs).unref();
     this.#dropOldest();
     try {
-      const answer = await entry.answer;
-      entry.events = answer.missed?.events.length ?? 0;
+      entry.events = (await answer).events?.events.length ?? 0;
       this.#dropOldest();
-      return answer;
+      return await answer;
     } catch (error) {
       drop();
       throw error;
@@ -129,19 +169,14 @@ export class MissedEventsSource {
   async #query(
     target: MissedTarget,
     position: Position,
-    { progress, source }: { progress: Progress; source: EventSource },
-  ): Promise<MissedEvents> {
+    source: EventSource,
+  ): Promise<Omit<Answer, keyof Progress>> {
     const { pool, relay } = this.#options;
-    const toShared = (events: FlagEvent[]): SharedEvents | null =>
-      this.isTooMuch(events) ? null : new SharedEvents(events, Date.now());
+    const nothing = { events: null, isDatabaseBehind: false, expired: false } as const;
     const logged = (await relay?.missedSince(keyOf(target), position)) ?? null;
-    if (logged !== null) {
-      return { progress, missed: toShared(logged), isDatabaseBehind: false, expired: false, source: 'log' };
-    }
+    if (logged !== null) return { ...nothing, events: toShared(logged), source: 'log' };
     // Without an event log, transaction ids are unknown.
-    if (source.reason !== 'event_log') {
-      return { progress, missed: null, isDatabaseBehind: false, expired: false, source: 'database' };
-    }
+    if (source.reason !== 'event_log') return { ...nothing, source: 'database' };
     const lists = await readListColumns(pool);
     const { lows, highs } = uncoveredRanges(position);
     const { rows } = await pool.query<(string | null)[]>({
@@ -156,8 +191,7 @@ export class MissedEventsSource {
     const first = rows[0] ?? [];
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
     return {
-      progress,
-      missed: toShared(toLogRows(rows, source).flatMap(({ event }) => event ?? [])),
+      events: toShared(toLogRows(rows, source).flatMap(({ event }) => event ?? [])),
       isDatabaseBehind: toSnapshotPosition(first).coverage.xmax < position.xmax,
       // The first range begins with the oldest transaction that was missed.
       expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,
@@ -168,4 +202,22 @@ export class MissedEventsSource {
 
 function keyOf(target: MissedTarget): string {
   return target === 'approvals' ? approvalsFeed : channelKey(target.projectId, target.environmentId);
+}
+
+function progressOf({ sequence, position }: Broadcaster): Progress {
+  return { sequence, position };
+}
+
+function toShared(events: readonly FlagEvent[]): SharedEvents | null {
+  return isTooMuch(events) ? null : new SharedEvents(events, Date.now());
+}
+
+/** Whether these are too many events, or have too large states, to be replayed. */
+function isTooMuch(events: readonly FlagEvent[]): boolean {
+  if (events.length > maxMissedEvents) return true;
+  let length = 0;
+  for (const { featureJson, pendingChangeJson } of events) {
+    length += (featureJson?.length ?? 0) + (pendingChangeJson?.length ?? 0);
+  }
+  return length > maxStateLength;
 }

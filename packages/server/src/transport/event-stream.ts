@@ -4,14 +4,8 @@ import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
 import { Connection } from '../connections/connection.js';
-import {
-  authorizeSubscription,
-  type OpenSubscription,
-  SessionError,
-  V1Session,
-  type V1Sources,
-} from '../connections/v1-session.js';
-import type { Principal } from '../auth/request-authorizer.js';
+import { SessionError, V1Session, type V1Sources } from '../connections/v1-session.js';
+import type { OpenedSubscription, Principal } from '../auth/request-authorizer.js';
 import { cursorFromQuery, subscriptionFromQuery } from '../auth/request-target.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { draining, HttpProblem } from '../http-problem.js';
@@ -53,13 +47,13 @@ export class EventStreams {
     const wanted = subscriptionFromQuery(query);
     const cursor = cursorFromQuery(query);
     const lastEventId = request.headers['last-event-id'];
-    const { principal, open } = await this.#unlessDraining(async () => {
+    const { principal, opened } = await this.#unlessDraining(async () => {
       const user = await authorizer.authenticate(request);
-      return { principal: user, open: await authorizeSubscription(authorizer, user, wanted) };
+      return { principal: user, opened: await authorizer.openSubscription(user, wanted) };
     });
     const session = this.#begin(request, response, { principal, endsWithLastChannel: true });
     const hasLastEventId = typeof lastEventId === 'string' && lastEventId !== '';
-    if (session !== null) await this.#subscribe(session, open, hasLastEventId ? lastEventId : cursor);
+    if (session !== null) await this.#subscribe(session, opened, hasLastEventId ? lastEventId : cursor);
   }
 
   /** Responds with one stream of several subscriptions. Each is answered in the stream, as over a WebSocket. Rejects as `open`. */
@@ -124,9 +118,9 @@ export class EventStreams {
   }
 
   /** The response has begun, so an error closes the stream with a close code, like a WebSocket. */
-  async #subscribe(session: V1Session, open: OpenSubscription, cursor: string | null): Promise<void> {
+  async #subscribe(session: V1Session, opened: OpenedSubscription, cursor: string | null): Promise<void> {
     try {
-      await open(session, cursor);
+      await session.open(opened, cursor);
     } catch (error) {
       if (error instanceof HttpProblem) {
         session.close(error.closeCode, error.code);

@@ -232,7 +232,7 @@ export class Gateway {
   }): Promise<boolean> {
     const { limits, httpConnections, registry, sources, clientAddress } = this.#options;
     // Whoever connects expects all events after now, so the reader must have begun.
-    const isReading = await sources.broadcaster.begun();
+    const isReading = await sources.broadcaster.progress.begun();
     if (registry.isDraining) throw draining();
     if (!client.isOpen()) return false;
     if (!isReading) throw unavailable();
