@@ -1,5 +1,5 @@
 import { expect, it, onTestFinished } from 'vitest';
-import { FollowUp } from '../src/reader/follow-up.js';
+import { FollowUp } from '../src/reader/read-schedule.js';
 import { createTestDatabase, insertAudit, withClient } from './database.js';
 import { startTestServer } from './server.js';
 import { compare, watch } from './watched.js';

@@ -7,7 +7,7 @@ import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { channelStatement, pendingChangeState } from '../host/pending-change.js';
 import { type HiddenTable, readHiddenTables } from '../host/host-schema.js';
 import type { LogFeatures } from './log-statements.js';
-import { tablesRelation } from './overlap-statements.js';
+import { tablesRelation } from './overlap.js';
 
 /** The source of events that was found in the database. */
 export interface EventSource extends LogFeatures {
@@ -179,21 +179,17 @@ async function findLog(client: pg.ClientBase, before: EventSource | null): Promi
 }
 
 async function findTables(client: pg.ClientBase): Promise<ReadableSource> {
-  await client.query(`SELECT * FROM ${tablesRelation} v LIMIT 0`, ['-infinity', []]);
-  return {
-    reason: 'tables',
-    guarantee: 'overlap',
-    name: 'its tables',
-    relation: tablesRelation,
-    hasState: (await featureRefusal(client)) === null,
-    hasEnvironments: true,
-    hasHostTriggers: false,
-  };
+  return await overlapSource(client, { reason: 'tables', name: 'its tables', relation: tablesRelation });
 }
 
-interface Column {
-  readonly name: string;
-  readonly dataTypeID: number;
+/** Rejects if the relation cannot be read. */
+async function overlapSource(
+  client: pg.ClientBase,
+  found: Pick<EventSource, 'reason' | 'name' | 'relation'>,
+): Promise<ReadableSource> {
+  await client.query(`SELECT * FROM ${found.relation} v LIMIT 0`, ['-infinity', []]);
+  const hasState = (await featureRefusal(client)) === null;
+  return { ...found, guarantee: 'overlap', hasState, hasEnvironments: true, hasHostTriggers: false };
 }
 
 /** `timestamp with time zone`, as pg_type numbers it. */
@@ -202,7 +198,7 @@ const timestamptzOid = 1184;
 /** A view of the host, with the columns of `overlapStatement`. */
 async function describeView(client: pg.ClientBase, name: string): Promise<ReadableSource> {
   const { fields } = await client.query(`SELECT * FROM ${name} LIMIT 0`);
-  const columns = new Map<string, Column>(fields.map((field) => [field.name, field]));
+  const columns = new Map(fields.map(({ name: column, dataTypeID }) => [column, dataTypeID]));
   const missing = requiredColumns.filter((column) => !columns.has(column));
   if (missing.length > 0) {
     throw new EventSourceError(
@@ -212,7 +208,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
   const optional = (column: string, otherwise: string): string =>
     `${columns.has(column) ? `h.${column}::text` : otherwise} AS ${column}`;
   const createdAt =
-    columns.get('created_at')?.dataTypeID === timestamptzOid ? 'h.created_at' : 'h.created_at::timestamptz';
+    columns.get('created_at') === timestamptzOid ? 'h.created_at' : 'h.created_at::timestamptz';
   const relation = `(SELECT
     h.source::text AS source, h.event_id::text AS row_id, h.project_id::text AS project_id,
     h.environment_id::text AS environment_id, h.environment_key::text AS environment_key, h.entity::text AS entity,
@@ -222,16 +218,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
     ${optional('actor', 'NULL::text')}, false AS is_open_request
     FROM ${name} h
     WHERE ${createdAt} > $1::timestamptz AND $2::text[] IS NOT NULL)`;
-  await client.query(`SELECT * FROM ${relation} v LIMIT 0`, ['-infinity', []]);
-  return {
-    reason: 'view',
-    guarantee: 'overlap',
-    name,
-    relation,
-    hasState: (await featureRefusal(client)) === null,
-    hasEnvironments: true,
-    hasHostTriggers: false,
-  };
+  return await overlapSource(client, { reason: 'view', name, relation });
 }
 
 /** Why the features and the open requests of a channel cannot be read; null if they can. */

@@ -95,7 +95,7 @@ export const requestOfStep = (row: string, order: string): string => {
 };
 
 /** The states of the features or of the requests in the rows of one result, as their columns return them. */
-export class States {
+class States {
   readonly #states = new Map<string, string | null>();
 
   /** The state of a row. `isUnreadable`: it is too large. */
@@ -215,7 +215,7 @@ LEFT JOIN (
 ORDER BY l.seq`;
 }
 
-/** The number of columns before the event's, and of the event. */
+/** The columns before the event's: the position. */
 const eventOffset = 3;
 const eventWidth = 17;
 
@@ -237,8 +237,28 @@ export function toLogRows(
   features: LogFeatures,
   mode: ReadMode = 'full',
 ): LogRow[] {
-  const context = { hasState: features.hasState, mode, requests: new States(), features: new States() };
-  return rows.flatMap((row) => toLogRow(row, context) ?? []);
+  const toEvent = eventReader(features, mode);
+  const found = rows.filter((row) => typeof row[eventOffset] === 'string');
+  return found.map((row) => {
+    const event = toEvent(row.slice(eventOffset));
+    const { xid } = event;
+    const isControl = event.source === 'control';
+    return {
+      xid,
+      seq: BigInt(event.id),
+      event: isControl ? null : event,
+      control: isControl ? toControl(event) : null,
+    };
+  });
+}
+
+/** Reads the rows of one result in their order, each with the columns of `eventColumns`. */
+export function eventReader(
+  { hasState }: Pick<LogFeatures, 'hasState'>,
+  mode: ReadMode = 'full',
+): (row: readonly (string | null)[]) => FlagEvent {
+  const states = { requests: new States(), features: new States() };
+  return (row) => toEvent(row, { ...states, hasState, mode });
 }
 
 interface RowContext {
@@ -248,15 +268,12 @@ interface RowContext {
   readonly features: States;
 }
 
-function toLogRow(
+function toEvent(
   row: readonly (string | null)[],
   { hasState, mode, requests, features }: RowContext,
-): LogRow | null {
-  const column = (index: number): string | null => row[eventOffset + index] ?? null;
+): FlagEvent {
+  const column = (index: number): string | null => row[index] ?? null;
   const text = (index: number): string => column(index) ?? '';
-  const seq = column(0);
-  if (seq === null) return null;
-  const xid = BigInt(text(1));
   const channel = { source: text(2), projectId: text(4), environmentId: text(5) };
   const isStep = channel.source === 'pending';
   const [featureId, pendingChangeId] = [column(11), column(12)];
@@ -264,9 +281,9 @@ function toLogRow(
   const isUnreadable = hasState && (mode === 'safe' || feature.isUnreadable);
   const request = isStep ? requests.of(channel, pendingChangeId, column(16)) : null;
   const isRequestUnreadable = hasState && (mode === 'safe' || request?.isUnreadable === true);
-  const event: FlagEvent = {
-    id: seq,
-    xid,
+  return {
+    id: text(0),
+    xid: BigInt(text(1)),
     ...channel,
     rowId: text(3),
     environmentKey: text(6),
@@ -282,13 +299,6 @@ function toLogRow(
     featureUnreadable: isUnreadable,
     pendingChangeJson: hasState && !isRequestUnreadable ? request?.json : undefined,
     pendingChangeUnreadable: isStep && isRequestUnreadable,
-  };
-  const isControl = event.source === 'control';
-  return {
-    xid,
-    seq: BigInt(seq),
-    event: isControl ? null : event,
-    control: isControl ? toControl(event) : null,
   };
 }
 

@@ -6,7 +6,7 @@ import { type Attempts, retry } from '../retry.js';
 import { type EventSource, guaranteeOf } from './event-source.js';
 import { WakeListener } from './listener.js';
 import { LogProgress, type NewRows } from './log-progress.js';
-import { OverlapProgress } from './overlap-progress.js';
+import { OverlapProgress } from './overlap.js';
 import { PageSize } from './page-size.js';
 import { ReadHistory } from './read-history.js';
 import { ReadSchedule, type Trigger } from './read-schedule.js';

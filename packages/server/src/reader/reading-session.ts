@@ -20,7 +20,7 @@ import {
   toLogRows,
   toSnapshotPosition,
 } from './log-statements.js';
-import { overlapStatement, sinceStatement } from './overlap-statements.js';
+import { overlapStatement, sinceStatement } from './overlap.js';
 
 export interface History {
   readonly database: string;
