@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 import {
@@ -11,6 +12,8 @@ import {
 
 // Where CI wants the counts; a terminal only gets the usual output.
 const report = process.env['FLAGCAST_TEST_REPORT'];
+
+const root = import.meta.dirname;
 
 /** These take longest, mostly waiting: begun last they would run alone in the end. */
 const longest = [
@@ -59,14 +62,25 @@ const longest = [
   'recovery',
 ];
 
+/** The kinds of files that can share the modules of a worker, by their project; in the order in which they run. */
+const kinds = ['integration', 'console', 'unit'];
+/** The files of `unit` whose first line asks for a page. */
+const pageTests = /^packages\/client\/test\/unit\/(page\.test\.ts|[^/]+\.test\.tsx)$/;
+
+/**
+ * A worker ends when the next file of the queue is of another project or environment, and the modules are loaded again. So
+ * those of one kind follow each other, the longest first.
+ */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
+    const kind = ({ project, moduleId }: TestSpecification): number =>
+      2 * kinds.indexOf(project.name) + (pageTests.test(path.relative(root, moduleId)) ? 0 : 1);
     const rank = ({ moduleId }: TestSpecification): number => {
       const index = longest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
       return index === -1 ? longest.length : index;
     };
-    return sorted.sort((one, other) => rank(one) - rank(other));
+    return sorted.sort((one, other) => kind(one) - kind(other) || rank(one) - rank(other));
   }
 }
 

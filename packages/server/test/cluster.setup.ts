@@ -4,6 +4,7 @@ import { freemem, tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
+import { bundleCommand } from './bundled-command.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, makeClusterTemplate } from './cluster-template.js';
 
@@ -34,26 +35,31 @@ async function chooseFolder(): Promise<string> {
   return Math.min(bavail * bsize, freemem()) < enoughBytes ? tmpdir() : memoryFolder;
 }
 
-/** Waits for the end of its input, then ends every PostgreSQL whose data folder is below `$1`, and removes the folder. */
+/** Waits for the end of its input, then ends every PostgreSQL whose data folder is below `$1`, and removes the folders. */
 const cleanUpScript = `cat > /dev/null
 find "$1" -name postmaster.pid -exec head -n 1 {} ';' 2> /dev/null | while read -r pid; do kill -INT "$pid"; done
 sleep 5
-rm -rf "$1"`;
+rm -rf "$@"`;
 
-/** One PostgreSQL for the whole run, in a fresh folder; the tests make their databases in it. */
+/**
+ * One PostgreSQL for the whole run, in a fresh folder; the tests make their databases in it. And one bundle of the command.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(path.join(await chooseFolder(), 'flagcast-test-'));
   // PostgreSQL runs as another account when the tests run as root.
   await chmod(folder, 0o755);
   // Tests make their folders below, so that nothing stays behind a run that was killed: the pipe closes with it.
   process.env['TMPDIR'] = folder;
-  const watchdog = spawn('sh', ['-c', cleanUpScript, 'sh', folder], {
+  const command = await bundleCommand();
+  process.env['FLAGCAST_PROGRAM'] = command.program;
+  const watchdog = spawn('sh', ['-c', cleanUpScript, 'sh', folder, command.folder], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   watchdog.unref();
-  const removeFolder = async (): Promise<void> => {
+  const removeFolders = async (): Promise<void> => {
     await rm(folder, { recursive: true, force: true });
+    await command.remove();
     watchdog.stdin.end();
   };
   try {
@@ -76,10 +82,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
     project.provide('clusterTemplate', template);
     return async () => {
       await postgres.stop();
-      await removeFolder();
+      await removeFolders();
     };
   } catch (error) {
-    await removeFolder();
+    await removeFolders();
     throw error;
   }
 }

@@ -11,8 +11,8 @@ import { main } from '../src/cli/main.js';
 
 export type { CommandResult };
 
-/** The program that npm installs; `dist` must be built. */
-export const programFile = fileURLToPath(new URL('../bin/flagcast.js', import.meta.url));
+/** The program that npm installs, bundled; `dist` must be built. */
+export const programFile = String(process.env['FLAGCAST_PROGRAM']);
 
 /** Whether a command can be given a terminal: by the `script` of util-linux, which not every system has. */
 export const hasTerminals = spawnSync('script', ['--version']).status === 0;
@@ -22,7 +22,7 @@ export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
   file: fileURLToPath(new URL(`../../../testing/${name}/cli.ts`, import.meta.url)),
   execArgv: ['--import', 'tsx'],
   // Its files are removed also if the run is killed.
-  env: { TMPDIR: tmpdir() },
+  env: { TMPDIR: tmpdir(), FLAGCAST_PROGRAM: programFile },
 });
 
 export interface CommandOptions extends ProgramOptions {
