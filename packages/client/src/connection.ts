@@ -226,10 +226,13 @@ export function createConnection(options: ConnectionOptions): Connection {
         heartbeatMs = Math.min(message.heartbeat_interval_ms, maxTimerMs / 2);
       }
       // The server's clock may be ahead.
-      asOfMs = since ? Math.min(Date.now(), Date.parse(since)) : asOfMs || Date.now();
-      if (state === 'stale') stale = { state, sinceMs: asOfMs, reason: reason as FreshnessReason };
+      if (since) asOfMs = Math.min(Date.now(), Date.parse(since));
+      const sinceMs = asOfMs || Date.now();
+      if (state === 'stale') stale = { state, sinceMs, reason: reason as FreshnessReason };
       else if (type === 'hello' || type === 'freshness') stale = null;
       options.onMessage(message);
+      // Not earlier: until the machine knows of the first `hello`, the client is connecting, not disconnected.
+      asOfMs ||= sinceMs;
       // The close frame of an event stream.
       if (type === 'close') onLost(code, reason);
       else dispatch(type === 'hello' ? type : 'message');

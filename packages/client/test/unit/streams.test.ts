@@ -83,6 +83,19 @@ it('one event stream carries all channels if no WebSocket can be opened', async 
   expect(server.upgrades.all).toHaveLength(0);
 });
 
+it('a channel over an event stream goes from connecting to live without being stale', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
+  const states = new Set<string>();
+  channel.subscribe(({ status }) => states.add(status.state));
+  const { response } = await server.streams.next();
+  write(response, hello());
+  await untilStatus(channel, 'catching-up');
+  write(response, caughtUp('c1'));
+  await untilStatus(channel, 'live');
+  expect([...states]).not.toContain('stale');
+});
+
 it('another channel replaces the stream by one that continues at the cursors of all', async () => {
   const { server, client, prod, stream } = await startTwoChannels();
   write(stream.response, event('e1', 'f1', { cursor: 'c2' }));
