@@ -127,8 +127,9 @@ export const guarantees: readonly Guarantee[] = [
     numbers: ['G13'],
     effect: 'A channel stays open after its environment was deleted.',
     file: `${source}broadcast/broadcaster.ts`,
-    find: "    if (type === 'environment_deleted') this.#end(channel, type);\n    else {\n",
-    replace: "    if (type === 'environment_renamed') {\n",
+    find: '    this.#change(channelKey(projectId, control.environmentId), change);',
+    replace:
+      "    if (change.type === 'renamed') this.#change(channelKey(projectId, control.environmentId), change);",
     test: `${test}channel-changes.test.ts`,
   },
   {
