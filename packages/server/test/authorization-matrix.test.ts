@@ -43,7 +43,7 @@ beforeAll(async () => {
   const { pool, shop, users } = rest;
   projectId = shop.projectId;
   await rest.guard(shop.environments.prod);
-  // Somebody has a password that is checked here: so there is a sign-in.
+  // A user has a password that is checked here, so there is a sign-in.
   await setPassword(pool, 'carol', 'correct horse battery');
   requesterId = (await createUser(pool, 'frank')).id;
   const stranger = await createUser(pool, 'stranger', { ttlMs: 600_000 });

@@ -231,7 +231,7 @@ export class Gateway {
     readonly isOpen: () => boolean;
   }): Promise<boolean> {
     const { limits, httpConnections, registry, sources, clientAddress } = this.#options;
-    // Whoever connects expects all events after now, so the reader must have begun.
+    // A new client expects every event from now on, so the reader must have begun.
     const isReading = await sources.broadcaster.progress.begun();
     if (registry.isDraining) throw draining();
     if (!client.isOpen()) return false;
