@@ -105,9 +105,9 @@ class SkippedTests implements Reporter {
 const conditions = ['@flagcast/source', ...defaultServerConditions.filter((name) => name !== 'module')];
 
 /** Tests of single modules: they need no PostgreSQL and no build. */
-const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/test/**/*.test.ts'];
+const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/test/*.test.ts'];
 /** The console in happy-dom, with the real client and a scripted server. */
-const consoleTests = ['packages/console/test/**/*.test.tsx'];
+const consoleTests = ['packages/console/test/*.test.tsx'];
 
 /** More than processors: most tests wait for others. A number in the config of projects would override `--maxWorkers`. */
 const workers: Vite.Plugin = {
@@ -165,6 +165,9 @@ export default defineConfig({
     isolate: false,
     sequence: { sequencer: LongestFirst },
     // Code that runs in a process of its own (`flagcast serve`, workers) is not counted.
-    coverage: { include: ['packages/*/src/**'], reporter: ['text-summary', 'html', 'json-summary'] },
+    coverage: {
+      include: ['packages/*/src/**', 'packages/console/server/**'],
+      reporter: ['text-summary', 'html', 'json-summary'],
+    },
   },
 });

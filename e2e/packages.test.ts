@@ -26,6 +26,7 @@ afterAll(async () => await consumer.remove());
 const names = [
   '@flagcast/protocol',
   '@flagcast/client',
+  '@flagcast/console',
   '@flagcast/io-uring',
   '@flagcast/relay-nats',
   'flagcast',
@@ -36,7 +37,7 @@ describe.each(names)('%s', (name) => {
     const { folder, files } = find(name);
     const paths = files.map((file) => file.path);
     const meant =
-      /^(package\.json|README\.md|LICENSE|bin\/flagcast\.js|dist\/[\w/-]+\.(js|js\.map|d\.ts)|sql\/\w+\/[\w.-]+\.sql|console\/(index\.html|icon\.svg|licenses\.md|assets\/[\w.-]+\.(js|css)))$/;
+      /^(package\.json|README\.md|LICENSE|bin\/flagcast\.js|dist\/[\w/-]+\.(js|js\.map|d\.ts)|sql\/\w+\/[\w.-]+\.sql|app\/(index\.html|icon\.svg|licenses\.md|assets\/[\w.-]+\.(js|css)))$/;
     expect(paths.filter((file) => !meant.test(file) || /\btests?\b/.test(file))).toStrictEqual([]);
     expect(paths).toEqual(expect.arrayContaining(['README.md', 'LICENSE']));
     expect(await read(`${folder}/LICENSE`)).toBe(await read('LICENSE'));

@@ -1,6 +1,6 @@
 /**
- * `npm run api`: writes the public declarations of the packages that programs import to `packages/{protocol,client,server}/api.txt`, from
- * the current build. With --check: fails if a file is not up to date.
+ * `npm run api`: writes the public declarations of the packages that programs import to `packages/{protocol,client,server,console}/api.txt`,
+ * from the current build. With --check: fails if a file is not up to date.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,10 +8,10 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CompilerState, Extractor, ExtractorConfig } from '@microsoft/api-extractor';
 
-const packages = ['protocol', 'client', 'server'];
+const packages = ['protocol', 'client', 'server', 'console'];
 
 /** Entries of `flagcast` for our own packages of the same version. */
-const ownEntries = ['./demo-support', './relay-support', './testing'];
+const ownEntries = ['./console-support', './demo-support', './relay-support', './testing'];
 
 const folder = mkdtempSync(path.join(tmpdir(), 'flagcast-api-'));
 

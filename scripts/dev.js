@@ -12,9 +12,14 @@ import { createServer } from 'vite';
 const root = fileURLToPath(new URL('../', import.meta.url));
 const port = process.env['PORT'] ?? '8080';
 /** What the server consists of. */
-const serverFolders = ['protocol/src', 'server/src', 'server/sql', 'demo/src', 'io-uring/src'].map((folder) =>
-  path.join(root, 'packages', folder),
-);
+const serverFolders = [
+  'protocol/src',
+  'server/src',
+  'server/sql',
+  'console/server',
+  'demo/src',
+  'io-uring/src',
+].map((folder) => path.join(root, 'packages', folder));
 
 let isStopping = false;
 /** Whether a source has changed since the server was started. */

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 
-const folder = new URL('../../packages/server/console/', import.meta.url);
+const folder = new URL('../../packages/console/app/', import.meta.url);
 
 it('the other pages, the charts, dialogs, menus and the sign-in are not in the first load', () => {
   const page = readFileSync(new URL('index.html', folder), 'utf8');

@@ -253,7 +253,7 @@ export async function startFixtureServer(
   databaseUrl: string,
   options: TestServerOptions = {},
 ): Promise<TestServer> {
-  return await startTestServer(databaseUrl, { writes: true, demoUsers, ...options });
+  return await startTestServer(databaseUrl, { writes: true, console: { demoUsers }, ...options });
 }
 
 async function createDemoDatabase(): Promise<TestDatabase> {

@@ -1,8 +1,8 @@
 import react from '@vitejs/plugin-react';
 import { defaultClientConditions, defineConfig } from 'vite';
 
-/** Where the server package looks for the console that it serves. */
-const outDir = '../server/console';
+/** Where server/console-files.ts looks for the pages. */
+const outDir = 'app';
 
 export default defineConfig({
   // Relative, so that the console works under any path: the server writes the way from each page to its files.

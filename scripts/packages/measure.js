@@ -58,7 +58,7 @@ async function bundleSize(file) {
 
 /** What the browser loads before the console shows the sign-in page or the flags. */
 function firstLoadSize() {
-  const folder = new URL('packages/server/console/', root);
+  const folder = new URL('packages/console/app/', root);
   const page = readFileSync(new URL('index.html', folder), 'utf8');
   const files = [...page.matchAll(/(?:src|href)="\.\/(assets\/[^"]+)"/g)].flatMap(([, file]) => file ?? []);
   return ['index.html', ...files]

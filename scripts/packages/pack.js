@@ -11,6 +11,7 @@ const folders = [
   'packages/protocol',
   'packages/client',
   'packages/server',
+  'packages/console',
   'packages/relay-nats',
   'packages/demo',
   'packages/io-uring',

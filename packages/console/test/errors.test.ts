@@ -1,4 +1,4 @@
-import { createBody, updateBody } from '../../server/src/api/schemas.js';
+import { createBody, updateBody } from '../server/schemas.js';
 import { requestErrors } from '@flagcast/protocol';
 import { expect, it } from 'vitest';
 import { ApiError } from '../src/api/api.js';

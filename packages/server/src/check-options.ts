@@ -65,10 +65,10 @@ const names: Kinds<FlagcastOptions> = {
   network: 'any',
   limits: 'any',
   timeouts: 'any',
+  console: 'any',
   writes: 'any',
   presence: 'any',
   eventTypes: 'any',
-  consoleDir: 'any',
   separateMonitoring: 'any',
   metricsRegistry: 'any',
   lifecycle: 'any',
@@ -86,6 +86,7 @@ const renamed: Readonly<Record<string, string>> = {
   answerMemoryBytes: 'limits.responseBytes',
   ringEvents: 'limits.replayEvents',
   timing: 'timeouts',
+  consoleDir: 'console, with flagcastConsole({ pagesDir }) of @flagcast/console',
   relayUrl: 'relay, with natsRelay({ url }) of @flagcast/relay-nats',
   relayKeepMs: 'relay, with natsRelay({ url, retentionMs }) of @flagcast/relay-nats',
   ioUring: 'socketWriter, with ioUring of @flagcast/io-uring',
@@ -112,8 +113,7 @@ function checkGroup(group: string, values: unknown, kinds: Readonly<Record<strin
     const kind = Object.hasOwn(kinds, key) ? kinds[key] : undefined;
     if (value === undefined) continue;
     if (kind === undefined) throw new Error(`${name} is not an option${placeOf(key)}`);
-    if (value === null && name !== 'consoleDir')
-      throw new Error(`${name} is null: leave it out for its default`);
+    if (value === null) throw new Error(`${name} is null: leave it out for its default`);
     if (kind === 'list' && !Array.isArray(value))
       throw new Error(`${name} is not an array: give an array of texts`);
     if (kind !== 'any' && kind !== 'list') checkNumber(name, value, kind);

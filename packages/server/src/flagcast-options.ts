@@ -3,6 +3,7 @@ import type { Registry } from 'prom-client';
 import type { Authenticate, Authorize } from './auth/host-callbacks.js';
 import type { TokenOptions } from './auth/token-verifier.js';
 import type { ConnectionTimeouts } from './connections/connection-monitor.js';
+import type { CreateConsole } from './api/console.js';
 import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
@@ -16,16 +17,19 @@ export interface FlagcastOptions {
   readonly limits?: LimitOptions | undefined;
   readonly timeouts?: TimeoutOptions | undefined;
   /**
-   * Enables changes of features and decisions on requests over HTTP. Default false. Needs the users and roles of
-   * Togglr's tables, so it excludes `auth.authorize` and `auth.authorizeSql`.
+   * Serves the console at `/`, with the REST API for sign-in, features, approvals and history: `flagcastConsole()` of
+   * `@flagcast/console`. Default: none of them, so the server only reads.
+   */
+  readonly console?: CreateConsole | undefined;
+  /**
+   * Enables changes of features and decisions on requests with the `console`. Default false. Needs the users and roles
+   * of Togglr's tables, so it excludes `auth.authorize` and `auth.authorizeSql`.
    */
   readonly writes?: boolean | undefined;
   /** Whether users see who else has the same feature or request open. Default true. */
   readonly presence?: boolean | undefined;
   /** The names of events that plain clients receive: the specification's or Togglr's. Default `spec`. */
   readonly eventTypes?: EventTypes | undefined;
-  /** The directory of the built console, served at `/`. `null` serves none. Default: the console of this package. */
-  readonly consoleDir?: string | null | undefined;
   /** Leaves /metrics, /healthz and /readyz to `createMonitoringServer`. Default false. */
   readonly separateMonitoring?: boolean | undefined;
   /** The prom-client registry of the metrics, which /metrics returns. Default: a new one. */
@@ -185,7 +189,7 @@ export interface TimeoutOptions extends ConnectionTimeouts {
 /** A server to attach to an HTTP server of the host, or to run on its own. `createFlagcast` creates it. */
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
-  /** Handles HTTP requests: the console's pages, /healthz, /readyz, /metrics, and the routes of /api/openapi.json. */
+  /** Handles HTTP requests: the pages of the console, /healthz, /readyz, /metrics, and the routes of /api/openapi.json. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
   /** Whether the path of a request is a route of /api/openapi.json, for hosts with routes of their own. */
   readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;

@@ -23,18 +23,13 @@ import { ConnectionRegistry } from './connections/connection-registry.js';
 import { Presence } from './connections/presence.js';
 import { ConnectionMonitor, resolveTimeouts } from './connections/connection-monitor.js';
 import type { AuthOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
-import type { DemoUser } from './api/auth-routes.js';
 import { MissedEventsSource } from './replay/missed-events.js';
 import { SnapshotSource } from './replay/snapshot.js';
 import { EventStreams } from './transport/event-stream.js';
 import { createApp, createMonitoringApp, routeMatcher } from './api/app.js';
-import { builtConsoleDir } from './api/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
 import { RequestSlots, ResponseMemory } from './api/request-limits.js';
-import type { ScryptCost } from './auth/password.js';
-import { SignIn } from './auth/sign-in.js';
-import { DecisionPassword } from './api/writes/decisions.js';
-import { SignInAttempts } from './auth/sign-in-attempts.js';
+import { createTokenSigner } from './auth/sign-token.js';
 import { Lifecycle } from './lifecycle.js';
 import { Freshness } from './reader/freshness.js';
 import { type EventSource, guaranteeOf } from './reader/event-source.js';
@@ -161,6 +156,11 @@ export function createAccess(
       "writes needs the users and roles of Togglr's tables: it excludes auth.authorize and auth.authorizeSql",
     );
   }
+  if (options.writes === true && options.console === undefined) {
+    throw new Error(
+      'writes needs the console: set console to flagcastConsole() of @flagcast/console, or leave writes out',
+    );
+  }
   const authorization =
     callback === null
       ? new TableAuthorization(sessions.authorization)
@@ -274,23 +274,19 @@ interface HttpParts extends Base {
   readonly delivery: Delivery;
   readonly access: Access;
   readonly connections: Connections;
-  readonly demoUsers: readonly DemoUser[];
-  readonly passwordCost: ScryptCost;
 }
 
-/** The REST API, the console, metrics and readiness. */
+/** Snapshots, projects, the console, metrics and readiness. */
 export function createHttp(options: FlagcastOptions, parts: HttpParts) {
-  const { lifecycle, sessions, delivery, access, connections, demoUsers, passwordCost } = parts;
+  const { lifecycle, sessions, delivery, access, connections } = parts;
   const { broadcaster, freshness, source } = delivery;
-  const { clientAddress, httpConnections, maxTokenAgeMs } = access;
+  const { clientAddress, httpConnections, signInAuth, maxTokenAgeMs } = access;
   const {
     tokenTtlMs = 10_800_000,
     requestHeadersTimeoutMs = 10_000,
     idleTimeoutMs = 30_000,
   } = options.timeouts ?? {};
-  const writes = options.writes ?? false;
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
-  const attempts = new SignInAttempts();
   const monitoring = {
     lifecycle,
     metrics: createMetrics(
@@ -315,18 +311,9 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     originPolicy: access.originPolicy,
     authorization: access.authorization,
     sessions,
-    signIn: new SignIn({
-      pool: sessions.authorization,
-      writePool: writes ? sessions.writes : null,
-      auth: access.signInAuth,
-      attempts,
-      tokenTtlMs: Math.min(tokenTtlMs, maxTokenAgeMs ?? tokenTtlMs),
-      passwordCost,
-    }),
-    decisionPassword: new DecisionPassword(sessions.authorization, attempts),
+    tokens: signInAuth && createTokenSigner(signInAuth, Math.min(tokenTtlMs, maxTokenAgeMs ?? tokenTtlMs)),
     clientAddress,
-    writes,
-    demoUsers,
+    writes: options.writes ?? false,
     server: connections.server,
     guarantee: () => source.source && guaranteeOf(source.source, delivery.overlapMs),
     snapshots: delivery.snapshots,
@@ -334,7 +321,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     responseMemory: new ResponseMemory({ maxBytes: options.limits?.responseBytes ?? 67_108_864 }),
     eventStreams: connections.eventStreams,
     separateMonitoring: options.separateMonitoring ?? false,
-    consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
+    createConsole: options.console ?? null,
   });
   const monitoringApp = createMonitoringApp({ ...monitoring, authorizer: access.monitoringAuthorizer });
   const { basePath = '' } = options.network ?? {};

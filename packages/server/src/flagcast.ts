@@ -1,8 +1,6 @@
 import { once } from 'node:events';
 import type pg from 'pg';
-import type { DemoUser } from './api/auth-routes.js';
 import { checkOptions } from './check-options.js';
-import { owaspCost, type ScryptCost } from './auth/password.js';
 import { describeError } from './describe.js';
 import { type Database, isPostgresUrl } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
@@ -34,31 +32,15 @@ const drainTimeoutMs = 5_000;
  * Throws a FlagcastError `invalid_options` if an option is missing, malformed, or excludes another one.
  */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
-  return createServerFlagcast(options);
-}
-
-/**
- * As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. Tests
- * give a low cost of passwords.
- */
-export function createServerFlagcast(
-  options: FlagcastOptions,
-  demoUsers: readonly DemoUser[] = [],
-  passwordCost = owaspCost,
-): Flagcast {
   try {
-    return compose(options, demoUsers, passwordCost);
+    return compose(options);
   } catch (error) {
     throw new FlagcastError('invalid_options', describeError(error), { cause: error });
   }
 }
 
 /** The composition root: the only place that knows all parts. */
-function compose(
-  options: FlagcastOptions,
-  demoUsers: readonly DemoUser[],
-  passwordCost: ScryptCost,
-): Flagcast {
+function compose(options: FlagcastOptions): Flagcast {
   checkOptions(options);
   checkBasePath(options.network?.basePath ?? '');
   const lifecycle = options.lifecycle ?? new Lifecycle();
@@ -73,15 +55,7 @@ function compose(
   const delivery = createDelivery(options, { lifecycle, sessions });
   const access = createAccess(options, { lifecycle, sessions, broadcaster: delivery.broadcaster });
   const connections = createConnections(options, { lifecycle, delivery, access });
-  const http = createHttp(options, {
-    lifecycle,
-    sessions,
-    delivery,
-    access,
-    connections,
-    demoUsers,
-    passwordCost,
-  });
+  const http = createHttp(options, { lifecycle, sessions, delivery, access, connections });
   const lifetime = createLifetime(options, { lifecycle, sessions, delivery, connections, http });
   const { gateway } = connections;
   return {

@@ -3,7 +3,6 @@ export { install } from './install/install.js';
 export { createLogger, logLifecycle } from './operations/log.js';
 
 // The parsers of what clients, hosts and operators send.
-export { parsePageKey } from './api/audit-search.js';
 export { createOriginPolicy } from './auth/origin-policy.js';
 export { asksForSubscription, cursorFromQuery, subscriptionFromQuery } from './auth/request-target.js';
 export { redactUrl, subprotocolsOf, tokenFromRequest } from './auth/request-token.js';

@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { verifyPassword } from '../src/auth/password.js';
+import { verifyPassword } from '../../console/server/password.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../demo/src/company/company.js';
 import { auditFeatureState, ruleState, scheduleState } from '../src/host/feature-state.js';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { hashPassword } from '@flagcast/console';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import { expect } from 'vitest';
-import { hashPassword } from '../src/auth/password.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import {
   addMember,

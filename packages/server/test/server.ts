@@ -2,12 +2,11 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ApprovalsSnapshot } from '@flagcast/protocol';
+import { type ConsoleOptions, flagcastConsole, type ScryptCost } from '@flagcast/console';
 import type pg from 'pg';
-import type { ScryptCost } from '../src/auth/password.js';
 import { signToken } from '../src/auth/sign-token.js';
-import { createServerFlagcast } from '../src/flagcast.js';
+import { createFlagcast } from '../src/flagcast.js';
 import type { DatabaseSettings, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
-import type { DemoUser } from '../src/api/auth-routes.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 import { insertAudits } from './database.js';
 import type { TestChannel } from './v1-client.js';
@@ -29,24 +28,26 @@ export interface TestServer {
   close(): Promise<void>;
 }
 
-export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
+export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database' | 'console'>> {
   readonly database?: DatabaseSettings;
-  readonly demoUsers?: readonly DemoUser[];
-  /** Default: `testPasswordCost`. */
-  readonly passwordCost?: ScryptCost;
+  /** Default of `passwordCost`: `testPasswordCost`. Null: no console. */
+  readonly console?: ConsoleOptions | null;
 }
 
 /** A server on a free port with the database of this URL or pool. It reads and, if possible, listens for notifications. */
 export async function startTestServer(
   location: string | { readonly pool: pg.Pool },
-  { database, demoUsers, passwordCost = testPasswordCost, ...rest }: TestServerOptions = {},
+  { database, console: consoleOptions = {}, ...rest }: TestServerOptions = {},
 ): Promise<TestServer> {
   const found = typeof location === 'string' ? { url: location } : location;
-  const flagcast = createServerFlagcast(
-    { auth: { secret: testSecret }, ...rest, database: { ...found, ...database } },
-    demoUsers,
-    passwordCost,
-  );
+  const flagcast = createFlagcast({
+    auth: { secret: testSecret },
+    ...(consoleOptions !== null && {
+      console: flagcastConsole({ passwordCost: testPasswordCost, ...consoleOptions }),
+    }),
+    ...rest,
+    database: { ...found, ...database },
+  });
   const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
   const listening = Promise.race([

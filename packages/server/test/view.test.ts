@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { stepsStatement } from '../src/api/pending-change-reads.js';
+import { stepsStatement } from '../../console/server/pending-change-reads.js';
 import { missedStatement, pageRows, readStatement, plannerSettings } from '../src/reader/log-statements.js';
 import {
   createTestDatabase,

@@ -1,4 +1,5 @@
 import * as server from 'flagcast/testing';
+import { parsePageKey } from '../../../packages/console/server/audit-search.ts';
 import { FrameReader, opcodes } from '../../testkit/frames.ts';
 import { receiveAsClient } from './client.ts';
 import { corpora } from './corpus.ts';
@@ -137,7 +138,7 @@ export const parsers: readonly Parser[] = [
   parser('cursor', corpora.cursors, (bytes) => void server.decodeCursor(bytes.toString('utf8'))),
   parser('fields of a cursor', corpora.cursorFields, checkCursorFields),
   parser('position in the audit log', corpora.pageKeys, (bytes) => {
-    server.parsePageKey(bytes.toString('utf8'));
+    parsePageKey(bytes.toString('utf8'));
   }),
   parser('query string', corpora.queries, (bytes) => {
     const query = new URLSearchParams(bytes.toString('latin1'));

@@ -1,6 +1,6 @@
 import { Button, Group, Popover, Stack, Text } from '@mantine/core';
 import { useEffect, useRef, useState } from 'react';
-import { auditFileName } from '../../../server/src/api/audit-file-name.js';
+import { auditFileName } from '../../server/audit-file-name.js';
 import { useI18n } from '../i18n/i18n.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useScope } from '../shell/scope.js';

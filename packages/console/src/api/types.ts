@@ -1,16 +1,9 @@
-import type { OpenChange } from '../../../server/src/api/request-schemas.js';
-import type { AuditPage, Project } from '../../../server/src/api/schemas.js';
+import type { OpenChange } from '../../server/request-schemas.js';
+import type { AuditPage, Project } from '../../server/schemas.js';
 
 /** Bodies of the REST API, as the server's OpenAPI document describes them. */
-export type { OpenChange, RequestStep } from '../../../server/src/api/request-schemas.js';
-export type {
-  AuditHistogram,
-  AuditPage,
-  Me,
-  Mode,
-  Project,
-  SignedIn,
-} from '../../../server/src/api/schemas.js';
+export type { OpenChange, RequestStep } from '../../server/request-schemas.js';
+export type { AuditHistogram, AuditPage, Me, Mode, Project, SignedIn } from '../../server/schemas.js';
 
 export type Environment = Project['environments'][number];
 

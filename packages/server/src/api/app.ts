@@ -13,12 +13,11 @@ import { HttpProblem, unavailable } from '../http-problem.js';
 import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
-import { createConsoleApp } from './console-files.js';
+import { type ConsoleContext, type CreateConsole, nothingAt } from './console.js';
 import { acceptsGzip, invalidInput, limitBody, sendError, sendProblem } from './responses.js';
-import { createRestApi, type RestOptions } from './rest.js';
 import { documentHead, subscriptionsBody, systemRoutes } from './system-routes.js';
 
-export interface AppOptions extends RestOptions {
+export interface AppOptions extends ConsoleContext {
   originPolicy: OriginPolicy;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
@@ -27,8 +26,7 @@ export interface AppOptions extends RestOptions {
   notReady: () => string | null;
   /** Whether only the monitoring app serves /metrics, /healthz and /readyz. */
   separateMonitoring: boolean;
-  /** The folder of the built console; null to serve none. */
-  consoleDir: string | null;
+  createConsole: CreateConsole | null;
 }
 
 type MonitoringOptions = Pick<AppOptions, 'authorizer' | 'lifecycle' | 'metrics' | 'notReady'>;
@@ -57,7 +55,10 @@ function addRoute(
 }
 
 /** An app with default headers, the check of host and path, and responses for unknown paths and errors. */
-function createBareApp({ authorizer, lifecycle }: Pick<AppOptions, 'authorizer' | 'lifecycle'>): App {
+function createBareApp(
+  { authorizer, lifecycle }: Pick<AppOptions, 'authorizer' | 'lifecycle'>,
+  hasConsole = true,
+): App {
   const app: App = new OpenAPIHono<AppEnv>();
   app.use(async (context, next) => {
     for (const [name, value] of apiHeaders) context.header(name, value);
@@ -65,9 +66,7 @@ function createBareApp({ authorizer, lifecycle }: Pick<AppOptions, 'authorizer' 
     authorizer.checkTarget(context.env.incoming);
     await next();
   });
-  app.notFound((context) =>
-    sendProblem(context, new HttpProblem('not_found', `There is nothing at ${context.req.path}`)),
-  );
+  app.notFound((context) => sendProblem(context, nothingAt(context.req.path, hasConsole)));
   app.onError((error, context) => sendError(context, error, lifecycle));
   return app;
 }
@@ -93,9 +92,10 @@ export function createMonitoringApp(options: MonitoringOptions): App {
   return app;
 }
 
-/** Serves all HTTP requests: monitoring, the REST API, server-sent events, the console. */
+/** Serves all HTTP requests: monitoring, snapshots, server-sent events, the console. */
 export function createApp(options: AppOptions): App {
-  const app = createBareApp(options);
+  const { createConsole } = options;
+  const app = createBareApp(options, createConsole !== null);
   app.use('/api/*', cors(options.originPolicy));
   if (!options.separateMonitoring) addMonitoring(app, options);
   addProjects(app, options);
@@ -107,7 +107,7 @@ export function createApp(options: AppOptions): App {
       new HttpProblem('upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
     ),
   );
-  app.route('/', createRestApi(options));
+  if (createConsole !== null) app.route('/', createConsole(options));
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
     scheme: 'bearer',
@@ -118,7 +118,6 @@ export function createApp(options: AppOptions): App {
     openApi ??= app.getOpenAPI31Document(documentHead);
     return context.json(openApi);
   });
-  app.route('/', createConsoleApp(options.consoleDir));
   return app;
 }
 

@@ -4,7 +4,7 @@ import { HTTPException } from 'hono/http-exception';
 import { matchedRoutes } from 'hono/route';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
-import { scrub, toError } from '../describe.js';
+import { toError } from '../describe.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import { writeJson } from '../json-text.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -78,14 +78,6 @@ function databaseTimeout(): HttpProblem {
   return new HttpProblem('unavailable', message, { retryAfterSeconds: 2 });
 }
 
-/** The database has no tables of Togglr's form, or does not let the server read them. */
-export function missingTables({ message }: Error): HttpProblem {
-  return new HttpProblem(
-    'not_available',
-    `This needs Togglr's tables, which the database does not have or the server may not read (${scrub(message)}): use the application that manages the flags, or grant SELECT`,
-  );
-}
-
 /** The route without the values of its parameters, e.g. `/api/features/:id`. */
 function routeOf<E extends Env>(context: Context<E>): string {
   return matchedRoutes(context).findLast(({ path }) => !path.endsWith('*'))?.path ?? '(no route)';
@@ -120,11 +112,3 @@ export const limitBody = bodyLimit({
   onError: (context) =>
     sendProblem(context, new HttpProblem('body_too_large', 'The body is too large: send at most 64 KiB')),
 });
-
-export function unknownFeature(): HttpProblem {
-  return new HttpProblem('unknown_feature', 'There is no such feature, or it has been deleted');
-}
-
-export function unknownEnvironment(): HttpProblem {
-  return new HttpProblem('unknown_environment', 'There is no such environment in this project');
-}

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { decodeJwt } from 'jose/jwt/decode';
 import { SignJWT } from 'jose/jwt/sign';
-import { secretKey, type TokenChecks } from './token-verifier.js';
+import { secretKey, type TokenChecks, type TokenOptions } from './token-verifier.js';
 import { claimOfUser, parseUserClaim } from './user-claim.js';
 
 /** The content of an access token. */
@@ -46,4 +47,30 @@ export async function signToken(content: TokenContent): Promise<string> {
     .setExpirationTime(issuedAt + Math.floor(ttlMs / 1_000))
     .setJti(randomUUID())
     .sign(secretKey(secret));
+}
+
+/** Signs tokens that this server accepts. */
+export interface TokenSigner {
+  /** Whether the token names the user by e-mail address. */
+  readonly needsEmail: boolean;
+  sign(user: Pick<TokenContent, 'username' | 'email'> & { readonly userId: string }): Promise<{
+    readonly token: string;
+    /** RFC 3339, UTC. */
+    readonly expiresAt: string;
+  }>;
+}
+
+/** `ttlMs` is the lifetime of the tokens, in milliseconds. */
+export function createTokenSigner(
+  options: TokenOptions & { readonly secret: string },
+  ttlMs: number,
+): TokenSigner {
+  const { userClaim } = options;
+  return {
+    needsEmail: userClaim !== undefined && parseUserClaim(userClaim).column === 'email',
+    sign: async (user) => {
+      const token = await signToken({ ...options, ...user, ttlMs });
+      return { token, expiresAt: new Date((decodeJwt(token).exp ?? 0) * 1_000).toISOString() };
+    },
+  };
 }

@@ -1,4 +1,4 @@
-import type { DemoUser } from '../api/auth-routes.js';
+import type { DemoUser } from '../api/console.js';
 import path from 'node:path';
 import { defaultDataDir } from './setting-parsers.js';
 import { install } from '../install/install.js';

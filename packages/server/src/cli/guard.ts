@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { setGuard } from '../api/writes/guards.js';
+import { setGuard } from '../host/audit-log.js';
 import { loadDatabaseUrl } from './config.js';
 import { isMissing } from '../postgres/errors.js';
 import { inTransaction } from '../postgres/transaction.js';

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import type { DemoUser } from '../api/auth-routes.js';
+import type { CreateConsole, DemoUser } from '../api/console.js';
 import type { CreateRelay } from '../broadcast/relay.js';
 import { describeError } from '../describe.js';
 import { errorCode } from '../postgres/errors.js';
@@ -33,6 +33,10 @@ export interface DemoPackage {
   readonly demoUsers: readonly DemoUser[];
 }
 
+interface ConsolePackage {
+  readonly flagcastConsole: (options: { readonly demoUsers: readonly DemoUser[] }) => CreateConsole;
+}
+
 interface RelayPackage {
   readonly natsRelay: (options: { readonly url: string }) => CreateRelay;
 }
@@ -45,6 +49,7 @@ type Tracing = typeof import('../operations/export-traces.js');
 
 // Names in variables: TypeScript need not find these packages.
 const [demo, relay, ioUring] = ['@flagcast/demo', '@flagcast/relay-nats', '@flagcast/io-uring'];
+const consoleName = '@flagcast/console';
 
 export async function readVersion(): Promise<string> {
   const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
@@ -97,6 +102,20 @@ export async function loadRelay(): Promise<RelayPackage> {
     importPackage<RelayPackage>(relay, 'natsRelay'),
     `FLAGCAST_RELAY_URL needs the package ${relay}: npm install ${relay}; or unset FLAGCAST_RELAY_URL`,
   );
+}
+
+/** Null if it is not installed. @throws CommandError if `writes` need it, or if its version is another one. */
+export async function loadConsole({ writes }: { readonly writes: boolean }): Promise<ConsolePackage | null> {
+  try {
+    return await importPackage<ConsolePackage>(consoleName, 'flagcastConsole');
+  } catch (error) {
+    if (errorCode(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
+    if (!writes) return null;
+    throw new CommandError(
+      `FLAGCAST_WRITES=on needs the package ${consoleName}: npm install ${consoleName}; or set FLAGCAST_WRITES=off`,
+      { cause: error },
+    );
+  }
 }
 
 /** @throws CommandError if the packages of OpenTelemetry are not installed. */

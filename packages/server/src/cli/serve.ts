@@ -5,11 +5,9 @@ import { defineCommand } from './command.js';
 import { awaitPrepared } from './connect.js';
 import { keepSecret, requireDataDir } from './data-folder.js';
 import { demoBanner, startDemoDatabase } from './demo-database.js';
-import { loadDemo } from './packages.js';
-import { loadRelay } from './packages.js';
+import { loadConsole, loadDemo, loadRelay, loadTracing } from './packages.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { CleanupStack, listenForShutdown } from './shutdown.js';
-import { loadTracing } from './packages.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 
 export const serveCommand = defineCommand({
@@ -36,6 +34,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (config.workers > 1) refuseNestedWorkers();
     // Reported before anything starts.
     if (config.relayUrl !== null) await loadRelay();
+    const hasConsole = (await loadConsole(config)) !== null;
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
     const { databaseUrl, workers } = settings;
@@ -43,6 +42,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     const { url, monitoringUrl, begin } = await start(settings, logger, running, shutdown.signal);
     logger('server_listening', {
       url,
+      console: hasConsole ? 'served' : '@flagcast/console is not installed',
       ...(monitoringUrl === null ? {} : { monitoringUrl }),
       ...(workers === 1 ? {} : { workers }),
     });

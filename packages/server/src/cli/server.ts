@@ -7,12 +7,12 @@ import type { TokenOptions } from '../auth/token-verifier.js';
 import type { ServeConfig } from './config.js';
 import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
-import { createServerFlagcast } from '../flagcast.js';
+import { createFlagcast } from '../flagcast.js';
 import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
-import type { DemoUser } from '../api/auth-routes.js';
+import type { DemoUser } from '../api/console.js';
 import { logLifecycle, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
-import { loadRelay, loadSocketWriter } from './packages.js';
+import { loadConsole, loadRelay, loadSocketWriter } from './packages.js';
 
 /** The settings of a server, when its database is known. Plain data, so that it can be sent to workers. */
 export interface ServerSettings extends ServeConfig {
@@ -39,15 +39,13 @@ export async function createLoggedFlagcast(
   options: { readonly logger: Logger; readonly metricsRegistry?: Registry },
 ): Promise<Flagcast> {
   const { logger, metricsRegistry } = options;
-  const { relayUrl } = settings;
-  const flagcast = createServerFlagcast(
-    {
-      ...optionsOf(settings, metricsRegistry),
-      relay: relayUrl === null ? undefined : (await loadRelay()).natsRelay({ url: relayUrl }),
-      socketWriter: await loadSocketWriter(settings.ioUring),
-    },
-    settings.demoUsers,
-  );
+  const { demoUsers, relayUrl } = settings;
+  const flagcast = createFlagcast({
+    ...optionsOf(settings, metricsRegistry),
+    console: (await loadConsole(settings))?.flagcastConsole({ demoUsers }),
+    relay: relayUrl === null ? undefined : (await loadRelay()).natsRelay({ url: relayUrl }),
+    socketWriter: await loadSocketWriter(settings.ioUring),
+  });
   logLifecycle(logger, flagcast.lifecycle);
   return flagcast;
 }

@@ -9,7 +9,7 @@ const error = (when: string, on: Lifecycle | null = null) => ({ level: 'error', 
 
 /** Every line of the log, by its `event`. Names are stable. docs/reference.md is generated from this table. */
 export const logEvents = {
-  server_listening: info('the server accepts connections at `url`'),
+  server_listening: info('the server accepts connections at `url`; `console` is served, or why not'),
   server_stopping: info('a signal asked the server to stop'),
   server_stopped: info('the server has stopped'),
   server_start_abandoned: warn('the server was asked to stop while it was starting'),

@@ -1,0 +1,51 @@
+/** What @flagcast/console needs of the server. Not a public interface: it changes with both. */
+// One copy for both packages: an app only takes over the document of an app of its own class.
+export { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+export type { ConsoleContext, ConsoleEnv, CreateConsole, DemoUser } from './api/console.js';
+export { RequestSlots } from './api/request-limits.js';
+export {
+  acceptsGzip,
+  invalidFields,
+  invalidInput,
+  limitBody,
+  sendError,
+  sendJson,
+  sendProblem,
+} from './api/responses.js';
+export * as apiSchemas from './api/schemas.js';
+export { defaultHeaders } from './transport/http-server.js';
+export { HttpProblem } from './http-problem.js';
+export { JsonText } from './json-text.js';
+export { scrub, toError } from './describe.js';
+
+export type { Channel } from './auth/authorization.js';
+export type { Principal } from './auth/request-authorizer.js';
+export { channelFromQuery } from './auth/request-target.js';
+export { networkOf } from './auth/trusted-proxies.js';
+
+export { isMissing, isUndecodable } from './postgres/errors.js';
+export type { Queries, SessionSource } from './postgres/session-pool.js';
+export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction.js';
+
+// Togglr's tables, as the reader and the snapshots read them.
+export { type Author, type FeatureWrite, setGuard, writeAudit } from './host/audit-log.js';
+export { decidableProjects, findDecidable } from './host/deciders.js';
+export { type Environment, readEnvironments } from './host/environments.js';
+export { auditFeatureState, featureJson, ruleState, scheduleState } from './host/feature-state.js';
+export { readTogglrFeatures } from './host/host-schema.js';
+export {
+  canReadSteps,
+  isRequest,
+  lastStep,
+  requestedEntitiesJson,
+  requestEntities,
+  requestReason,
+} from './host/pending-change.js';
+export { readRights, type Rights } from './host/rights.js';
+export {
+  isoUtc,
+  requestedDiff,
+  requestedDiffWithCurrent,
+  requestedEntity,
+  shownJson,
+} from './host/sql-expressions.js';
