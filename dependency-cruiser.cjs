@@ -36,6 +36,13 @@ module.exports = {
         pathNot: `^packages/server/src/(${shared.join('|')})[.]ts$`,
       },
     })),
+    {
+      name: 'server-imports-its-console',
+      comment: 'The server gets the console as an option. The console uses what `flagcast/console-support` exports.',
+      severity: 'error',
+      from: { path: '^packages/(server/src|console/server)/' },
+      to: { path: '^packages/(server|console)/', pathNot: '^packages/$1/', dependencyTypes: ['local'] },
+    },
     ...harnesses.map((harness) => ({
       name: `${harness}-imports-another-harness`,
       comment: 'What harnesses share is in testing/testkit, which imports none of them.',

@@ -274,9 +274,9 @@ describe('links in the documents', () => {
 });
 
 describe('security claims', () => {
-  const folders = ['server/test/', 'server/test/unit/', 'relay-nats/test/', 'server/'].map(
-    (folder) => `packages/${folder}`,
-  );
+  const folders = [
+    ...['server/test/', 'server/test/unit/', 'console/test/server/', 'relay-nats/test/', 'server/'],
+  ].map((folder) => `packages/${folder}`);
   const isFile = (name: string): boolean =>
     [...folders, ''].some((folder) => existsSync(new URL(folder + name, root)));
 
@@ -297,16 +297,18 @@ describe('security claims', () => {
 });
 
 describe('ARCHITECTURE.md', () => {
-  /** Files named in a text, relative to packages/server/src, packages/server or the root. */
+  /** Files named in a text, relative to one of the packages or the root. */
   const serverFiles = (text: string): string[] =>
     [...text.matchAll(/`([\w-]+(?:\/[\w-]+)*\/[\w-]+\.(?:tsx?|sql|js))`/g)].map(([, name = '']) => name);
 
   it('names only existing files', async () => {
-    const folders = ['packages/server/src/', 'packages/server/', 'packages/client/src/', ''];
+    const folders = ['server/src/', 'server/', 'console/', 'client/src/'].map(
+      (folder) => `packages/${folder}`,
+    );
     const named = serverFiles(await readDocument('ARCHITECTURE.md'));
     expect(named.length).toBeGreaterThan(20);
     const isFile = (name: string): boolean =>
-      folders.some((folder) => existsSync(new URL(folder + name, root)));
+      [...folders, ''].some((folder) => existsSync(new URL(folder + name, root)));
     expect(named.filter((name) => !isFile(name))).toStrictEqual([]);
   });
 

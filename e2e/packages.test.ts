@@ -107,6 +107,41 @@ it('flagcast prints how to install the demo if a server without a database needs
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);
 });
 
+it('flagcast prints how to install the console if FLAGCAST_WRITES is on without it', async () => {
+  await removeOptional('console');
+  const env = {
+    DATABASE_URL: 'postgresql://127.0.0.1:1/none',
+    FLAGCAST_JWT_SECRET: testSecret,
+    FLAGCAST_WRITES: 'on',
+  };
+  const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env });
+  expect(code).toBe(1);
+  expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/console')]);
+});
+
+it('flagcast without the console serves snapshots, and says in the log and at / what is missing', async () => {
+  await removeOptional('console');
+  const database = await createTestDatabase({ schema: 'tables' });
+  onTestFinished(async () => await database.drop());
+  const { projectId } = await seedProject(database.pool);
+  const { token } = await createUser(database.pool, 'root', { superuser: true });
+  const env = { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret };
+  const serve = new RunningCommand(['serve', '--port', '0'], { file: consumer.program, env });
+  onTestFinished(async () => await serve.end());
+  const { url, console: reason } = await serve.logged('server_listening');
+  expect(reason).toBe('@flagcast/console is not installed');
+  await serve.logged('reader_started');
+  const answer = await fetch(String(url));
+  expect(answer.status).toBe(404);
+  expect(await answer.json()).toMatchObject({
+    code: 'not_found',
+    message: expect.stringContaining('npm install @flagcast/console') as string,
+  });
+  const headers = { Authorization: `Bearer ${token}` };
+  const place = new URLSearchParams({ project_id: projectId, env: 'prod' });
+  expect((await fetch(`${String(url)}/api/snapshot?${place.toString()}`, { headers })).status).toBe(200);
+});
+
 it('flagcast loads @flagcast/io-uring without warnings, and uses it if the machine allows it', async () => {
   await consumer.write(
     'io-uring.js',

@@ -148,10 +148,10 @@ export const guarantees: readonly Guarantee[] = [
     promise: 'A guarded change needs a second person, who decides on what was shown.',
     numbers: [],
     effect: 'A user may approve their own request.',
-    file: `${source}api/writes/decisions.ts`,
+    file: 'packages/console/server/writes/decisions.ts',
     find: '  if (request.own) {\n',
     replace: "  if (request.own && rights.userId === '') {\n",
-    test: `${test}rest-approvals.test.ts`,
+    test: 'packages/console/test/server/rest-approvals.test.ts',
   },
   {
     name: 'sessions-unbounded',

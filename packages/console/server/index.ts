@@ -3,7 +3,8 @@
  *
  * @module @flagcast/console
  */
-import { type CreateConsole, type DemoUser, OpenAPIHono } from 'flagcast/console-support';
+import type { CreateConsole, DemoUser } from 'flagcast';
+import { type ConsoleContext, type ConsoleFactory, OpenAPIHono } from 'flagcast/console-support';
 import { builtPagesDir, createPagesApp } from './console-files.js';
 import { owaspCost, type ScryptCost } from './password.js';
 import { createRestApi } from './rest.js';
@@ -29,14 +30,14 @@ export function flagcastConsole({
   demoUsers = [],
   passwordCost = owaspCost,
 }: ConsoleOptions = {}): CreateConsole {
-  return (context) => {
+  return (context: ConsoleContext) => {
     const { sessions, tokens, writes } = context;
     const attempts = new SignInAttempts();
     const pool = sessions.authorization;
     const writePool = writes ? sessions.writes : null;
     const signIn = new SignIn({ pool, writePool, tokens, attempts, passwordCost });
     const decisionPassword = new DecisionPassword(pool, attempts);
-    const app: ReturnType<CreateConsole> = new OpenAPIHono();
+    const app: ReturnType<ConsoleFactory> = new OpenAPIHono();
     app.route('/', createRestApi({ ...context, signIn, decisionPassword, demoUsers }));
     app.route('/', createPagesApp(pagesDir));
     return app;

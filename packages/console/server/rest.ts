@@ -1,9 +1,9 @@
 import type { HttpBindings } from '@hono/node-server';
+import type { DemoUser } from 'flagcast';
 import {
   type Channel,
   channelFromQuery,
   type ConsoleContext,
-  type DemoUser,
   HttpProblem,
   invalidInput,
   isMissing,

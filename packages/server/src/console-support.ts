@@ -1,7 +1,7 @@
 /** What @flagcast/console needs of the server. Not a public interface: it changes with both. */
 // One copy for both packages: an app only takes over the document of an app of its own class.
 export { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-export type { ConsoleContext, ConsoleEnv, CreateConsole, DemoUser } from './api/console.js';
+export type { ConsoleContext, ConsoleFactory } from './api/console.js';
 export { RequestSlots } from './api/request-limits.js';
 export {
   acceptsGzip,

@@ -3,7 +3,6 @@ import type { Registry } from 'prom-client';
 import type { Authenticate, Authorize } from './auth/host-callbacks.js';
 import type { TokenOptions } from './auth/token-verifier.js';
 import type { ConnectionTimeouts } from './connections/connection-monitor.js';
-import type { CreateConsole } from './api/console.js';
 import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
@@ -43,6 +42,20 @@ export interface FlagcastOptions {
   readonly relay?: CreateRelay | undefined;
   /** Writes to many WebSockets in one system call: `ioUring` of `@flagcast/io-uring`. Default: one write for each. */
   readonly socketWriter?: SocketWriterFactory | undefined;
+}
+
+/**
+ * Creates the console of a server: what `flagcastConsole` of `@flagcast/console` returns. What it takes and returns is no
+ * public interface: it changes with both packages, which have the same version.
+ */
+export type CreateConsole = (context: never) => object;
+
+/** A user whom the sign-in page of a demo offers. */
+export interface DemoUser {
+  readonly username: string;
+  readonly password: string;
+  /** One line about what the user may do. */
+  readonly about: string;
 }
 
 /** What Flagcast uses of a `pg.Pool`. Not that type, so that hosts without `@types/pg` can use these types. */

@@ -27,6 +27,7 @@ import { MissedEventsSource } from './replay/missed-events.js';
 import { SnapshotSource } from './replay/snapshot.js';
 import { EventStreams } from './transport/event-stream.js';
 import { createApp, createMonitoringApp, routeMatcher } from './api/app.js';
+import type { ConsoleFactory } from './api/console.js';
 import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
 import { RequestSlots, ResponseMemory } from './api/request-limits.js';
 import { createTokenSigner } from './auth/sign-token.js';
@@ -321,7 +322,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     responseMemory: new ResponseMemory({ maxBytes: options.limits?.responseBytes ?? 67_108_864 }),
     eventStreams: connections.eventStreams,
     separateMonitoring: options.separateMonitoring ?? false,
-    createConsole: options.console ?? null,
+    createConsole: (options.console as ConsoleFactory | undefined) ?? null,
   });
   const monitoringApp = createMonitoringApp({ ...monitoring, authorizer: access.monitoringAuthorizer });
   const { basePath = '' } = options.network ?? {};

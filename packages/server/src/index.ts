@@ -6,8 +6,10 @@
 export { createFlagcast } from './flagcast.js';
 export type {
   AuthOptions,
+  CreateConsole,
   DatabaseOptions,
   DatabaseSettings,
+  DemoUser,
   Flagcast,
   FlagcastOptions,
   HostAuthOptions,

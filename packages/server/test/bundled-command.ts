@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build, type Plugin } from 'esbuild';
 
 const serverPackage = fileURLToPath(new URL('..', import.meta.url));
 
@@ -13,6 +13,26 @@ export interface BundledCommand {
   readonly program: string;
   remove(): Promise<void>;
 }
+
+/**
+ * Bundles the console as well, which would import the modules of the server from `dist`: of a second copy of a class,
+ * `instanceof` is false.
+ */
+const withConsole: Plugin = {
+  name: 'console',
+  setup: ({ onLoad }) => {
+    onLoad({ filter: /\/server\/dist\/cli\/packages\.js$/ }, async ({ path: file }) => {
+      const text = await readFile(file, 'utf8');
+      const contents = text.replace('import(name)', "(name === consoleName ? import('@flagcast/console') : $&)");
+      return { contents };
+    });
+    // The pages are beside its own folder.
+    onLoad({ filter: /\/console\/dist\/console-files\.js$/ }, async ({ path: file }) => {
+      const text = await readFile(file, 'utf8');
+      return { contents: text.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(file).href)) };
+    });
+  },
+};
 
 /**
  * Bundles the built command: Node loads a few files in less than half of the processor time of the 340 modules, and a run
@@ -34,6 +54,7 @@ export async function bundleCommand(): Promise<BundledCommand> {
     ...{ outdir: folder, bundle: true, splitting: true, keepNames: true },
     ...{ platform: 'node', format: 'esm', target: 'node20', logLevel: 'error' },
     // The optional packages import pg as well, and tell its errors apart by their class.
+    plugins: [withConsole],
     external: ['pg', '@opentelemetry/*'],
     banner: {
       js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",

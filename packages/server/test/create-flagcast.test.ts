@@ -77,6 +77,8 @@ describe('createFlagcast', () => {
       { auth, relayUrl: 'nats://relay' },
       /use relay, with natsRelay\(\{ url \}\) of @flagcast\/relay-nats$/,
     ],
+    ['consoleDir', { auth, consoleDir: null }, /use console, with flagcastConsole\(\{ pagesDir \}\)/],
+    ['writes without the console', { auth, writes: true }, /^writes needs the console: set console to/],
     [
       'an unknown option of a group',
       { auth, network: { allowedHost: [] } },

@@ -13,7 +13,7 @@ import { HttpProblem, unavailable } from '../http-problem.js';
 import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
-import { type ConsoleContext, type CreateConsole, nothingAt } from './console.js';
+import { type ConsoleContext, type ConsoleFactory, nothingAt } from './console.js';
 import { acceptsGzip, invalidInput, limitBody, sendError, sendProblem } from './responses.js';
 import { documentHead, subscriptionsBody, systemRoutes } from './system-routes.js';
 
@@ -26,7 +26,7 @@ export interface AppOptions extends ConsoleContext {
   notReady: () => string | null;
   /** Whether only the monitoring app serves /metrics, /healthz and /readyz. */
   separateMonitoring: boolean;
-  createConsole: CreateConsole | null;
+  createConsole: ConsoleFactory | null;
 }
 
 type MonitoringOptions = Pick<AppOptions, 'authorizer' | 'lifecycle' | 'metrics' | 'notReady'>;

@@ -10,10 +10,10 @@ import type { DatabaseSessions } from '../postgres/database-sessions.js';
 import type { Guarantee } from '../reader/event-source.js';
 import type { RequestSlots, ResponseMemory } from './request-limits.js';
 
-/** Creates the console of a server, its pages and their REST API: what `flagcastConsole` of `@flagcast/console` returns. */
-export type CreateConsole = (context: ConsoleContext) => OpenAPIHono<ConsoleEnv>;
+/** Creates the console of a server: its pages and their REST API. The public option has the type `CreateConsole`. */
+export type ConsoleFactory = (context: ConsoleContext) => OpenAPIHono<ConsoleEnv>;
 
-export interface ConsoleEnv {
+interface ConsoleEnv {
   Bindings: HttpBindings;
 }
 
@@ -34,14 +34,6 @@ export interface ConsoleContext {
   readonly lifecycle: Lifecycle;
   readonly requestSlots: RequestSlots;
   readonly responseMemory: ResponseMemory;
-}
-
-/** A user whom the sign-in page of the demo offers. */
-export interface DemoUser {
-  readonly username: string;
-  readonly password: string;
-  /** One line about what the user may do. */
-  readonly about: string;
 }
 
 const consolePath =

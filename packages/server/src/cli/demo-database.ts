@@ -1,4 +1,4 @@
-import type { DemoUser } from '../api/console.js';
+import type { DemoUser } from '../flagcast-options.js';
 import path from 'node:path';
 import { defaultDataDir } from './setting-parsers.js';
 import { install } from '../install/install.js';

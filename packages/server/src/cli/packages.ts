@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import type { CreateConsole, DemoUser } from '../api/console.js';
+import type { CreateConsole, DemoUser } from '../flagcast-options.js';
 import type { CreateRelay } from '../broadcast/relay.js';
 import { describeError } from '../describe.js';
 import { errorCode } from '../postgres/errors.js';

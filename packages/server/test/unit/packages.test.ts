@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import packageJson from '../../package.json' with { type: 'json' };
-import { importPackage, loadDemo, loadRelay, loadSocketWriter } from '../../src/cli/packages.js';
+import { importPackage, loadConsole, loadDemo, loadRelay, loadSocketWriter } from '../../src/cli/packages.js';
 
 const { version } = packageJson;
 
 afterEach(() => {
-  for (const name of ['relay-nats', 'io-uring', 'demo']) vi.doUnmock(`@flagcast/${name}`);
+  for (const name of ['relay-nats', 'io-uring', 'demo', 'console']) vi.doUnmock(`@flagcast/${name}`);
 });
 
 /** The text of the error that a loaded socket writer throws. */
@@ -30,6 +30,11 @@ describe('a package of another version', () => {
   it('without startEmbeddedPostgres is refused in one line with the version to install', async () => {
     vi.doMock('@flagcast/demo', () => ({ startEmbeddedPostgres: undefined }));
     await expect(loadDemo()).rejects.toThrow(`npm install @flagcast/demo@${version}`);
+  });
+
+  it('without flagcastConsole is refused in one line with the version to install', async () => {
+    vi.doMock('@flagcast/console', () => ({ flagcastConsole: undefined }));
+    await expect(loadConsole({ writes: false })).rejects.toThrow(`npm install @flagcast/console@${version}`);
   });
 
   it('without ioUring is the reason why each connection is written to separately', async () => {
