@@ -23,7 +23,10 @@ const withConsole: Plugin = {
   setup: ({ onLoad }) => {
     onLoad({ filter: /\/server\/dist\/cli\/packages\.js$/ }, async ({ path: file }) => {
       const text = await readFile(file, 'utf8');
-      const contents = text.replace('import(name)', "(name === consoleName ? import('@flagcast/console') : $&)");
+      const contents = text.replace(
+        'import(name)',
+        "(name === consoleName ? import('@flagcast/console') : $&)",
+      );
       return { contents };
     });
     // The pages are beside its own folder.
