@@ -44,7 +44,7 @@ async function tour(
   await page.getByRole('dialog', { name: en.features.create }).waitFor();
   await look('the dialog that makes a flag');
   await escape();
-  await button(page, en.freshness.chip(en.freshness.live)).click();
+  await button(page, en.freshness.chip(en.freshness.states.live)).click();
   await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
   await context.fixture.change('bob', flag, 'dev', { enabled: true });
   await context.fixture.change('bob', flag, 'dev', { enabled: false });

@@ -7,7 +7,15 @@ it('the other pages, the charts, dialogs, menus and the sign-in are not in the f
   const page = readFileSync(new URL('index.html', folder), 'utf8');
   const later = readdirSync(new URL('assets', folder)).filter((file) => !page.includes(`"./assets/${file}"`));
   const pages = ['feature-page', 'approvals-page', 'activity-page', 'sign-in-page'];
-  const parts = ['freshness-drawer', 'plot', 'modal', 'popup', 'expired-dialog', 'request-dialog', 'ru'];
+  const parts = [
+    'freshness-drawer',
+    'activity-chart',
+    'modal',
+    'popup',
+    'expired-dialog',
+    'request-dialog',
+    'ru',
+  ];
   for (const name of [...pages, ...parts]) {
     expect(
       later.some((file) => file.startsWith(`${name}-`) && file.endsWith('.js')),

@@ -137,7 +137,7 @@ it('a dialog takes, keeps and returns the focus', async () => {
   await page.keyboard.press('Escape');
   await getsFocus(create);
 
-  const chip = button(page, en.freshness.chip(en.freshness.live));
+  const chip = button(page, en.freshness.chip(en.freshness.states.live));
   await tabTo(page, chip);
   await page.keyboard.press('Enter');
   await page.getByRole('dialog', { name: en.freshness.title }).waitFor();

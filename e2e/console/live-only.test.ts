@@ -103,7 +103,7 @@ it('every page says that the database has live events only, with what guarantee,
   expect(times('/api/audit')).toBe(1);
 
   const note = en.freshness.overlapNote(45);
-  await button(page, en.freshness.chip(`${en.freshness.live} ${note}`)).click();
+  await button(page, en.freshness.chip(`${en.freshness.states.live} ${note}`)).click();
   const drawer = page.getByRole('dialog', { name: en.freshness.title });
   const { overlap, reasons } = en.freshness;
   await drawer.getByText(`${overlap(45)} ${reasons.view}`, { exact: true }).waitFor();

@@ -28,7 +28,7 @@ it('a dialog, a menu and a page that cannot be loaded leave the page usable, and
   const { page } = window;
   const restore = await loseFiles(window);
   for (const name of [
-    en.freshness.chip(en.freshness.live),
+    en.freshness.chip(en.freshness.states.live),
     en.features.create,
     en.shell.userMenu('alice'),
     en.shell.projectIs('Web shop'),
@@ -44,7 +44,7 @@ it('a dialog, a menu and a page that cannot be loaded leave the page usable, and
   await rowOf(page, flag).waitFor();
 
   // Without a server a reload would lose the page.
-  await button(page, en.freshness.chip(en.freshness.live)).click();
+  await button(page, en.freshness.chip(en.freshness.states.live)).click();
   await window.context.setOffline(true);
   await button(failure(page), en.shell.reload).click();
   await failure(page).getByText(en.errors.unreachable).waitFor();
@@ -53,7 +53,7 @@ it('a dialog, a menu and a page that cannot be loaded leave the page usable, and
   await button(failure(page), en.shell.reload).click();
   await failure(page).waitFor({ state: 'hidden' });
   await waitUntilLive(page);
-  await button(page, en.freshness.chip(en.freshness.live)).click();
+  await button(page, en.freshness.chip(en.freshness.states.live)).click();
   await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
 });
 

@@ -38,7 +38,7 @@ export async function flip(control: Locator): Promise<void> {
 
 /** Waits until the page shows that it is live. */
 export async function waitUntilLive(page: Page): Promise<void> {
-  await button(page, en.freshness.chip(en.freshness.live)).waitFor();
+  await button(page, en.freshness.chip(en.freshness.states.live)).waitFor();
 }
 
 /** Enters the reason that a guarded environment requires, and submits the request. */

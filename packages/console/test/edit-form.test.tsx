@@ -1,4 +1,5 @@
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
+import type { FeatureState } from '@flagcast/client';
 import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { ru } from '../src/i18n/ru.js';
@@ -65,6 +66,22 @@ describe('the form of a flag', () => {
     }
     await waitFor(() => expect(sent(server)).toHaveLength(2));
     expect(sent(server)).toMatchObject([{ version: 'v1' }, { version: 'v2', default_value: 'second' }]);
+  });
+
+  it('follows its saves, not their late events, and then a change that commits late with an early time', async () => {
+    const { server, form } = await openForm();
+    acceptWrites(server);
+    for (const text of ['first', 'second']) {
+      await enter(value, text, form);
+      await submit(form);
+      await waitFor(() => expect(button(en.feature.save, form).disabled).toBe(true));
+    }
+    const first = { ...server.features.get('f1'), version: 'v2', default_value: 'first' } as FeatureState;
+    await serverActs(() => server.emit({ actor: 'alice', feature: first }));
+    await screen.findByText(en.feature.changedBy('alice'), { exact: false });
+    expect(field(value, form).value).toBe('second');
+    server.change('f1', { default_value: 'late', updated_at: '2026-01-01T00:00:00.000000Z' });
+    await waitFor(() => expect(field(value, form).value).toBe('late'));
   });
 
   it('does not take text that is typed while it is being saved', async () => {

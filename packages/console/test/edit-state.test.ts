@@ -3,11 +3,9 @@ import { describe, expect, it } from 'vitest';
 import {
   changedFields,
   type EditState,
-  followLive,
-  followResponse,
+  followState,
   keepMine,
   setField,
-  startAfterSave,
   startEdit,
   takeTheirs,
 } from '../src/feature/edit-state.js';
@@ -23,14 +21,14 @@ const blocked = ({ concurrent }: EditState): boolean => concurrent.some(({ confl
 
 describe('an edit', () => {
   it('without changes follows the changes of others and explains nothing', () => {
-    const edit = followLive(startEdit(later(1)), later(2, { name: 'Renamed', enabled: true }), 'bob');
+    const edit = followState(startEdit(later(1)), later(2, { name: 'Renamed', enabled: true }), 'bob');
     expect(edit).toMatchObject({ mine: { name: 'Renamed', enabled: true }, version: 'v2', concurrent: [] });
     expect(changedFields(edit)).toEqual({});
   });
 
   it('keeps changed fields, and explains which untouched fields have followed', () => {
     const mine = setField(startEdit(later(1)), 'description', 'mine');
-    const edit = followLive(mine, later(2, { name: 'Renamed' }), 'bob');
+    const edit = followState(mine, later(2, { name: 'Renamed' }), 'bob');
     expect(edit.mine).toMatchObject({ name: 'Renamed', description: 'mine' });
     expect(edit.concurrent).toEqual([
       { field: 'name', before: 'Flag f1', theirs: 'Renamed', by: 'bob', conflict: false },
@@ -42,7 +40,7 @@ describe('an edit', () => {
 
   it('is blocked by a conflict until the user has chosen a value', () => {
     const mine = setField(startEdit(later(1)), 'description', 'mine');
-    const edit = followLive(mine, later(2, { description: 'theirs' }), 'bob');
+    const edit = followState(mine, later(2, { description: 'theirs' }), 'bob');
     expect(blocked(edit)).toBe(true);
     expect(changedFields(keepMine(edit, 'description'))).toEqual({ description: 'mine' });
     expect(blocked(keepMine(edit, 'description'))).toBe(false);
@@ -51,7 +49,7 @@ describe('an edit', () => {
   });
 
   it('has no conflict if both enter the same value', () => {
-    const edit = followLive(
+    const edit = followState(
       setField(startEdit(later(1)), 'description', 'same'),
       later(2, { description: 'same' }),
       'bob',
@@ -61,40 +59,19 @@ describe('an edit', () => {
 
   it('drops a conflict when the others come round to the value of the user, or back to the old one', () => {
     const mine = setField(startEdit(later(1)), 'description', 'mine');
-    const conflict = followLive(mine, later(2, { description: 'theirs' }), 'bob');
-    const agreed = followLive(conflict, later(3, { description: 'mine' }), 'bob');
+    const conflict = followState(mine, later(2, { description: 'theirs' }), 'bob');
+    const agreed = followState(conflict, later(3, { description: 'mine' }), 'bob');
     expect([agreed.concurrent, changedFields(agreed)]).toEqual([[], {}]);
-    const undone = followLive(conflict, later(3), 'bob');
+    const undone = followState(conflict, later(3), 'bob');
     expect(undone.concurrent).toMatchObject([{ before: 'theirs', theirs: 'Made for a test' }]);
   });
 
   it('drops a conflict when the user enters the value of the others', () => {
     const mine = setField(startEdit(later(1)), 'description', 'mine');
-    const conflict = followLive(mine, later(2, { description: 'theirs' }), 'bob');
+    const conflict = followState(mine, later(2, { description: 'theirs' }), 'bob');
     expect(blocked(setField(conflict, 'description', 'their'))).toBe(true);
     const agreed = setField(conflict, 'description', 'theirs');
     expect([blocked(agreed), changedFields(agreed)]).toEqual([false, {}]);
-  });
-
-  it('does not go back to an event that is older than a response', () => {
-    const refused = followResponse(setField(startEdit(later(1)), 'name', 'mine'), later(3), 'bob');
-    expect(refused.version).toBe('v3');
-    expect(followLive(refused, later(2, { description: 'old' }), 'bob')).toBe(refused);
-    const caughtUp = followLive(refused, later(3), 'bob');
-    // From here on events are in order, whatever their times are.
-    expect(followLive(caughtUp, { ...later(4), updated_at: later(1).updated_at }, 'bob').version).toBe('v4');
-  });
-
-  it('starts again from the saved state, or from an event that is newer', () => {
-    const sent = setField(startEdit(later(1)), 'name', 'mine');
-    const saved = later(2, { name: 'mine' });
-    const first = startAfterSave(sent, saved);
-    expect(first).toMatchObject({ version: 'v2', mine: { name: 'mine' } });
-    expect(changedFields(first)).toEqual({});
-    // The event of an earlier change arrives afterwards.
-    expect(followLive(first, later(1, { version: 'v1b' }), 'bob')).toBe(first);
-    const overtaken = followLive(sent, later(3, { name: 'theirs' }), 'bob');
-    expect(startAfterSave(overtaken, saved)).toMatchObject({ version: 'v3', mine: { name: 'theirs' } });
   });
 
   it('never loses or invents a value, whatever both sides do', () => {
@@ -117,7 +94,7 @@ describe('an edit', () => {
           if (by === 'me') edit = setField(edit, field, next);
           else if (by === 'others') {
             server = { ...server, [field]: next, version: `v${index + 2}` };
-            edit = followLive(edit, server, 'bob');
+            edit = followState(edit, server, 'bob');
           } else edit = by === 'keep' ? keepMine(edit, field) : takeTheirs(edit, field);
           // What saving would write on top of the server's state is what the user sees.
           expect({ ...server, ...changedFields(edit) }).toMatchObject(edit.mine);

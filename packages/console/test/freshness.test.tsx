@@ -1,6 +1,7 @@
 import { screen, waitFor, within } from '@testing-library/dom';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
+import { createFormat } from '../src/i18n/format.js';
 import {
   button,
   click,
@@ -15,7 +16,7 @@ const page = '/p/shop/dev/features';
 const since = '2026-01-02T12:34:56.000Z';
 
 async function openDrawer(note = ''): Promise<HTMLElement> {
-  await click(button(en.freshness.chip(`${en.freshness.live}${note}`)));
+  await click(button(en.freshness.chip(`${en.freshness.states.live}${note}`)));
   return await screen.findByRole('dialog', { name: en.freshness.title });
 }
 
@@ -46,6 +47,20 @@ describe('a stale server', () => {
   );
 });
 
+it('the time of a stale page is that of the server, also where the clock of the browser is behind', async () => {
+  const behindMs = Date.parse(since) - 7_200_000;
+  vi.useFakeTimers({ now: behindMs, toFake: ['Date'] });
+  const { server } = await openLive(page);
+  const heartbeat = { type: 'heartbeat', timestamp: since, cursor: 'c1', as_of: since } as const;
+  await serverActs(() => {
+    server.broadcast(heartbeat);
+    server.isDown = true;
+    server.drop();
+  });
+  const time = createFormat('en', en.time).time(Date.parse(since));
+  await screen.findByText(en.freshness.staleBanner(en.freshness.staleReasons.disconnected, time));
+});
+
 describe('a lost connection', () => {
   it('makes the page stale, and the page reconnects and catches up', async () => {
     const { server } = await openLive(page);
@@ -64,7 +79,7 @@ describe('a lost connection', () => {
 });
 
 describe('the drawer', () => {
-  it('shows the time of each delivery, newest first, and the figures of all', async () => {
+  it('shows the time of each delivery, newest first', async () => {
     const { server } = await openLive(page);
     const drawer = await openDrawer();
     within(drawer).getByText(en.freshness.noEvents);
@@ -89,7 +104,7 @@ describe('the drawer', () => {
     const server = createServer();
     server.hello = { guarantee: 'overlap', guarantee_reason: 'view', overlap_ms: 45_000 };
     openConsole(page, server);
-    const name = en.freshness.chip(`${en.freshness.live} ${en.freshness.overlapNote(45)}`);
+    const name = en.freshness.chip(`${en.freshness.states.live} ${en.freshness.overlapNote(45)}`);
     await click(await screen.findByRole('button', { name }));
     const drawer = await screen.findByRole('dialog');
     const { overlap, reasons } = en.freshness;

@@ -75,7 +75,8 @@ describe('a sign-in', () => {
     await enter(en.fields.description, 'Half a thought', form);
     session.refuseToken();
     const dialog = await screen.findByRole('dialog', { name: en.signIn.expired });
-    expect(field(en.signIn.username, dialog).value).toBe('alice');
+    const name = await within(dialog).findByRole<HTMLInputElement>('textbox', { name: en.signIn.username });
+    expect(name.value).toBe('alice');
     server.on('POST', /^\/api\/auth\/login$/, () => ({ body: { token: tokenOf('alice') } }));
     await enterInto(password(dialog), 'alice-demo');
     fireEvent.submit(password(dialog).form ?? document.body);

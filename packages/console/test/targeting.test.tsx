@@ -3,7 +3,7 @@ import { screen, waitFor, within } from '@testing-library/dom';
 import { describe, expect, it, vi } from 'vitest';
 import { toExpression } from '../src/feature/expression.js';
 import { scheduleText } from '../src/feature/schedule-text.js';
-import { scheduledAt } from '../src/features/schedule.js';
+import { scheduledAt } from '../src/feature/schedule.js';
 import { en } from '../src/i18n/en.js';
 import { createFormat } from '../src/i18n/format.js';
 import type { I18n } from '../src/i18n/i18n.js';
@@ -224,5 +224,15 @@ describe('schedules', () => {
     expect(scheduledAt(state, now + 60_000)).toEqual({ enabled: false, next: on });
     expect(scheduledAt(state, now + 120_000)).toEqual({ enabled: true, next: null });
     expect(scheduledAt(state, now + 180_000)).toBeNull();
+  });
+
+  it('are read again when the changes that were sent have passed', async () => {
+    const { server, targeting } = await openTargeting({ enabled: true, schedules: [schedule()] });
+    const now = stateOf({ enabled: false });
+    const passed = stateOf({ known_until: '2026-01-01T00:00:00Z' });
+    // The snapshot has what the schedules do now.
+    const feature = { ...server.store('f1', { schedule_state: now }), schedule_state: passed };
+    await serverActs(() => server.emit({ feature }));
+    await within(targeting).findByText(en.targeting.offNow);
   });
 });

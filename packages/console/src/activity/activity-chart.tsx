@@ -1,9 +1,9 @@
-import { Group, Text } from '@mantine/core';
+import 'uplot/dist/uPlot.min.css';
+import { Group, Text, useComputedColorScheme, useMantineTheme } from '@mantine/core';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import UPlot from 'uplot';
 import type { Format } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
-import { Plot, type PlotColors, usePlotColors } from './plot.js';
 import type { Histogram } from './use-histogram.js';
 
 interface ActivityChartProps {
@@ -130,4 +130,58 @@ function chartOptions(
 function barsPath(): Pick<UPlot.Series, 'paths'> {
   const paths = UPlot.paths.bars?.({ size: [0.8, 16], align: 1 });
   return paths === undefined ? {} : { paths };
+}
+
+interface PlotProps {
+  readonly options: Omit<UPlot.Options, 'width'>;
+  readonly data: UPlot.AlignedData;
+  /** Read out by screen readers. */
+  readonly label: string;
+}
+
+/** A chart as wide as its container. Pass the same `options` object until one of them changes. */
+function Plot({ options, data, label }: PlotProps) {
+  const ref = useRef<HTMLDivElement>(null);
+  const plot = useRef<UPlot | null>(null);
+  const latest = useRef(data);
+  useEffect(() => {
+    const element = ref.current;
+    if (element === null) return;
+    const created = new UPlot({ ...options, width: element.clientWidth }, latest.current, element);
+    plot.current = created;
+    const observer = new ResizeObserver(() => {
+      created.setSize({ width: element.clientWidth, height: options.height });
+    });
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      created.destroy();
+      plot.current = null;
+    };
+  }, [options]);
+  useEffect(() => {
+    latest.current = data;
+    plot.current?.setData(data);
+  }, [data]);
+  return <div ref={ref} role="img" aria-label={label} className="fc-plot" />;
+}
+
+interface PlotColors {
+  readonly main: string;
+  readonly text: string;
+  readonly grid: string;
+}
+
+/** The theme's colors as values: a canvas cannot use CSS variables. */
+function usePlotColors(): PlotColors {
+  const scheme = useComputedColorScheme('light');
+  const { colors } = useMantineTheme();
+  return useMemo(() => {
+    const dark = scheme === 'dark';
+    return {
+      main: dark ? colors.indigo[4] : colors.indigo[6],
+      text: dark ? colors.dark[1] : colors.gray[7],
+      grid: dark ? colors.dark[5] : colors.gray[2],
+    };
+  }, [scheme, colors]);
 }

@@ -1,4 +1,4 @@
-import { Autocomplete, Button, Select, TextInput } from '@mantine/core';
+import { Autocomplete, Button, Group, Select, TextInput } from '@mantine/core';
 import { useDebouncedCallback } from '@mantine/hooks';
 import { useFeatures } from '@flagcast/client/react';
 import { useEffect, useRef, useState } from 'react';
@@ -34,7 +34,7 @@ export function ActivityFilters({ parameters, change, people }: ActivityFiltersP
     change(Object.fromEntries(Object.keys(parameters).map((name) => [name, undefined])));
   };
   return (
-    <search className="fc-toolbar">
+    <Group component="search" gap="xs" className="fc-toolbar">
       <Choice
         label={t.activity.scopeFilter}
         none={t.activity.onlyHere(environment.name)}
@@ -97,7 +97,7 @@ export function ActivityFilters({ parameters, change, people }: ActivityFiltersP
           {t.activity.clearFilters}
         </Button>
       )}
-    </search>
+    </Group>
   );
 }
 

@@ -34,7 +34,7 @@ export function HistoryList({ entries, about }: HistoryListProps) {
       <Text size="xs" fw={600} c="dimmed" className="fc-day" component="h3">
         {day}
       </Text>
-      <ol className="fc-history">
+      <ol className="fc-list">
         {sameDay.map((entry) => (
           <HistoryLine key={entry.id} entry={entry} about={about} />
         ))}
@@ -117,7 +117,9 @@ function FeatureLink({ entry }: { readonly entry: HistoryItem }) {
   const page = isDeleted ? `activity?feature_id=${id ?? ''}` : `features/${id ?? ''}`;
   return (
     <>
-      <Link to={scopePath(projectId, environment, page)}>{visible(name ?? t.approvals.deletedFeature)}</Link>
+      <Link to={scopePath(projectId, environment, page)} className="fc-link fc-wrap">
+        {visible(name ?? t.approvals.deletedFeature)}
+      </Link>
       {isDeleted && name !== null && (
         <Text size="xs" c="dimmed" component="span">
           {t.activity.deletedFlag}

@@ -1,16 +1,8 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
 import { sharedTabs } from '@flagcast/client/tabs';
-import {
-  createContext,
-  Fragment,
-  type ReactNode,
-  use,
-  useEffect,
-  useLayoutEffect,
-  useRef,
-  useState,
-} from 'react';
+import { createSafeContext } from '@mantine/core';
+import { Fragment, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { type ConnectionInfo, watchConnection } from '../freshness/connection-info.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
@@ -23,7 +15,8 @@ interface Live {
   readonly connectionInfo: () => ConnectionInfo;
 }
 
-const LiveContext = createContext<Live | null>(null);
+const [LiveContext, useLive] = createSafeContext<Live>('useLive needs a LiveClient');
+export { useLive };
 
 interface LiveClientProps {
   /** The signed-in user: tabs of different users share nothing. */
@@ -50,18 +43,12 @@ export function LiveClient({ userId, children }: LiveClientProps) {
   return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
 }
 
-export function useLive(): Live {
-  const live = use(LiveContext);
-  if (live === null) throw new Error('useLive needs a LiveClient');
-  return live;
-}
-
 /** Whether the database has live events but no flags; false until the server has said so. */
 export function useLiveOnly(): boolean {
-  const { connectionInfo } = useLive();
+  const { client } = useLive();
   // The server says so in `hello`, before the connection is live.
   useConnectionStatus();
-  return connectionInfo().hello?.hasState === false;
+  return client.getHello()?.embedded_state === false;
 }
 
 /** The channel of the environment on the screen, and its recent events. */
@@ -72,7 +59,10 @@ export interface LiveChannel {
   readonly lastChanges: LastChanges;
 }
 
-const ChannelContext = createContext<LiveChannel | null>(null);
+const [ChannelContext, useLiveChannel] = createSafeContext<LiveChannel>(
+  'useLiveChannel needs a LiveChannelProvider',
+);
+export { useLiveChannel };
 
 interface LiveChannelProps {
   readonly projectId: string;
@@ -128,10 +118,4 @@ export function ChannelPage({ children }: { readonly children: ReactNode }) {
   // Until the new channel is open, the page would show the flags of one environment under the name of another.
   if (environmentId !== environment.id || channel.projectId !== project.id) return null;
   return <Fragment key={`${project.id} ${environment.id}`}>{children}</Fragment>;
-}
-
-export function useLiveChannel(): LiveChannel {
-  const live = use(ChannelContext);
-  if (live === null) throw new Error('useLiveChannel needs a LiveChannelProvider');
-  return live;
 }

@@ -2,7 +2,12 @@ let offsetMs = 0;
 
 /** The time by the clock of the server, in milliseconds since the epoch: schedules act by it, whatever the browser's clock says. */
 export function serverNowMs(): number {
-  return Date.now() + offsetMs;
+  return toServerMs(Date.now());
+}
+
+/** A time of the browser's clock by that of the server. */
+export function toServerMs(browserMs: number): number {
+  return browserMs + offsetMs;
 }
 
 /**

@@ -77,6 +77,7 @@ function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly w
           <Title order={2} className="fc-wrap">
             {withScope && feature !== undefined ? (
               <Link
+                className="fc-link"
                 to={`${scopePath(shown.project_id, shown.environment, 'features')}/${feature.feature_id}`}
               >
                 {visible(feature.feature_name ?? t.approvals.deletedFeature)}
@@ -91,7 +92,7 @@ function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly w
             {t.approvals.requestedBy(shown.requested_by)} ·{' '}
             <Link
               to={scopePath(project.id, environment.key, `approvals/${shown.id}`)}
-              className="fc-permalink"
+              style={{ color: 'inherit' }}
             >
               <RelativeTime at={shown.created_at} />
             </Link>

@@ -41,7 +41,7 @@ export default function ConcernsPopup({ isPossible, enabled, setEnabled, onClose
             {t.approvals.noConcerns}
           </Text>
         )}
-        <ul className="fc-concerns" ref={list} tabIndex={-1}>
+        <ul className="fc-list fc-concerns" ref={list} tabIndex={-1}>
           {listed.map((change) => (
             <Concern
               key={change.id}
@@ -97,7 +97,12 @@ function Concern({ change, isNew, onOpen }: ConcernProps) {
   const reason = change.status === 'pending' ? change.reason : change.decision_reason;
   return (
     <li data-new={isNew || undefined}>
-      <Link to={scopePath(project.id, environment.key, `approvals/${change.id}`)} onClick={onOpen}>
+      <Link
+        to={scopePath(project.id, environment.key, `approvals/${change.id}`)}
+        className="fc-wrap"
+        style={{ color: 'inherit' }}
+        onClick={onOpen}
+      >
         {concernText(change, t)}
       </Link>
       <Text size="xs" c="dimmed" component="div">

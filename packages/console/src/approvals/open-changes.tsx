@@ -1,7 +1,8 @@
 import type { PendingChange } from '@flagcast/client';
 import { type Approvals, approvals } from '@flagcast/client/approvals';
 import { useApprovals } from '@flagcast/client/react';
-import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { createSafeContext } from '@mantine/core';
+import { type ReactNode, useEffect, useMemo, useState } from 'react';
 import { useQueryClient } from '@tanstack/react-query';
 import { useLive } from '../api/live.js';
 import { meKey, projectsKey } from '../api/queries.js';
@@ -21,13 +22,10 @@ interface OpenChanges {
   readonly loading: boolean;
 }
 
-const OpenChangesContext = createContext<OpenChanges | null>(null);
-
-export function useOpenChanges(): OpenChanges {
-  const changes = use(OpenChangesContext);
-  if (changes === null) throw new Error('useOpenChanges needs an OpenChangesProvider');
-  return changes;
-}
+const [OpenChangesContext, useOpenChanges] = createSafeContext<OpenChanges>(
+  'useOpenChanges needs an OpenChangesProvider',
+);
+export { useOpenChanges };
 
 const newestFirst = (one: OpenChange, other: OpenChange): number => {
   if (one.created_at === other.created_at) return 0;

@@ -136,7 +136,7 @@ function Timeline({ steps }: { readonly steps: readonly RequestStep[] }) {
   return (
     <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
       <Title order={2}>{t.feature.history}</Title>
-      <ol className="fc-steps">
+      <Stack component="ol" gap={10} mt="sm" pl={18}>
         {steps.map(({ action, at, by, reason }, index) => (
           <li key={`${index} ${action}`}>
             <Group gap={6}>
@@ -153,7 +153,7 @@ function Timeline({ steps }: { readonly steps: readonly RequestStep[] }) {
             {reason !== null && <blockquote className="fc-reason">{visible(reason)}</blockquote>}
           </li>
         ))}
-      </ol>
+      </Stack>
     </Paper>
   );
 }

@@ -1,5 +1,6 @@
+import { createSafeContext } from '@mantine/core';
 import { useLocalStorage } from '@mantine/hooks';
-import { createContext, type ReactNode, use, useMemo } from 'react';
+import { type ReactNode, useMemo } from 'react';
 import { serverNowMs } from '../api/server-clock.js';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
@@ -13,14 +14,9 @@ interface Concerns {
   readonly markSeen: (changes: readonly OpenChange[]) => void;
 }
 
-const ConcernsContext = createContext<Concerns | null>(null);
-
 /** What concerns the user. Complete after days away, because the feed begins with the user's decided requests. */
-export function useConcerns(): Concerns {
-  const concerns = use(ConcernsContext);
-  if (concerns === null) throw new Error('useConcerns needs a ConcernsProvider');
-  return concerns;
-}
+const [ConcernsContext, useConcerns] = createSafeContext<Concerns>('useConcerns needs a ConcernsProvider');
+export { useConcerns };
 
 /** Identifies a state of a request: one that is edited or decided is new to the user again. */
 export function stateKey({ id, version }: OpenChange): string {

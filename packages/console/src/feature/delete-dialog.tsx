@@ -1,11 +1,11 @@
 import '../shell/later-styles.js';
 import type { FeatureState } from '@flagcast/client';
-import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
-import { type SubmitEvent, useState } from 'react';
+import { Code, Text, Textarea, TextInput } from '@mantine/core';
+import { useState } from 'react';
 import { useReason } from '../features/use-reason.js';
 import { useWrite } from '../features/use-write.js';
 import { useScope } from '../shell/scope.js';
-import { Dialog } from '../shell/dialog.js';
+import { FormDialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 
@@ -25,10 +25,6 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
   const [reasonNeeded, setReasonNeeded] = useState(false);
   const guarded = reasonNeeded || project.environments.some((each) => each.guarded);
   const ready = typed === feature.key && (!guarded || hasReason);
-  const submit = (event: SubmitEvent): void => {
-    event.preventDefault();
-    if (ready) void remove();
-  };
   const remove = async (): Promise<void> => {
     const { state } = await send('DELETE', `/api/features/${feature.id}`, {
       env: environment.key,
@@ -41,33 +37,29 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     else if (state === 'reason_needed') setReasonNeeded(true);
   };
   return (
-    <Dialog title={t.feature.deleteTitle(feature.name)} onClose={onClose}>
-      <form onSubmit={submit}>
-        <Stack>
-          <Text size="sm">{guarded ? t.feature.deleteRequest : t.feature.deleteWarning}</Text>
-          <TextInput
-            label={
-              <>
-                {t.feature.deleteConfirm} <Code>{visible(feature.key)}</Code>
-              </>
-            }
-            value={typed}
-            onChange={(event) => setTyped(event.currentTarget.value)}
-            autoComplete="off"
-            spellCheck={false}
-            data-autofocus
-          />
-          {guarded && <Textarea {...input} />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={onClose}>
-              {t.shell.cancel}
-            </Button>
-            <Button type="submit" color="red" disabled={!ready} loading={busy}>
-              {guarded ? t.approvals.request : t.feature.delete}
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={t.feature.deleteTitle(feature.name)}
+      submitLabel={guarded ? t.approvals.request : t.feature.delete}
+      submitColor="red"
+      ready={ready}
+      busy={busy}
+      onClose={onClose}
+      onSubmit={() => void remove()}
+    >
+      <Text size="sm">{guarded ? t.feature.deleteRequest : t.feature.deleteWarning}</Text>
+      <TextInput
+        label={
+          <>
+            {t.feature.deleteConfirm} <Code>{visible(feature.key)}</Code>
+          </>
+        }
+        value={typed}
+        onChange={(event) => setTyped(event.currentTarget.value)}
+        autoComplete="off"
+        spellCheck={false}
+        data-autofocus
+      />
+      {guarded && <Textarea {...input} />}
+    </FormDialog>
   );
 }

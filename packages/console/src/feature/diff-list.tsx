@@ -1,4 +1,4 @@
-import { Text } from '@mantine/core';
+import { Text, VisuallyHidden } from '@mantine/core';
 import type { FieldDiff, RequestedField } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
 import { hasMoved } from '../approvals/requests.js';
@@ -54,7 +54,7 @@ function TwoValues({ field, old, new: now }: FieldDiff) {
     <>
       {(old ?? null) !== null && (
         <del data-on={isOn(old)}>
-          <span className="fc-hidden">{t.feature.was} </span>
+          <VisuallyHidden component="span">{t.feature.was} </VisuallyHidden>
           <FieldValue field={field} value={old} />
         </del>
       )}
@@ -65,7 +65,7 @@ function TwoValues({ field, old, new: now }: FieldDiff) {
       )}
       {(now ?? null) !== null && (
         <ins data-on={isOn(now)}>
-          <span className="fc-hidden">{t.feature.is} </span>
+          <VisuallyHidden component="span">{t.feature.is} </VisuallyHidden>
           <FieldValue field={field} value={now} />
         </ins>
       )}

@@ -1,6 +1,18 @@
 import type { FeatureState } from '@flagcast/client';
 import type { PresenceState } from '@flagcast/client/presence';
-import { Button, Group, Input, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
+import {
+  Button,
+  Divider,
+  Group,
+  Input,
+  Paper,
+  Stack,
+  Switch,
+  Text,
+  Textarea,
+  TextInput,
+  Title,
+} from '@mantine/core';
 import {
   type ChangeEvent,
   type FocusEvent,
@@ -85,7 +97,11 @@ export function EditForm({ feature, changedBy, gone, others, onEditing }: EditFo
               </Text>
             )}
             <Group justify="flex-end">
-              {edit.blocked && <Text className="fc-blocked">{t.feature.conflictHint}</Text>}
+              {edit.blocked && (
+                <Text flex={1} size="sm" c="var(--fc-warn)">
+                  {t.feature.conflictHint}
+                </Text>
+              )}
               <Button variant="default" disabled={!edit.isDirty || save.busy} onClick={edit.reset}>
                 {t.feature.discard}
               </Button>
@@ -174,9 +190,9 @@ function Fields(props: FieldsProps) {
         control
       ) : (
         <Input.Wrapper label={label} labelElement="div">
-          <div className="fc-read">
+          <Text size="sm" component="div">
             <FieldValue field={field} value={mine[field]} />
-          </div>
+          </Text>
         </Input.Wrapper>
       )}
     </FieldFrame>
@@ -184,7 +200,7 @@ function Fields(props: FieldsProps) {
   const value = textOf('default_value', t.feature.valueIn(environment.name));
   return (
     <>
-      <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
+      <Divider label={t.feature.thisEnvironment} labelPosition="left" />
       {frame(
         'enabled',
         t.fields.enabled,
@@ -210,7 +226,7 @@ function Fields(props: FieldsProps) {
           }}
         />,
       )}
-      <div className="fc-legend-line">{t.feature.allEnvironments}</div>
+      <Divider label={t.feature.allEnvironments} labelPosition="left" />
       {frame('name', t.fields.name, <TextInput {...textOf('name', t.fields.name)} />)}
       {frame(
         'description',

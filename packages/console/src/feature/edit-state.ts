@@ -21,7 +21,7 @@ export function isValid(changed: Partial<FeatureFields>): boolean {
 }
 
 /** A field that another user has changed since the edit began. */
-export interface ConcurrentChange {
+interface ConcurrentChange {
   readonly field: FieldName;
   readonly before: FeatureFields[FieldName];
   readonly theirs: FeatureFields[FieldName];
@@ -38,10 +38,6 @@ export interface EditState {
   readonly mine: FeatureFields;
   /** The version of `base`. */
   readonly version: string;
-  /** The newest state of the flag. */
-  readonly seen: FeatureState;
-  /** `seen` comes from a response of the server, so the next events may be older. */
-  readonly isAhead: boolean;
   /** Changes of others: conflicts to resolve, and updates for information. */
   readonly concurrent: readonly ConcurrentChange[];
   /** The newest change of others that was seen on the screen, to highlight it; null if there was none. */
@@ -55,22 +51,9 @@ interface ArrivedChange {
 }
 
 /** An edit without changes. */
-export function startEdit(feature: FeatureState, isAhead = false): EditState {
+export function startEdit(feature: FeatureState): EditState {
   const fields = fieldsOf(feature);
-  return {
-    base: fields,
-    mine: fields,
-    version: feature.version,
-    seen: feature,
-    isAhead,
-    concurrent: [],
-    arrived: null,
-  };
-}
-
-/** The edit that was kept in another visit of the page. The events of that visit are over. */
-export function restoreEdit(kept: EditState | null): EditState | null {
-  return kept === null ? null : { ...kept, isAhead: false, arrived: null };
+  return { base: fields, mine: fields, version: feature.version, concurrent: [], arrived: null };
 }
 
 /** Only the editable fields. */
@@ -102,32 +85,13 @@ export function takeTheirs(edit: EditState, field: FieldName): EditState {
   return change === undefined ? edit : setField(edit, field, change.theirs);
 }
 
-/** The edit on top of the state that the events lead to, last changed by `by`. */
-export function followLive(edit: EditState, live: FeatureState, by: string | null): EditState {
-  const { seen } = edit;
-  if (live === seen) return edit;
-  if (live.version === seen.version) return { ...edit, seen: live, isAhead: false };
-  if (edit.isAhead && live.updated_at < seen.updated_at) return edit;
-  return rebase(edit, live, by);
-}
-
-/** The edit on top of the current state, from the server's response to an outdated write. */
-export function followResponse(edit: EditState, current: FeatureState, by: string | null): EditState {
-  return { ...rebase(edit, current, by), isAhead: true };
-}
-
-/** The edit after the server has saved its changes; `saved` is the server's response. */
-export function startAfterSave({ seen, isAhead }: EditState, saved: FeatureState): EditState {
-  const isSeen = seen.version === saved.version || seen.updated_at > saved.updated_at;
-  return isSeen ? startEdit(seen, isAhead) : startEdit(saved, true);
-}
-
 /**
  * The edit on top of the current state of the flag, last changed by `by`. Untouched fields follow the changes of others;
  * if both changed a field to different values, that is a conflict.
  */
-function rebase(edit: EditState, feature: FeatureState, by: string | null): EditState {
+export function followState(edit: EditState, feature: FeatureState, by: string | null): EditState {
   const { base, mine } = edit;
+  if (feature.version === edit.version) return edit;
   const theirs = fieldsOf(feature);
   const changedByOthers = fieldNames.filter((field) => theirs[field] !== base[field]);
   const added = changedByOthers
@@ -145,8 +109,6 @@ function rebase(edit: EditState, feature: FeatureState, by: string | null): Edit
     base: theirs,
     mine: { ...mine, ...Object.fromEntries(untouched.map((field) => [field, theirs[field]])) },
     version: feature.version,
-    seen: feature,
-    isAhead: false,
     // Without changes of the user there is nothing to explain: the fields show the current state.
     concurrent: touched
       ? [...edit.concurrent.filter(({ field }) => !changedByOthers.includes(field)), ...added]

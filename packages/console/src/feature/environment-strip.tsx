@@ -1,4 +1,4 @@
-import { Badge, Skeleton } from '@mantine/core';
+import { Badge, Paper, Skeleton, Text } from '@mantine/core';
 import { useState } from 'react';
 import { Link } from 'react-router';
 import { InEnvironment, type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
@@ -9,7 +9,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { EnvironmentName } from '../shell/environment-name.js';
 import { ClockIcon, LockIcon } from '../shell/icons.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { ScheduleNote } from './schedule-note.js';
+import { ScheduleNote } from './schedule.js';
 import { scopePath, useScope } from '../shell/scope.js';
 
 interface EnvironmentStripProps {
@@ -25,9 +25,11 @@ export function EnvironmentStrip({ featureId, gone }: EnvironmentStripProps) {
   const environments = useAllEnvironments();
   if (project.environments.length === 1) return null;
   return (
-    <ul className="fc-strip" aria-label={t.feature.environments}>
+    <ul className="fc-list fc-strip" aria-label={t.feature.environments}>
       {environments.map((live) => (
-        <li
+        <Paper
+          component="li"
+          withBorder
           key={live.environment.id}
           data-current={live.environment === environment || undefined}
           data-production={isProduction(live.environment) || undefined}
@@ -35,7 +37,7 @@ export function EnvironmentStrip({ featureId, gone }: EnvironmentStripProps) {
           <InEnvironment live={live}>
             <Cell live={live} featureId={featureId} gone={gone} current={live.environment === environment} />
           </InEnvironment>
-        </li>
+        </Paper>
       ))}
     </ul>
   );
@@ -63,12 +65,16 @@ function Cell({ live: { environment, state }, featureId, gone, current }: CellPr
         <span key={seen.changes} className="fc-flash" role="presentation" />
       )}
       <div className="fc-strip-head">
-        <Link
+        <Text
+          component={Link}
           to={scopePath(project.id, environment.key, `features/${featureId}`)}
           aria-current={current ? 'page' : undefined}
+          size="sm"
+          fw={600}
+          className="fc-link fc-wrap"
         >
           <EnvironmentName environment={environment} />
-        </Link>
+        </Text>
         {environment.guarded && (
           <span className="fc-guarded" title={t.shell.guarded}>
             <LockIcon size={14} />

@@ -10,7 +10,6 @@ import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { TagBadge } from '../features/flag-parts.js';
-import { useScheduled } from '../features/schedule.js';
 import { BackLink } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { LockIcon, TrashIcon } from '../shell/icons.js';
@@ -26,6 +25,7 @@ import { EnvironmentStrip } from './environment-strip.js';
 import { FeatureHistory } from './feature-history.js';
 import { FeatureRequests } from './feature-requests.js';
 import { FieldValue } from './field-value.js';
+import { useScheduled } from './schedule.js';
 import { Targeting } from './targeting.js';
 import { visible } from '../i18n/visible.js';
 
@@ -158,8 +158,8 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
 function StateBadge({ feature }: { readonly feature: FeatureState }) {
   const { t } = useI18n();
   const { environment } = useScope();
-  const scheduled = useScheduled(feature);
-  const isOn = feature.enabled && scheduled?.enabled !== false;
+  const schedule = useScheduled(feature);
+  const isOn = feature.enabled && schedule?.now?.enabled !== false;
   return (
     <Badge {...(isOn ? { variant: 'light', color: 'teal' } : { variant: 'default' })} tt="none" size="md">
       {isOn ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}

@@ -1,5 +1,5 @@
 import type { PresenceState } from '@flagcast/client/presence';
-import { Button, Group, Text } from '@mantine/core';
+import { Alert, Button, Group, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
 import { Editing } from '../shell/presence.js';
 import { useScope } from '../shell/scope.js';
@@ -34,7 +34,7 @@ export function FieldFrame({ field, edit, others, children }: FieldFrameProps) {
       {arrived !== null && <span key={arrived.version} className="fc-flash" role="presentation" />}
       <div className="fc-field-notes">
         {arrived !== null && (
-          <span key={arrived.version} className="fc-field-by">
+          <span key={arrived.version} className="fc-flash-by">
             {t.features.happened.updated(arrived.by)}
           </span>
         )}
@@ -55,28 +55,32 @@ function Concurrent({ field, edit }: Pick<FieldFrameProps, 'field' | 'edit'>) {
   const { before, theirs, by, conflict } = change;
   if (!conflict) {
     return (
-      <Text size="sm" c="dimmed" component="div" className="fc-updated">
+      <Text size="sm" c="dimmed" component="div" mt={4}>
         <FieldValue field={field} value={before} /> → <FieldValue field={field} value={theirs} /> ·{' '}
         {t.feature.updatedForYou}
       </Text>
     );
   }
   return (
-    <div role="alert" className="fc-conflict">
+    <Alert role="alert" color="orange" mt="xs">
       <Text size="sm" fw={600}>
         {t.feature.changedWhileEditing(by)}
       </Text>
-      <dl className="fc-versions">
-        <dt>{t.feature.mine}</dt>
-        <dd>
-          <FieldValue field={field} value={edit.mine[field]} />
-        </dd>
-        <dt>{by === null ? t.feature.theirs : visible(by)}</dt>
-        <dd>
-          <FieldValue field={field} value={theirs} />
-        </dd>
+      <dl className="fc-diff">
+        <div>
+          <dt>{t.feature.mine}</dt>
+          <dd>
+            <FieldValue field={field} value={edit.mine[field]} />
+          </dd>
+        </div>
+        <div>
+          <dt>{by === null ? t.feature.theirs : visible(by)}</dt>
+          <dd>
+            <FieldValue field={field} value={theirs} />
+          </dd>
+        </div>
       </dl>
-      <Group gap="xs">
+      <Group gap="xs" mt="xs">
         <Button size="xs" variant="default" onClick={() => edit.keepMine(field)}>
           {t.feature.keepMine}
         </Button>
@@ -84,6 +88,6 @@ function Concurrent({ field, edit }: Pick<FieldFrameProps, 'field' | 'edit'>) {
           {t.feature.takeTheirs}
         </Button>
       </Group>
-    </div>
+    </Alert>
   );
 }

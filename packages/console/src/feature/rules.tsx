@@ -26,7 +26,7 @@ export function Rules({ feature }: { readonly feature: FeatureState }) {
   const shown = showsAll ? known : known.slice(0, maxRules);
   return (
     <TargetList title={t.feature.rules} shown={shown.length} total={Math.max(total, known.length)}>
-      <ul className="fc-targets">
+      <ul className="fc-list fc-targets">
         {shown.map((rule) => (
           <Rule key={rule.id} rule={rule} variants={feature.variants} />
         ))}

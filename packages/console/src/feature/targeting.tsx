@@ -5,7 +5,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { useNowMs } from '../shell/relative-time.js';
 import { Rules } from './rules.js';
-import { ScheduleNote } from './schedule-note.js';
+import { ScheduleNote } from './schedule.js';
 import { scheduleText } from './schedule-text.js';
 import { TargetList } from './target-list.js';
 
@@ -53,7 +53,7 @@ function Variants({ variants, isWhole }: VariantsProps) {
   const { t } = useI18n();
   const rest = 100 - variants.reduce((sum, { rollout_percent: percent }) => sum + (percent ?? 0), 0);
   return (
-    <ul className="fc-targets">
+    <ul className="fc-list fc-targets">
       {variants.map(({ id, name, rollout_percent: percent }) => (
         <li key={id}>
           {percent !== null && `${t.targeting.share(percent)}: `}
@@ -86,7 +86,7 @@ function Schedules({ feature, schedules }: SchedulesProps) {
       ) : (
         <Text size="sm">{t.targeting.switchedOff}</Text>
       )}
-      <ul className="fc-targets">
+      <ul className="fc-list fc-targets">
         {schedules.map((schedule) => {
           const { id, action, ends_at: end } = schedule;
           const hasEnded = end !== null && (toTimeMs(end) ?? Infinity) <= nowMs;

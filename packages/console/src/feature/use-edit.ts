@@ -2,28 +2,24 @@ import type { FeatureState } from '@flagcast/client';
 import { useEffect, useState } from 'react';
 import type { FeatureFields } from '../api/types.js';
 import { useDraft } from '../features/use-draft.js';
+import { useNewest } from '../features/use-newest.js';
 import { useScope } from '../shell/scope.js';
 import {
   changedFields,
-  type ConcurrentChange,
   type EditState,
   type FieldName,
-  followLive,
-  followResponse,
+  followState,
   keepMine,
-  restoreEdit,
   setField,
-  startAfterSave,
   startEdit,
   takeTheirs,
 } from './edit-state.js';
 
-export interface Edit extends Pick<EditState, 'mine' | 'version' | 'arrived'> {
+export interface Edit extends EditState {
   /** The fields that saving changes. */
   readonly changed: Partial<FeatureFields>;
   /** There are such fields. */
   readonly isDirty: boolean;
-  readonly concurrent: readonly ConcurrentChange[];
   /** There are unresolved conflicts: saving is disabled. */
   readonly blocked: boolean;
   readonly set: <Field extends FieldName>(field: Field, value: FeatureFields[Field]) => void;
@@ -42,29 +38,32 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
   const { environment } = useScope();
   const draft = useDraft<EditState>(`edit ${live.id} ${environment.id}`);
   // The draft follows what has changed since.
-  const [edit, setEdit] = useState<EditState>(() => restoreEdit(draft.read()) ?? startEdit(live));
+  const [edit, setEdit] = useState<EditState>(() => draft.read() ?? startEdit(live));
+  const [newest, takeAnswer] = useNewest(live);
   // During rendering, not in an effect: the screen never shows an outdated form.
-  const current = followLive(edit, live, by);
+  const current = followState(edit, newest, by);
   if (current !== edit) setEdit(current);
-  const { mine, version, concurrent, arrived } = current;
   const changed = changedFields(current);
   const isDirty = Object.keys(changed).length > 0;
   useEffect(() => {
-    draft.write(isDirty ? current : null);
+    draft.write(isDirty ? { ...current, arrived: null } : null);
   }, [draft, current, isDirty]);
   return {
-    mine,
-    version,
+    ...current,
     changed,
     isDirty,
-    concurrent,
-    arrived,
-    blocked: concurrent.some(({ conflict }) => conflict),
+    blocked: current.concurrent.some(({ conflict }) => conflict),
     set: (field, value) => setEdit((before) => setField(before, field, value)),
     keepMine: (field) => setEdit((before) => keepMine(before, field)),
     takeTheirs: (field) => setEdit((before) => takeTheirs(before, field)),
-    reset: () => setEdit((before) => startEdit(before.seen, before.isAhead)),
-    saved: (feature) => setEdit((before) => startAfterSave(before, feature)),
-    refresh: (feature, changedBy) => setEdit((before) => followResponse(before, feature, changedBy)),
+    reset: () => setEdit(startEdit(newest)),
+    saved: (feature) => {
+      takeAnswer(feature, current.version);
+      setEdit(startEdit(feature));
+    },
+    refresh: (feature, changedBy) => {
+      takeAnswer(feature, current.version);
+      setEdit((before) => followState(before, feature, changedBy));
+    },
   };
 }

@@ -1,5 +1,6 @@
 import type { FeatureState } from '@flagcast/client';
 import { useState } from 'react';
+import type { ApiError } from '../api/api.js';
 import type { Environment, FeatureFields, OpenChange, Project } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
@@ -53,7 +54,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   const save = async (reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version: edit.version, ...edit.changed, reason };
     const path = `/api/features/${feature.id}`;
-    const outcome = await send<{ feature: FeatureState }>('PATCH', path, body, ['stale_version']);
+    const outcome = await send<{ feature: FeatureState }>('PATCH', path, body, isStale);
     // After an error the dialog stays, with the reason.
     setAsksReason((before) => outcome.state === 'reason_needed' || (before && outcome.state === 'failed'));
     setFieldErrors(outcome.state === 'failed' ? describeFields(outcome.error, t) : {});
@@ -61,7 +62,7 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
       edit.saved(outcome.body.feature);
       notify('success', t.feature.saved);
     } else if (outcome.state === 'requested') edit.reset();
-    else if (outcome.state === 'failed' && outcome.error.code === 'stale_version') {
+    else if (outcome.state === 'failed' && isStale(outcome.error)) {
       const { current, changed_by: by } = outcome.error.body as unknown as StaleVersion;
       edit.refresh(current, by?.username ?? null);
     }
@@ -85,7 +86,9 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   };
 }
 
-/** The body of a refusal with the code `stale_version`. */
+const isStale = ({ code }: ApiError): boolean => code === 'stale_version';
+
+/** The body of such a refusal. */
 interface StaleVersion {
   readonly current: FeatureState;
   readonly changed_by: { readonly username: string } | null;

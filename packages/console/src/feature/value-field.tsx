@@ -31,7 +31,7 @@ export function ValueField({ feature, onPick, input }: ValueFieldProps) {
             onChange={onPick}
             readOnly={readOnly === true}
             aria-label={label}
-            className="fc-boolean"
+            ff="monospace"
           />
         </div>
       </Input.Wrapper>

@@ -102,7 +102,7 @@ function FlagCell({ feature, pending }: FeatureRowProps) {
       <Link
         to={`${scopePath(project.id, environment.key, 'features')}/${feature.id}`}
         state={{ fromList: true }}
-        className="fc-flag-link"
+        className="fc-flag-link fc-link fc-truncate"
         title={visible(feature.name)}
         data-row-link
       >
@@ -173,6 +173,7 @@ function ElsewhereCell({
       </span>
       <Link
         to={scopePath(project.id, environment.key, `features/${feature.id}`)}
+        className="fc-link"
         title={feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
         data-on={feature.enabled || undefined}
       >
@@ -205,7 +206,7 @@ function LastChangeContent({ feature, change, newest, recorded, isHighlighted }:
         <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
       </span>
       {isHighlighted && newest !== undefined && (
-        <span key={newest.eventId} className="fc-flash-by">
+        <span key={newest.eventId} className="fc-flash-by fc-truncate">
           {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
         </span>
       )}

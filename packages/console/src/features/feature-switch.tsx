@@ -3,11 +3,12 @@ import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
-import { useOutOfDate } from '../freshness/use-out-of-date.js';
+import { useOutOfDate } from '../freshness/status.js';
 import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { isGuarded, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
+import { useNewest } from './use-newest.js';
 import { useWrite } from './use-write.js';
 
 const RequestDialog = lazyPart(lazyRoutes.requestDialog);
@@ -30,19 +31,14 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();
   const { open } = useOpenChanges();
-  /**
-   * The response to the last write, and the version on the screen then. A paused list follows what its user does, although
-   * its events do not arrive. Not the newer `updated_at`: a transaction that commits late has an early one.
-   */
-  const [saved, setSaved] = useState<{ feature: FeatureState; after: string } | null>(null);
-  const { id, name, enabled, version } = saved?.after === live.version ? saved.feature : live;
+  const [{ id, name, enabled, version }, takeAnswer] = useNewest(live);
   /** The state to request; null while no reason is asked for. Others can change the flag meanwhile. */
   const [wanted, setWanted] = useState<boolean | null>(null);
   const save = async (target: boolean, reason?: string): Promise<boolean> => {
     const body = { env: environment.key, version, enabled: target, ...(reason !== undefined && { reason }) };
     const outcome = await send<{ feature: FeatureState }>('PATCH', `/api/features/${id}`, body);
     const { state } = outcome;
-    if (state === 'done') setSaved({ feature: outcome.body.feature, after: live.version });
+    if (state === 'done') takeAnswer(outcome.body.feature, version);
     if (state === 'reason_needed') setWanted(target);
     // A failed request keeps the dialog with its reason.
     else if (state !== 'failed') setWanted(null);

@@ -6,7 +6,7 @@ import { visible } from '../i18n/visible.js';
 export function FlagValue({ value }: { readonly value: string }) {
   if (value === '') return <span className="fc-note">–</span>;
   return (
-    <code className="fc-value" dir="ltr" title={visible(value)}>
+    <code className="fc-value fc-truncate" dir="ltr" title={visible(value)}>
       {visible(value)}
     </code>
   );

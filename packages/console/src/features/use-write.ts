@@ -12,13 +12,13 @@ type WriteOutcome<Body> =
 
 export interface Write {
   readonly busy: boolean;
-  /** Sends the write and notifies the user of the outcome, except for errors with a code in `quiet`. */
+  /** Sends the write and notifies the user of the outcome, except for errors that are `quiet`. */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller names the type of the body
   readonly send: <Body>(
     method: 'POST' | 'PATCH' | 'DELETE',
     path: string,
     body: unknown,
-    quiet?: readonly string[],
+    quiet?: (error: ApiError) => boolean,
   ) => Promise<WriteOutcome<Body>>;
 }
 
@@ -31,7 +31,7 @@ export function useWrite(): Write {
   return {
     busy,
     // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
-    send: async <Body>(...[method, path, body, quiet = []]: Parameters<Write['send']>) => {
+    send: async <Body>(...[method, path, body, isQuiet]: Parameters<Write['send']>) => {
       setBusy(true);
       try {
         const response = await api.send<Body>(method, path, body);
@@ -43,7 +43,7 @@ export function useWrite(): Write {
         // The page does not know all guards: the one by a flag's tag, and new ones.
         if (error.code === 'invalid' && error.fields['reason'] !== undefined)
           return { state: 'reason_needed' };
-        if (!quiet.includes(error.code)) notifyError(error);
+        if (isQuiet?.(error) !== true) notifyError(error);
         return { state: 'failed', error };
       } finally {
         setBusy(false);

@@ -1,43 +1,21 @@
 import type { Client } from '@flagcast/client';
 import { serverNowMs } from '../api/server-clock.js';
 
-/** The state of the connection to the server. */
+/** Times in milliseconds since the epoch, by the server's clock; null before the first message. */
 export interface ConnectionInfo {
-  /** Time of the last message, in milliseconds since the epoch; null before the first one. */
   readonly lastMessageAtMs: number | null;
-  /** Time of the last message with a cursor, in milliseconds since the epoch; null before the first one. */
-  readonly cursorAtMs: number | null;
-  /** From the server's `hello`; null before it. */
-  readonly hello: ServerFacts | null;
-}
-
-/** The content of `hello`. */
-interface ServerFacts {
-  /** The id of the server process. */
-  readonly server: string;
-  readonly guarantee: string;
-  /** The reason for this guarantee. */
-  readonly guaranteeReason: string;
-  /** With the guarantee `overlap`: the longest transaction whose changes are not missed, in milliseconds; else null. */
-  readonly overlapMs: number | null;
-  /** Whether the server can read flags; without them there are only live events. */
-  readonly hasState: boolean;
+  /** Up to here the server had read everything when it last said so. */
+  readonly asOfMs: number | null;
 }
 
 /** Observes the messages of a client until it closes. Returns a function for the current state. */
 export function watchConnection(client: Client): () => ConnectionInfo {
-  let view: ConnectionInfo = { lastMessageAtMs: null, cursorAtMs: null, hello: null };
+  let info: ConnectionInfo = { lastMessageAtMs: null, asOfMs: null };
   client.onMessage((message) => {
     const nowMs = serverNowMs();
-    view = { ...view, lastMessageAtMs: nowMs };
-    if ('cursor' in message) view = { ...view, cursorAtMs: nowMs };
-    if ('type' in message && message.type === 'hello' && 'server' in message) {
-      const { server, guarantee, guarantee_reason: guaranteeReason, overlap_ms: overlapMs } = message;
-      view = {
-        ...view,
-        hello: { server, guarantee, guaranteeReason, overlapMs, hasState: message.embedded_state },
-      };
-    }
+    const { as_of: asOf, since = asOf } = message as { as_of?: string | null; since?: string };
+    const asOfMs = typeof since === 'string' ? Date.parse(since) : (info.asOfMs ?? nowMs);
+    info = { lastMessageAtMs: nowMs, asOfMs };
   });
-  return () => view;
+  return () => info;
 }

@@ -14,7 +14,7 @@ interface Stages {
 }
 
 /** Duration of each stage in milliseconds; negative if the clocks of two machines differ. */
-export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }: Delivery): Stages {
+function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }: Delivery): Stages {
   return {
     seen: committedAtMs === null ? null : seenAtMs - committedAtMs,
     received: receivedAtMs - seenAtMs,
@@ -23,37 +23,14 @@ export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }:
   };
 }
 
-/** Median, maximum and number of events. */
-export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery[] }) {
-  const { t, format } = useI18n();
-  const totals = recent.map((delivery) => stagesOf(delivery).total).sort((one, other) => one - other);
-  const figures: [string, number][] = [
-    [t.freshness.median, totals[Math.floor(totals.length / 2)] ?? 0],
-    [t.freshness.slowest, totals.at(-1) ?? 0],
-  ];
-  return (
-    <dl className="fc-figures">
-      {figures.map(([name, ms]) => (
-        <div key={name} className="fc-figure">
-          <dt>{name}</dt>
-          <dd>{t.freshness.ms(format.number(Math.round(ms)))}</dd>
-        </div>
-      ))}
-      <div className="fc-figure">
-        <dt>{t.freshness.events}</dt>
-        <dd>{format.number(recent.length)}</dd>
-      </div>
-    </dl>
-  );
-}
-
+/** The newest deliveries, each with the time of its stages. */
 export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t, format } = useI18n();
   const features = useFeatures();
   const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
   return (
     <Table.ScrollContainer minWidth={340}>
-      <Table fz="xs" className="fc-numbers fc-number-columns">
+      <Table fz="xs" className="fc-numbers">
         <Table.Thead>
           <Table.Tr>
             <Table.Th>{t.freshness.event}</Table.Th>

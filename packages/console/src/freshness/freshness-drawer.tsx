@@ -1,20 +1,14 @@
 import '../shell/later-styles.js';
-import { Drawer, Skeleton, Stack, Table, Text, Title } from '@mantine/core';
+import { Drawer, Stack, Table, Text, Title } from '@mantine/core';
 import type { ChannelState } from '@flagcast/client';
-import { lazy, Suspense, useSyncExternalStore } from 'react';
-import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
+import { useSyncExternalStore } from 'react';
+import { useChannelState } from '@flagcast/client/react';
 import { useLive, useLiveChannel } from '../api/live.js';
-import { useSignInMode } from '../api/queries.js';
-import { ErrorBoundary } from '../shell/error-boundary.js';
-import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useNowMs } from '../shell/relative-time.js';
 import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useI18n } from '../i18n/i18n.js';
-import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
-import { describeStatus } from './freshness-chip.js';
-import { describeGuarantee, useGuarantee } from './use-guarantee.js';
-
-const DeliveryPlot = lazy(lazyRoutes.deliveryPlot);
+import { DeliveryTable } from './delivery-table.js';
+import { useGuarantee, useStatus } from './status.js';
 
 /** The connection, its guarantee, and how long recent events took to the screen. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
@@ -40,17 +34,11 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
           </Text>
         </div>
         {recent.length === 0 ? (
-          <div className="fc-empty fc-empty-small">{t.freshness.noEvents}</div>
+          <Text size="sm" c="dimmed">
+            {t.freshness.noEvents}
+          </Text>
         ) : (
-          <>
-            <DeliveryFigures recent={recent} />
-            <ErrorBoundary resetKey="plot" fallback={null}>
-              <Suspense fallback={<Skeleton height={175} />}>
-                <DeliveryPlot recent={recent} />
-              </Suspense>
-            </ErrorBoundary>
-            <DeliveryTable recent={recent} />
-          </>
+          <DeliveryTable recent={recent} />
         )}
       </Stack>
     </Drawer>
@@ -58,45 +46,27 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
 }
 
 function Facts() {
-  const texts = useI18n();
-  const { t, format } = texts;
-  const { connectionInfo } = useLive();
+  const { t, format } = useI18n();
+  const { client, connectionInfo } = useLive();
   const { deliveries } = useLiveChannel();
-  const status = useConnectionStatus();
+  const { status, label, reason, asOf } = useStatus();
   const lagMs = useChannelState(selectLag);
   const { reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
-  const { data: mode } = useSignInMode();
   const guarantee = useGuarantee();
   const nowMs = useNowMs(1_000);
-  const { lastMessageAtMs, cursorAtMs, hello } = connectionInfo();
-  const cursorAge =
-    cursorAtMs === null
-      ? t.freshness.unknown
-      : t.freshness.seconds(Math.max(0, Math.round((nowMs - cursorAtMs) / 1_000)));
-  const lastHeartbeat = lastMessageAtMs === null ? t.freshness.unknown : format.ago(lastMessageAtMs, nowMs);
-  const asOf =
-    status.state === 'stale'
-      ? format.time(status.sinceMs)
-      : status.state === 'live'
-        ? t.freshness.now
-        : t.freshness.unknown;
+  const { lastMessageAtMs } = connectionInfo();
+  const { unknown } = t.freshness;
   const facts: [string, string][] = [
-    [
-      t.freshness.state,
-      status.state === 'stale'
-        ? `${describeStatus(status, texts)}. ${t.freshness.staleReasons[status.reason]}`
-        : describeStatus(status, texts),
-    ],
-    [t.freshness.accurateAsOf, asOf],
-    [t.freshness.cursorAge, cursorAge],
-    [t.freshness.lastHeartbeat, lastHeartbeat],
+    [t.freshness.state, reason === null ? label : `${label}. ${reason}`],
+    [t.freshness.accurateAsOf, asOf ?? (status.state === 'live' ? t.freshness.now : unknown)],
+    [t.freshness.lastHeartbeat, lastMessageAtMs === null ? unknown : format.ago(lastMessageAtMs, nowMs)],
     [
       t.freshness.latency,
       lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, Math.round(lagMs)))),
     ],
     [t.freshness.reconnects, format.number(reconnects)],
-    [t.freshness.guarantee, describeGuarantee(guarantee, t)],
-    [t.freshness.server, hello?.server ?? mode?.server ?? t.freshness.unknown],
+    [t.freshness.guarantee, guarantee?.text ?? unknown],
+    [t.freshness.server, client.getHello()?.server ?? unknown],
   ];
   return (
     <Table variant="vertical" layout="fixed" withTableBorder className="fc-facts">

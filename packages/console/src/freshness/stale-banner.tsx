@@ -1,17 +1,16 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
-import { useConnectionStatus } from '@flagcast/client/react';
 import { useLive } from '../api/live.js';
 import { useI18n } from '../i18n/i18n.js';
 import { useSession } from '../sign-in/app-services.js';
 import { describeCode } from '../shell/notifications.js';
-import { isOutOfDate } from './use-out-of-date.js';
+import { isOutOfDate, useStatus } from './status.js';
 
 /** Shows why the page is stale, and greys it out. */
 export function StaleBanner() {
-  const { t, format } = useI18n();
+  const { t } = useI18n();
   const { client } = useLive();
-  const status = useConnectionStatus();
+  const { status, reason, asOf } = useStatus();
   const stale = isOutOfDate(status);
   // Then the connection waits for the sign-in, whose dialog says so.
   const isExpired = useSession().state === 'expired';
@@ -20,13 +19,11 @@ export function StaleBanner() {
     return () => document.documentElement.removeAttribute('data-stale');
   }, [stale]);
   if (isExpired) return null;
-  if (status.state === 'stale') {
+  if (status.state === 'stale' && asOf !== null) {
     return (
       <Alert color="orange" radius={0} role="status" className="fc-banner">
         <Group justify="space-between">
-          <span>
-            {t.freshness.staleBanner(t.freshness.staleReasons[status.reason], format.time(status.sinceMs))}
-          </span>
+          <span>{t.freshness.staleBanner(reason, asOf)}</span>
           {status.reason === 'disconnected' && (
             <Button size="xs" variant="default" onClick={client.reconnect}>
               {t.freshness.reconnect}

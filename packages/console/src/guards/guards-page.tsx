@@ -6,7 +6,7 @@ import { projectsKey } from '../api/queries.js';
 import type { Environment } from '../api/types.js';
 import { useWrite } from '../features/use-write.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { Dialog } from '../shell/dialog.js';
+import { FormDialog } from '../shell/dialog.js';
 import { LockIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
 import { useScope, useRights } from '../shell/scope.js';
@@ -77,19 +77,17 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
         )}
       </Group>
       {removing && guarded && (
-        <Dialog title={t.guards.remove(name)} onClose={() => setRemoving(false)}>
-          <Stack>
-            <Text size="sm">{t.guards.removeHint}</Text>
-            <Group justify="flex-end">
-              <Button variant="default" onClick={() => setRemoving(false)}>
-                {t.shell.cancel}
-              </Button>
-              <Button color="red.9" loading={busy} onClick={() => void set(false)} data-autofocus>
-                {t.guards.confirm}
-              </Button>
-            </Group>
-          </Stack>
-        </Dialog>
+        <FormDialog
+          title={t.guards.remove(name)}
+          submitLabel={t.guards.confirm}
+          submitColor="red.9"
+          focus="submit"
+          busy={busy}
+          onClose={() => setRemoving(false)}
+          onSubmit={() => void set(false)}
+        >
+          <Text size="sm">{t.guards.removeHint}</Text>
+        </FormDialog>
       )}
     </Paper>
   );

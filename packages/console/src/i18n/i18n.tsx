@@ -1,13 +1,5 @@
-import {
-  createContext,
-  type ReactNode,
-  startTransition,
-  Suspense,
-  use,
-  useLayoutEffect,
-  useMemo,
-  useState,
-} from 'react';
+import { createSafeContext } from '@mantine/core';
+import { type ReactNode, startTransition, Suspense, use, useLayoutEffect, useMemo, useState } from 'react';
 import { en, type Messages } from './en.js';
 import { createFormat, type Format } from './format.js';
 import { withVisibleArguments } from './visible.js';
@@ -39,7 +31,8 @@ export interface I18n {
   readonly setLanguage: (language: Language) => void;
 }
 
-const I18nContext = createContext<I18n | null>(null);
+const [I18nContext, useI18n] = createSafeContext<I18n>('useI18n needs an I18nProvider');
+export { useI18n };
 
 const storageKey = 'flagcast.language';
 
@@ -79,12 +72,6 @@ function MessagesProvider({ language, setLanguage, children }: MessagesProviderP
     [messages, language, setLanguage],
   );
   return <I18nContext value={value}>{children}</I18nContext>;
-}
-
-export function useI18n(): I18n {
-  const i18n = use(I18nContext);
-  if (i18n === null) throw new Error('useI18n needs an I18nProvider');
-  return i18n;
 }
 
 function initialLanguage(): Language {

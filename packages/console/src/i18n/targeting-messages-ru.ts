@@ -37,7 +37,6 @@ export const ruTargeting: typeof enTargeting = {
   onNow: 'Сейчас включён по расписанию',
   offNow: 'Сейчас выключен по расписанию',
   switchedOff: 'Флаг выключен, поэтому расписания не действуют.',
-  unknown: 'Обновите страницу, чтобы узнать, что сделают расписания дальше.',
 };
 
 /** Operators of conditions. */

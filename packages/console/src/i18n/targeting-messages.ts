@@ -36,7 +36,6 @@ export const enTargeting = {
   onNow: 'On now, by schedule',
   offNow: 'Off now, by schedule',
   switchedOff: 'The flag is switched off, so schedules have no effect.',
-  unknown: 'Reload the page to see what the schedules do next.',
 };
 
 /** Operators of conditions. */

@@ -21,7 +21,8 @@ export function BackLink({ page, label }: BackLinkProps) {
       variant="subtle"
       size="compact-sm"
       leftSection={<BackIcon size={16} />}
-      className="fc-back"
+      flex="none"
+      ml={-8}
       onClick={(event) => {
         if (state?.fromList !== true || event.ctrlKey || event.metaKey || event.shiftKey) return;
         event.preventDefault();

@@ -1,3 +1,4 @@
+import { Stack, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
 
 interface EmptyStateProps {
@@ -11,11 +12,15 @@ interface EmptyStateProps {
 /** Explains why a list is empty. */
 export function EmptyState({ icon, title, text, children }: EmptyStateProps) {
   return (
-    <div className="fc-empty">
-      <span className="fc-empty-icon">{icon}</span>
-      <strong>{title}</strong>
+    <Stack className="fc-empty" align="center" justify="center" gap={6} mih={260} p="lg" ta="center">
+      <Text c="dimmed" opacity={0.55} component="span">
+        {icon}
+      </Text>
+      <Text c="var(--mantine-color-text)" fw={600}>
+        {title}
+      </Text>
       <span>{text}</span>
       {children}
-    </div>
+    </Stack>
   );
 }

@@ -1,4 +1,3 @@
-import type { ReactNode } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 
 interface IconProps {
@@ -6,7 +5,8 @@ interface IconProps {
   readonly size?: number;
 }
 
-function icon(shape: ReactNode) {
+/** An icon from the path of its lines, in a square of 24. */
+function icon(path: string) {
   return function Icon({ size = 18 }: IconProps) {
     return (
       <svg
@@ -21,74 +21,47 @@ function icon(shape: ReactNode) {
         aria-hidden="true"
         focusable="false"
       >
-        {shape}
+        <path d={path} />
       </svg>
     );
   };
 }
 
-export const FlagIcon = icon(<path d="M6 21V4h11l-2.2 4.2L17 12.5H6" />);
-export const ApprovalIcon = icon(
-  <>
-    <path d="M12 3l7 3v5.5c0 4.5-3 7.7-7 9.5-4-1.8-7-5-7-9.5V6z" />
-    <path d="M9 12l2.2 2.2L15.2 10" />
-  </>,
-);
-export const ActivityIcon = icon(<path d="M3 12h4l3-7 4 14 3-7h4" />);
-export const SearchIcon = icon(
-  <>
-    <circle cx="11" cy="11" r="6.5" />
-    <path d="M16 16l4.5 4.5" />
-  </>,
-);
-export const PauseIcon = icon(<path d="M9 6v12M15 6v12" />);
-export const PlayIcon = icon(<path d="M8 5.5l10 6.5-10 6.5z" />);
-export const PlusIcon = icon(<path d="M12 5v14M5 12h14" />);
+export const FlagIcon = icon('M6 21V4h11l-2.2 4.2L17 12.5H6');
+export const ApprovalIcon = icon('M12 3l7 3v5.5c0 4.5-3 7.7-7 9.5-4-1.8-7-5-7-9.5V6zM9 12l2.2 2.2L15.2 10');
+export const ActivityIcon = icon('M3 12h4l3-7 4 14 3-7h4');
+export const SearchIcon = icon('M4.5 11a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0 -13 0zM16 16l4.5 4.5');
+export const PauseIcon = icon('M9 6v12M15 6v12');
+export const PlayIcon = icon('M8 5.5l10 6.5-10 6.5z');
+export const PlusIcon = icon('M12 5v14M5 12h14');
 export const SunIcon = icon(
-  <>
-    <circle cx="12" cy="12" r="4" />
-    <path d="M12 3v1.5M12 19.5V21M3 12h1.5M19.5 12H21M5.6 5.6l1.1 1.1M17.3 17.3l1.1 1.1M5.6 18.4l1.1-1.1M17.3 6.7l1.1-1.1" />
-  </>,
+  'M8 12a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM12 3v1.5M12 19.5V21M3 12h1.5M19.5 12H21M5.6 5.6l1.1 1.1M17.3 17.3l1.1 1.1M5.6 18.4l1.1-1.1M17.3 6.7l1.1-1.1',
 );
-export const MoonIcon = icon(<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z" />);
+export const MoonIcon = icon('M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z');
 export const ScreenIcon = icon(
-  <>
-    <rect x="3" y="4.5" width="18" height="12" rx="2" />
-    <path d="M9 20h6" />
-  </>,
+  'M5 4.5h14a2 2 0 0 1 2 2v8a2 2 0 0 1 -2 2h-14a2 2 0 0 1 -2 -2v-8a2 2 0 0 1 2 -2zM9 20h6',
 );
-export const SignOutIcon = icon(<path d="M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h10" />);
-export const SwitchUserIcon = icon(<path d="M5 8h13l-3.5-3.5M19 16H6l3.5 3.5" />);
-export const BackIcon = icon(<path d="M15 5l-7 7 7 7" />);
+export const SignOutIcon = icon('M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h10');
+export const SwitchUserIcon = icon('M5 8h13l-3.5-3.5M19 16H6l3.5 3.5');
+export const BackIcon = icon('M15 5l-7 7 7 7');
 export const LockIcon = icon(
-  <>
-    <rect x="5" y="11" width="14" height="9" rx="2" />
-    <path d="M8 11V8a4 4 0 0 1 8 0v3" />
-  </>,
+  'M7 11h10a2 2 0 0 1 2 2v5a2 2 0 0 1 -2 2h-10a2 2 0 0 1 -2 -2v-5a2 2 0 0 1 2 -2zM8 11V8a4 4 0 0 1 8 0v3',
 );
-export const ClockIcon = icon(
-  <>
-    <circle cx="12" cy="12" r="8.5" />
-    <path d="M12 7.5V12l3 2" />
-  </>,
-);
-export const TrashIcon = icon(<path d="M4.5 7h15M9.5 7V4.5h5V7M6.5 7l.8 12.5h9.4L17.5 7" />);
-export const CheckIcon = icon(<path d="M5 12.5l4.5 4.5L19 7.5" />);
-export const CloseIcon = icon(<path d="M6 6l12 12M18 6L6 18" />);
-export const SortIcon = icon(<path d="M8 10l4-4 4 4M8 14l4 4 4-4" />);
+export const ClockIcon = icon('M3.5 12a8.5 8.5 0 1 0 17 0a8.5 8.5 0 1 0 -17 0zM12 7.5V12l3 2');
+export const TrashIcon = icon('M4.5 7h15M9.5 7V4.5h5V7M6.5 7l.8 12.5h9.4L17.5 7');
+export const CheckIcon = icon('M5 12.5l4.5 4.5L19 7.5');
+export const CloseIcon = icon('M6 6l12 12M18 6L6 18');
+export const SortIcon = icon('M8 10l4-4 4 4M8 14l4 4 4-4');
 export const KeyboardIcon = icon(
-  <>
-    <rect x="2.5" y="6" width="19" height="12" rx="2" />
-    <path d="M6.5 10h.01M10 10h.01M14 10h.01M17.5 10h.01M8 14h8" />
-  </>,
+  'M4.5 6h15a2 2 0 0 1 2 2v8a2 2 0 0 1 -2 2h-15a2 2 0 0 1 -2 -2v-8a2 2 0 0 1 2 -2zM6.5 10h.01M10 10h.01M14 10h.01M17.5 10h.01M8 14h8',
 );
-export const BellIcon = icon(<path d="M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21h4" />);
+export const BellIcon = icon('M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21h4');
 export const LinkIcon = icon(
-  <path d="M10 14a4 4 0 0 0 6 .4l2.6-2.6a4 4 0 0 0-5.6-5.6L11.5 7.6M14 10a4 4 0 0 0-6-.4l-2.6 2.6a4 4 0 0 0 5.6 5.6l1.5-1.4" />,
+  'M10 14a4 4 0 0 0 6 .4l2.6-2.6a4 4 0 0 0-5.6-5.6L11.5 7.6M14 10a4 4 0 0 0-6-.4l-2.6 2.6a4 4 0 0 0 5.6 5.6l1.5-1.4',
 );
-export const FilterIcon = icon(<path d="M4 6h16M7 12h10M10 18h4" />);
-export const ColumnsIcon = icon(<path d="M4 5h16v14H4zM10 5v14M15 5v14" />);
-export const SelectorIcon = icon(<path d="M8 10l4 4 4-4" />);
+export const FilterIcon = icon('M4 6h16M7 12h10M10 18h4');
+export const ColumnsIcon = icon('M4 5h16v14H4zM10 5v14M15 5v14');
+export const SelectorIcon = icon('M8 10l4 4 4-4');
 
 /** The logo. */
 export function Mark({ size = 30 }: IconProps) {

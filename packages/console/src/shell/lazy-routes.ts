@@ -16,11 +16,11 @@ export const lazyRoutes = {
   columnsMenu: async () => ({ default: (await import('../features/list-menu-items.js')).ColumnsMenu }),
   scopeMenu: async () => await import('./scope-menu.js'),
   modal: async () => await import('./modal.js'),
+  formDialog: async () => ({ default: (await import('./modal.js')).FormModal }),
   requestDialog: async () => await import('../features/request-dialog.js'),
   createDialog: async () => await import('../feature/create-dialog.js'),
   deleteDialog: async () => await import('../feature/delete-dialog.js'),
   freshnessDrawer: async () => await import('../freshness/freshness-drawer.js'),
-  deliveryPlot: async () => await import('../freshness/delivery-plot.js'),
 };
 
 /**

@@ -1,4 +1,4 @@
-import { Button, Group, Stack, Text } from '@mantine/core';
+import { Text } from '@mantine/core';
 import {
   createContext,
   type ReactNode,
@@ -11,7 +11,7 @@ import {
 } from 'react';
 import { UNSAFE_NavigationContext as NavigationContext, useLocation } from 'react-router';
 import { useI18n } from '../i18n/i18n.js';
-import { Dialog } from './dialog.js';
+import { FormDialog } from './dialog.js';
 
 const LeaveGuardContext = createContext<(isGuarded: boolean) => void>(() => undefined);
 
@@ -87,25 +87,20 @@ export function LeaveGuardProvider({ children }: { readonly children: ReactNode 
       <LeaveGuardContext value={setGuarded}>
         {children}
         {leave !== null && (
-          <Dialog title={t.shell.leaveTitle} onClose={() => setLeave(null)}>
-            <Stack>
-              <Text size="sm">{t.shell.leaveHint}</Text>
-              <Group justify="flex-end">
-                <Button variant="default" onClick={() => setLeave(null)} data-autofocus>
-                  {t.shell.stay}
-                </Button>
-                <Button
-                  color="red"
-                  onClick={() => {
-                    setLeave(null);
-                    leave();
-                  }}
-                >
-                  {t.shell.leave}
-                </Button>
-              </Group>
-            </Stack>
-          </Dialog>
+          <FormDialog
+            title={t.shell.leaveTitle}
+            submitLabel={t.shell.leave}
+            submitColor="red"
+            cancelLabel={t.shell.stay}
+            focus="cancel"
+            onClose={() => setLeave(null)}
+            onSubmit={() => {
+              setLeave(null);
+              leave();
+            }}
+          >
+            <Text size="sm">{t.shell.leaveHint}</Text>
+          </FormDialog>
         )}
       </LeaveGuardContext>
     </NavigationContext>

@@ -1,5 +1,5 @@
-import { Notification } from '@mantine/core';
-import { createContext, type ReactNode, use, useCallback, useEffect, useRef, useState } from 'react';
+import { createSafeContext, Notification } from '@mantine/core';
+import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react';
 import { ApiError } from '../api/api.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -14,13 +14,10 @@ interface Notifications {
   readonly notifyError: (error: unknown) => void;
 }
 
-const NotificationsContext = createContext<Notifications | null>(null);
-
-export function useNotifications(): Notifications {
-  const notifications = use(NotificationsContext);
-  if (notifications === null) throw new Error('useNotifications needs a NotificationsProvider');
-  return notifications;
-}
+const [NotificationsContext, useNotifications] = createSafeContext<Notifications>(
+  'useNotifications needs a NotificationsProvider',
+);
+export { useNotifications };
 
 const successShownMs = 5_000;
 const maxShown = 4;

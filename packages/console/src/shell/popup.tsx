@@ -38,7 +38,7 @@ export function MenuPopup({ onClose, children, ...props }: MenuPopupProps) {
       <Menu.Target>
         <PopupAnchor />
       </Menu.Target>
-      <Menu.Dropdown mah="70dvh" className="fc-menu">
+      <Menu.Dropdown mah="70dvh" style={{ overflowY: 'auto' }}>
         {children}
       </Menu.Dropdown>
     </Menu>

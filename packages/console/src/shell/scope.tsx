@@ -1,5 +1,5 @@
 import type { FeatureState } from '@flagcast/client';
-import { createContext, use } from 'react';
+import { createSafeContext } from '@mantine/core';
 import type { Environment, Me, Project } from '../api/types.js';
 
 /** The project and environment of the page. */
@@ -10,13 +10,7 @@ export interface Scope {
   readonly me: Me;
 }
 
-export const ScopeContext = createContext<Scope | null>(null);
-
-export function useScope(): Scope {
-  const scope = use(ScopeContext);
-  if (scope === null) throw new Error('useScope needs a ScopeContext');
-  return scope;
-}
+export const [ScopeContext, useScope] = createSafeContext<Scope>('useScope needs a ScopeContext');
 
 /** The path of a page, e.g. `scopePath(projectId, 'prod', 'features')`. */
 export function scopePath(projectId: string, env: string, page: string): string {

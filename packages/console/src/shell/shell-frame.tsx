@@ -92,7 +92,7 @@ function UserButton() {
   return (
     <PopupButton popup="dialog" render={(close) => <UserMenu label={label} onClose={close} />}>
       {(button) => (
-        <UnstyledButton className="fc-user-button" aria-label={label} {...button}>
+        <UnstyledButton bdrs="50%" aria-label={label} {...button}>
           <Avatar name={visible(user.username)} color="initials" size={34} aria-hidden="true">
             {/* Drawn by CSS, so that the initials are not part of the button's name. */}
             <span className="fc-initials" data-initials={visible(user.username).slice(0, 2)} />
@@ -130,7 +130,9 @@ function Navigation() {
       leftSection={icon}
       active={active}
       aria-current={active ? 'page' : undefined}
-      className="fc-nav-link"
+      bdrs="md"
+      mb={2}
+      fw={500}
       rightSection={
         count > 0 && (
           <Badge size="sm" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">

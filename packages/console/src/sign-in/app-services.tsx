@@ -1,4 +1,5 @@
-import { createContext, use, useSyncExternalStore } from 'react';
+import { createSafeContext } from '@mantine/core';
+import { useSyncExternalStore } from 'react';
 import type { Api } from '../api/api.js';
 import type { Session, SessionState } from './session.js';
 
@@ -10,13 +11,9 @@ export interface AppServices {
   readonly basePath: string;
 }
 
-export const AppServicesContext = createContext<AppServices | null>(null);
-
-export function useAppServices(): AppServices {
-  const services = use(AppServicesContext);
-  if (services === null) throw new Error('useAppServices needs an AppServicesContext');
-  return services;
-}
+export const [AppServicesContext, useAppServices] = createSafeContext<AppServices>(
+  'useAppServices needs an AppServicesContext',
+);
 
 export function useApi(): Api {
   return useAppServices().api;
