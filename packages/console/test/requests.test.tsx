@@ -155,4 +155,19 @@ describe('notifications of the browser', () => {
     });
     await waitFor(() => expect(shown).toEqual(['Flag f1: Rejected by root – Not before Monday']));
   });
+
+  it('do not make the page ask the browser for its permission with each event', async () => {
+    const asked = vi.fn(() => 'default');
+    const server = createServer();
+    class FakeNotification extends EventTarget {
+      static get permission(): string {
+        return asked();
+      }
+    }
+    vi.stubGlobal('Notification', FakeNotification);
+    await openLive(flags, server);
+    await serverActs(() => server.step('pending', openChange('r1')));
+    await screen.findByRole('button', { name: en.approvals.bell(1) });
+    expect(asked).not.toHaveBeenCalled();
+  });
 });

@@ -1,4 +1,5 @@
 import { Button } from '@mantine/core';
+import { memo } from 'react';
 import { PauseIcon, PlayIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
 
@@ -10,7 +11,7 @@ interface PauseButtonProps {
 }
 
 /** Pauses the page, and resumes it. */
-export function PauseButton({ paused, newEvents, onChange }: PauseButtonProps) {
+export const PauseButton = memo(function PauseButton({ paused, newEvents, onChange }: PauseButtonProps) {
   const { t } = useI18n();
   return (
     <Button
@@ -24,4 +25,4 @@ export function PauseButton({ paused, newEvents, onChange }: PauseButtonProps) {
       {paused ? t.activity.resume(newEvents) : t.activity.pause}
     </Button>
   );
-}
+});

@@ -46,55 +46,19 @@ function usePlace(): { readonly name: string; readonly label: string | null; rea
 /** The requests of all projects and environments, or of one: the pending ones, live, or the decided ones. */
 export default function ApprovalsPage() {
   const { t } = useI18n();
-  const { open, loading, error } = useOpenChanges();
   const liveOnly = useLiveOnly();
-  const [params, setParams] = useSearchParams();
-  const { project, environment } = useScope();
-  const { name: placeName, label, place } = usePlace();
+  const [params] = useSearchParams();
+  const { label, place } = usePlace();
   const name = params.get('show') ?? 'all';
-  const change = (parameter: string, value: string): void => {
-    const others = [...params].filter(([key]) => key !== parameter);
-    setParams(value === '' ? others : [...others, [parameter, value]], { replace: true });
-  };
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.approvals} />
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.approvals}</Title>
-          <div className="fc-subtitle">
-            {!loading &&
-              !liveOnly &&
-              error === null &&
-              t.approvals.count(open.filter((each) => isIn(each, place)).length, label)}
-          </div>
+          <div className="fc-subtitle">{!liveOnly && <Count />}</div>
         </div>
-        <Group gap="xs">
-          <Select
-            size="xs"
-            aria-label={t.approvals.place}
-            allowDeselect={false}
-            value={placeName}
-            data={[
-              { value: '', label: t.activity.allProjects },
-              { value: 'project', label: visible(project.name) },
-              { value: 'environment', label: `${visible(project.name)} / ${visible(environment.key)}` },
-            ]}
-            onChange={(value) => change('in', value ?? '')}
-          />
-          <SegmentedControl
-            size="xs"
-            aria-label={t.approvals.filter}
-            data={[
-              { value: 'all', label: t.approvals.all },
-              { value: 'needsReview', label: t.approvals.needsReview },
-              { value: 'mine', label: t.approvals.mine },
-              { value: 'decided', label: t.approvals.decidedFilter },
-            ]}
-            value={name}
-            onChange={(show) => change('show', show === 'all' ? '' : show)}
-          />
-        </Group>
+        <Filters />
       </div>
       {liveOnly ? (
         <LiveOnly />
@@ -108,6 +72,53 @@ export default function ApprovalsPage() {
         />
       )}
     </Stack>
+  );
+}
+
+function Count() {
+  const { t } = useI18n();
+  const { open, loading, error } = useOpenChanges();
+  const { label, place } = usePlace();
+  if (loading || error !== null) return null;
+  return t.approvals.count(open.filter((each) => isIn(each, place)).length, label);
+}
+
+/** Not part of the page, which would render them with each new request. */
+function Filters() {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  const [params, setParams] = useSearchParams();
+  const change = (parameter: string, value: string): void => {
+    const others = [...params].filter(([key]) => key !== parameter);
+    setParams(value === '' ? others : [...others, [parameter, value]], { replace: true });
+  };
+  return (
+    <Group gap="xs">
+      <Select
+        size="xs"
+        aria-label={t.approvals.place}
+        allowDeselect={false}
+        value={usePlace().name}
+        data={[
+          { value: '', label: t.activity.allProjects },
+          { value: 'project', label: visible(project.name) },
+          { value: 'environment', label: `${visible(project.name)} / ${visible(environment.key)}` },
+        ]}
+        onChange={(value) => change('in', value ?? '')}
+      />
+      <SegmentedControl
+        size="xs"
+        aria-label={t.approvals.filter}
+        data={[
+          { value: 'all', label: t.approvals.all },
+          { value: 'needsReview', label: t.approvals.needsReview },
+          { value: 'mine', label: t.approvals.mine },
+          { value: 'decided', label: t.approvals.decidedFilter },
+        ]}
+        value={params.get('show') ?? 'all'}
+        onChange={(show) => change('show', show === 'all' ? '' : show)}
+      />
+    </Group>
   );
 }
 

@@ -13,9 +13,9 @@ const ConcernsPopup = lazyPart(lazyRoutes.concernsPopup);
 export function Bell() {
   const { t } = useI18n();
   const { concerns, unseen } = useConcerns();
-  const notifications = useBrowserNotifications(concerns);
+  useBrowserNotifications(concerns);
   return (
-    <PopupButton popup="dialog" render={(close) => <ConcernsPopup {...notifications} onClose={close} />}>
+    <PopupButton popup="dialog" render={(close) => <ConcernsPopup onClose={close} />}>
       {(button) => (
         <UnstyledButton className="fc-bell" aria-label={t.approvals.bell(unseen.length)} {...button}>
           <span className="fc-bottom-icon">

@@ -9,21 +9,22 @@ import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { concernText } from './request-text.js';
-import type { useBrowserNotifications } from './use-browser-notifications.js';
+import { useNotificationChoice } from './use-browser-notifications.js';
 import { stateKey, useConcerns } from './use-concerns.js';
 
 /** How many concerns are listed at first, and added on demand. */
 const listedAtATime = 30;
 
-interface ConcernsPopupProps extends ReturnType<typeof useBrowserNotifications> {
+interface ConcernsPopupProps {
   readonly onClose: () => void;
 }
 
 /** What concerns the user: decisions on own requests with their reasons, and requests that need a review. */
-export default function ConcernsPopup({ isPossible, enabled, setEnabled, onClose }: ConcernsPopupProps) {
+export default function ConcernsPopup({ onClose }: ConcernsPopupProps) {
   const { t } = useI18n();
   const { concerns } = useConcerns();
   const { fresh, listed, showMore } = useList();
+  const { isPossible, enabled, setEnabled } = useNotificationChoice();
   const list = useRef<HTMLUListElement>(null);
   const more = (): void => {
     // The button may go away: the focus must not leave the list.

@@ -8,7 +8,7 @@ import { concernText } from './request-text.js';
 import { useOpenChanges } from './open-changes.js';
 import { stateKey } from './use-concerns.js';
 
-interface BrowserNotifications {
+interface NotificationChoice {
   /** Whether this browser can show notifications, and the user has not blocked them. */
   readonly isPossible: boolean;
   readonly enabled: boolean;
@@ -18,22 +18,41 @@ interface BrowserNotifications {
 
 const isSupported = (): boolean => 'Notification' in globalThis;
 
-/** Shows a notification of the browser for each new concern while the user looks at something else. Opt-in. */
-export function useBrowserNotifications(concerns: readonly OpenChange[]): BrowserNotifications {
-  const { t } = useI18n();
+/** Whether the user wants notifications in this browser. */
+function useStoredChoice() {
   const { me } = useScope();
-  const { loading } = useOpenChanges();
-  const navigate = useNavigate();
-  const [enabled, setEnabled] = useLocalStorage({
+  return useLocalStorage({
     key: `flagcast.notify ${me.user.id}`,
     defaultValue: false,
     getInitialValueInEffect: false,
   });
+}
+
+/** The choice of the user. Reading the permission blocks the page for more than a millisecond: not for each event. */
+export function useNotificationChoice(): NotificationChoice {
+  const [enabled, setEnabled] = useStoredChoice();
+  const permission = isSupported() ? Notification.permission : 'denied';
+  return {
+    isPossible: permission !== 'denied',
+    enabled: enabled && permission === 'granted',
+    setEnabled: (wanted) => {
+      if (!wanted) setEnabled(false);
+      else void Notification.requestPermission().then((answer) => setEnabled(answer === 'granted'));
+    },
+  };
+}
+
+/** Shows a notification of the browser for each new concern while the user looks at something else. Opt-in. */
+export function useBrowserNotifications(concerns: readonly OpenChange[]): void {
+  const { t } = useI18n();
+  const { loading } = useOpenChanges();
+  const navigate = useNavigate();
+  const [enabled, setEnabled] = useStoredChoice();
   const known = useRef<ReadonlySet<string> | null>(null);
   useEffect(() => {
     if (loading) return;
     const before = known.current;
-    known.current = new Set(concerns.map(stateKey));
+    known.current = enabled ? new Set(concerns.map(stateKey)) : null;
     if (before === null || !enabled || !isSupported() || document.hasFocus()) return;
     for (const change of concerns.filter((each) => !before.has(stateKey(each)))) {
       try {
@@ -53,12 +72,4 @@ export function useBrowserNotifications(concerns: readonly OpenChange[]): Browse
       }
     }
   }, [concerns, enabled, setEnabled, loading, navigate, t]);
-  return {
-    isPossible: isSupported() && Notification.permission !== 'denied',
-    enabled: enabled && isSupported() && Notification.permission === 'granted',
-    setEnabled: (wanted) => {
-      if (!wanted) setEnabled(false);
-      else void Notification.requestPermission().then((permission) => setEnabled(permission === 'granted'));
-    },
-  };
 }

@@ -1,6 +1,6 @@
 import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
-import { useState } from 'react';
+import { memo, useState } from 'react';
 import { useChannelState } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
@@ -14,7 +14,6 @@ import { useI18n } from '../i18n/i18n.js';
 import { NoFlags, NoMatch } from './empty-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
-import { ListMenus } from './list-menus.js';
 import { LoadingRows } from './loading-rows.js';
 import { useEventCount } from './use-frozen.js';
 import { useList } from './use-list.js';
@@ -39,13 +38,9 @@ export function FeaturesPage() {
   const [hovered, setHovered] = useState(false);
   const [creating, setCreating] = useState(false);
   const newEvents = useEventCount(channel, paused);
-  const { ids, sorted, state, others, isFrozen } = useList(view, paused, hovered);
+  const { ids, count, state, gone, others, isFrozen } = useList(view, paused, hovered);
   const isEmpty = !loading && !liveOnly && state.features.size === 0;
-  const createButton = rights.manage && (
-    <Button className="fc-compact" leftSection={<PlusIcon size={16} />} onClick={() => setCreating(true)}>
-      {t.features.create}
-    </Button>
-  );
+  const createButton = rights.manage && <CreateButton onOpen={setCreating} />;
 
   return (
     <Stack gap="md" className="fc-features">
@@ -54,7 +49,7 @@ export function FeaturesPage() {
         <div>
           <Title order={1}>{t.shell.features}</Title>
           <div className="fc-subtitle">
-            {!loading && !liveOnly && <span>{t.features.count(ids.length, sorted.features.size)}</span>}
+            {!loading && !liveOnly && <span>{t.features.count(ids.length, count)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
                 <LockIcon size={14} /> {t.features.guardedHere}
@@ -69,15 +64,7 @@ export function FeaturesPage() {
         </Group>
       </div>
       {!liveOnly && (
-        <FeaturesToolbar view={view} onChange={changeView}>
-          <ListMenus
-            view={view}
-            onChange={changeView}
-            features={state.features}
-            compact={compact}
-            onCompact={setCompact}
-          />
-        </FeaturesToolbar>
+        <FeaturesToolbar view={view} onChange={changeView} compact={compact} onCompact={setCompact} />
       )}
       {loading ? (
         <LoadingRows />
@@ -85,7 +72,7 @@ export function FeaturesPage() {
         <FeaturesTable
           ids={ids}
           state={state}
-          sortedFeatures={sorted.features}
+          gone={gone}
           view={view}
           compact={compact}
           others={others}
@@ -106,3 +93,12 @@ export function FeaturesPage() {
     </Stack>
   );
 }
+
+const CreateButton = memo(function CreateButton({ onOpen }: { readonly onOpen: (opened: true) => void }) {
+  const { t } = useI18n();
+  return (
+    <Button className="fc-compact" leftSection={<PlusIcon size={16} />} onClick={() => onOpen(true)}>
+      {t.features.create}
+    </Button>
+  );
+});

@@ -1,6 +1,6 @@
 import { UnstyledButton, VisuallyHidden } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
-import type { CSSProperties } from 'react';
+import { type CSSProperties, memo } from 'react';
 import type { LiveEnvironment } from '../api/all-environments.js';
 import { useLiveChannel } from '../api/live.js';
 import { EnvironmentKey } from '../shell/environment-name.js';
@@ -15,8 +15,8 @@ import { useRows } from './use-rows.js';
 interface FeaturesTableProps {
   readonly ids: readonly string[];
   readonly state: ListedState;
-  /** The features at the time of sorting: a flag can be deleted meanwhile. */
-  readonly sortedFeatures: ListedState['features'];
+  /** The listed flags that have been deleted since the list was sorted. */
+  readonly gone: ListedState['features'];
   readonly view: View;
   readonly compact: boolean;
   /** The environments with a column of their own. */
@@ -68,8 +68,8 @@ function layOut(view: View, others: number): CSSProperties {
 }
 
 /** A virtualized table: only visible rows are in the DOM. On phones each row is a card. */
-export function FeaturesTable(props: FeaturesTableProps) {
-  const { ids, state, sortedFeatures, view, compact, others, onChange, onHover } = props;
+export const FeaturesTable = memo(function FeaturesTable(props: FeaturesTableProps) {
+  const { ids, state, gone, view, compact, others, onChange, onHover } = props;
   const { t } = useI18n();
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges();
@@ -102,13 +102,13 @@ export function FeaturesTable(props: FeaturesTableProps) {
         >
           {virtualizer.getVirtualItems().map(({ index, start, size }) => {
             const id = ids[index] ?? '';
-            const feature = state.features.get(id) ?? sortedFeatures.get(id);
+            const feature = state.features.get(id) ?? gone.get(id);
             if (feature === undefined) return null;
             return (
               <FeatureRow
                 key={id}
                 feature={feature}
-                gone={!state.features.has(id)}
+                gone={gone.has(id)}
                 pending={state.pending.get(id)}
                 change={lastChanges.made(id)}
                 newest={lastChanges.newest(id)}
@@ -129,7 +129,7 @@ export function FeaturesTable(props: FeaturesTableProps) {
       </div>
     </div>
   );
-}
+});
 
 function Head({ view, others, onChange }: Pick<FeaturesTableProps, 'view' | 'others' | 'onChange'>) {
   const { t } = useI18n();

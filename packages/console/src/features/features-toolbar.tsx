@@ -1,17 +1,13 @@
 import { CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
-import type { ReactNode } from 'react';
+import { memo } from 'react';
 import { SearchIcon } from '../shell/icons.js';
 import { useI18n } from '../i18n/i18n.js';
-import type { ListView, StateFilter } from './feature-list.js';
+import type { StateFilter } from './feature-list.js';
+import { ListMenus, type ListMenusProps } from './list-menus.js';
 
-interface FeaturesToolbarProps {
-  readonly view: ListView;
-  readonly onChange: (change: Partial<ListView>) => void;
-  /** Menus after the filters. */
-  readonly children: ReactNode;
-}
-
-export function FeaturesToolbar({ view, onChange, children }: FeaturesToolbarProps) {
+/** The search, the filters and the menus. They render again when the view changes, not with each event. */
+export const FeaturesToolbar = memo(function FeaturesToolbar(props: ListMenusProps) {
+  const { view, onChange } = props;
   const { t } = useI18n();
   const states: { value: StateFilter; label: string }[] = [
     { value: 'all', label: t.features.all },
@@ -59,7 +55,7 @@ export function FeaturesToolbar({ view, onChange, children }: FeaturesToolbarPro
         value={view.state}
         onChange={(state) => onChange({ state: state })}
       />
-      {children}
+      <ListMenus {...props} />
     </Group>
   );
-}
+});

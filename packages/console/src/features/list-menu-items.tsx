@@ -1,5 +1,6 @@
 import { Menu } from '@mantine/core';
 import type { FeatureState } from '@flagcast/client';
+import { useFeatures } from '@flagcast/client/react';
 import { useMemo } from 'react';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -22,7 +23,8 @@ function namesOfTags(features: ReadonlyMap<string, FeatureState>): ReadonlyMap<s
 }
 
 /** The tags of all flags, and the other environments. */
-function useChoices({ features, view }: MenuProps) {
+function useChoices({ view }: MenuProps) {
+  const features = useFeatures();
   const { project, environment } = useScope();
   const tags = useMemo(() => namesOfTags(features), [features]);
   return {

@@ -1,4 +1,3 @@
-import type { FeatureState } from '@flagcast/client';
 import { Button, Group } from '@mantine/core';
 import { useI18n } from '../i18n/i18n.js';
 import { ColumnsIcon, FilterIcon } from '../shell/icons.js';
@@ -13,7 +12,6 @@ const ColumnsMenu = lazyPart(lazyRoutes.columnsMenu);
 export interface ListMenusProps {
   readonly view: View;
   readonly onChange: (change: Partial<View>) => void;
-  readonly features: ReadonlyMap<string, FeatureState>;
   readonly compact: boolean;
   readonly onCompact: (compact: boolean) => void;
 }

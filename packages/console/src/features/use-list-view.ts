@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'react';
+import { useCallback, useEffect, useRef, useState } from 'react';
 import { useLocation, useSearchParams } from 'react-router';
 import type { Messages } from '../i18n/en.js';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
@@ -66,12 +66,15 @@ export function useListView(): readonly [View, (change: Partial<View>) => void] 
     }, addressDelayMs);
     return () => clearTimeout(timer);
   }, [view, pathname, state, setParameters]);
-  const change = (changes: Partial<View>): void => {
-    const next = { ...view, ...changes };
-    setView(next);
-    if (changes.columns !== undefined || changes.environments !== undefined)
-      localStorage.setItem(storageKey, writeColumns(next).toString());
-  };
+  const change = useCallback(
+    (changes: Partial<View>): void => {
+      const next = { ...view, ...changes };
+      setView(next);
+      if (changes.columns !== undefined || changes.environments !== undefined)
+        localStorage.setItem(storageKey, writeColumns(next).toString());
+    },
+    [view],
+  );
   return [view, change];
 }
 
@@ -80,10 +83,10 @@ const densityKey = 'flagcast.density';
 /** Whether the rows are compact. It is remembered. */
 export function useDensity(): readonly [boolean, (compact: boolean) => void] {
   const [compact, setCompact] = useState(() => localStorage.getItem(densityKey) === 'compact');
-  const change = (next: boolean): void => {
+  const change = useCallback((next: boolean): void => {
     localStorage.setItem(densityKey, next ? 'compact' : 'normal');
     setCompact(next);
-  };
+  }, []);
   return [compact, change];
 }
 

@@ -1,5 +1,5 @@
 import { useFeatures, usePendingChanges } from '@flagcast/client/react';
-import { useDeferredValue, useMemo } from 'react';
+import { useDeferredValue, useMemo, useState } from 'react';
 import { type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
 import { useScope } from '../shell/scope.js';
 import { type ListedState, listFeatures } from './feature-list.js';
@@ -9,14 +9,24 @@ import type { View } from './use-list-view.js';
 interface List {
   /** The ids of the listed flags, in order. */
   readonly ids: readonly string[];
-  /** The state at the time of sorting: a flag can be deleted meanwhile. */
-  readonly sorted: ListedState;
+  /** The number of all flags. */
+  readonly count: number;
   /** The state to show. */
   readonly state: ListedState;
+  /** The listed flags that have been deleted since the list was sorted, as they were then. */
+  readonly gone: ListedState['features'];
   /** The environments with a column of their own. */
   readonly others: readonly LiveEnvironment[];
   /** Flags have changed in a way that gives them another place, which they do not take yet. */
   readonly isFrozen: boolean;
+}
+
+const maxSortedAtOnce = 1_000;
+
+/** The order, and the state that it is the order of. */
+interface SortedList {
+  readonly ids: readonly string[];
+  readonly sorted: ListedState;
 }
 
 /** The flags of the environment. While it is paused, nothing changes; under the pointer, the order does not. */
@@ -29,24 +39,53 @@ export function useList(view: View, paused: boolean, hovered: boolean): List {
     features.size > 0 && (view.differs || view.environments.length > 0),
   );
   const current = useMemo(() => ({ features, pending, environments }), [features, pending, environments]);
-  // Typing and clicking have priority over sorting thousands of rows.
-  const deferred = useDeferredValue(current);
-  // The first rows do not wait.
-  const sorted = deferred.features.size === 0 ? current : deferred;
+  // Typing and clicking have priority over sorting thousands of rows. Fewer are sorted with the change, not after it: the
+  // page would render twice.
+  const deferred = useDeferredValue(features.size > maxSortedAtOnce ? current : null);
+  const sorted = deferred ?? current;
   const sortedView = useDeferredValue(view);
-  const next = useMemo(() => ({ ids: listFeatures(sorted, sortedView), sorted }), [sorted, sortedView]);
+  const sortedIds = useSameOrder(useMemo(() => listFeatures(sorted, sortedView), [sorted, sortedView]));
+  const next = useMemo(() => ({ ids: sortedIds, sorted }), [sortedIds, sorted]);
   const shown = useFrozen(next, paused || hovered, sortedView);
   const state = paused ? shown.sorted : current;
   return {
-    ...shown,
+    ids: shown.ids,
+    count: shown.sorted.features.size,
     state,
-    others: state.environments.filter(
-      (each) => each.environment.id !== environment.id && view.environments.includes(each.environment.key),
+    gone: useMemo(() => goneFrom(state, shown), [state, shown]),
+    others: useMemo(
+      () =>
+        state.environments.filter(
+          (each) =>
+            each.environment.id !== environment.id && view.environments.includes(each.environment.key),
+        ),
+      [state.environments, environment, view],
     ),
-    isFrozen: !paused && shown !== next && !sameOrder(shown.ids, next.ids),
+    isFrozen: !paused && !sameOrder(shown.ids, sortedIds),
   };
 }
 
+const none: ListedState['features'] = new Map();
+
+function goneFrom({ features }: ListedState, { ids, sorted }: SortedList): ListedState['features'] {
+  const gone = ids.filter((id) => !features.has(id));
+  if (gone.length === 0) return none;
+  return new Map(
+    gone.flatMap((id) => {
+      const feature = sorted.features.get(id);
+      return feature === undefined ? [] : [[id, feature]];
+    }),
+  );
+}
+
+/** Returns the list of the last rendering while it is the same: what shows it need not render again. */
+function useSameOrder(ids: readonly string[]): readonly string[] {
+  const [known, setKnown] = useState(ids);
+  if (sameOrder(known, ids)) return known;
+  setKnown(ids);
+  return ids;
+}
+
 function sameOrder(one: readonly string[], other: readonly string[]): boolean {
-  return one.length === other.length && one.every((id, index) => id === other[index]);
+  return one === other || (one.length === other.length && one.every((id, index) => id === other[index]));
 }

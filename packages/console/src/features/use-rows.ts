@@ -1,5 +1,13 @@
 import { defaultRangeExtractor, useVirtualizer } from '@tanstack/react-virtual';
-import { type FocusEvent, type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
+import {
+  type FocusEvent,
+  type KeyboardEvent,
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from 'react';
 import { useLocation } from 'react-router';
 
 /** Where the user was in the list. */
@@ -34,6 +42,8 @@ export function useRows({ ids, rowHeight, headHeight }: RowsOptions) {
   const [focusedId, setFocusedId] = useState(place?.id ?? null);
   const focusedIndex = focusedId === null ? -1 : ids.indexOf(focusedId);
   const lastIndex = useRef(focusedIndex);
+  // With a new function, the places of all rows are computed again.
+  const getItemKey = useCallback((index: number) => ids[index] ?? index, [ids]);
   const virtualizer = useVirtualizer({
     count: ids.length,
     getScrollElement: () => scroller.current,
@@ -42,7 +52,7 @@ export function useRows({ ids, rowHeight, headHeight }: RowsOptions) {
     scrollMargin: headHeight,
     scrollPaddingStart: headHeight,
     initialOffset: place?.top ?? 0,
-    getItemKey: (index) => ids[index] ?? index,
+    getItemKey,
     rangeExtractor: (range) => {
       const indexes = new Set(defaultRangeExtractor(range));
       if (focusedIndex !== -1) indexes.add(focusedIndex);

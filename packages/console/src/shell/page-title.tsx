@@ -1,3 +1,4 @@
+import { useDeferredValue } from 'react';
 import { useConcerns } from '../approvals/use-concerns.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
@@ -7,7 +8,7 @@ export function PageTitle({ text }: { readonly text: string }) {
   const { project, environment } = useScope();
   const { unseen } = useConcerns();
   const count = unseen.length === 0 ? '' : `(${unseen.length}) `;
-  return (
-    <title>{`${count}${text} · ${visible(environment.key)} · ${visible(project.name)} · Flagcast`}</title>
-  );
+  const title = `${count}${text} · ${visible(environment.key)} · ${visible(project.name)} · Flagcast`;
+  // After the page: the browser draws the title outside of it, which costs more than most changes of the page.
+  return <title>{useDeferredValue(title)}</title>;
 }

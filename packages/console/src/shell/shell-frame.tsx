@@ -1,5 +1,5 @@
 import { Avatar, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
-import { type ReactNode, useEffect, useRef } from 'react';
+import { memo, type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { isProduction } from '../api/environments.js';
 import { Bell } from '../approvals/bell.js';
@@ -119,15 +119,21 @@ function useFocusOnNavigation() {
   return content;
 }
 
+type PageLinkProps = ReturnType<typeof usePages>[number];
+
 function Navigation() {
+  return usePages().map((page) => <NavigationLink key={page.to} {...page} />);
+}
+
+/** Renders again only if it changes, not with each new request. */
+const NavigationLink = memo(function NavigationLink({ to, label, Icon, count, active }: PageLinkProps) {
   const { t } = useI18n();
-  return usePages().map(({ to, label, icon, count, active }) => (
+  return (
     <NavLink
-      key={to}
       component={Link}
       to={to}
       label={label}
-      leftSection={icon}
+      leftSection={<Icon />}
       active={active}
       aria-current={active ? 'page' : undefined}
       bdrs="md"
@@ -141,27 +147,34 @@ function Navigation() {
         )
       }
     />
-  ));
-}
+  );
+});
 
 function BottomBar() {
   const { t } = useI18n();
   const pages = usePages();
   return (
     <nav className="fc-bottom-bar" aria-label={t.shell.navigation}>
-      {pages.map(({ to, label, icon, count, active }) => (
-        <Link key={to} to={to} aria-current={active ? 'page' : undefined}>
-          <span className="fc-bottom-icon">
-            {icon}
-            {count > 0 && (
-              <Badge size="xs" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
-                {count}
-              </Badge>
-            )}
-          </span>
-          {label}
-        </Link>
+      {pages.map((page) => (
+        <BottomLink key={page.to} {...page} />
       ))}
     </nav>
   );
 }
+
+const BottomLink = memo(function BottomLink({ to, label, Icon, count, active }: PageLinkProps) {
+  const { t } = useI18n();
+  return (
+    <Link to={to} aria-current={active ? 'page' : undefined}>
+      <span className="fc-bottom-icon">
+        <Icon />
+        {count > 0 && (
+          <Badge size="xs" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
+            {count}
+          </Badge>
+        )}
+      </span>
+      {label}
+    </Link>
+  );
+});

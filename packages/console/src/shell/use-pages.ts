@@ -1,4 +1,3 @@
-import type { ReactNode } from 'react';
 import { useLocation } from 'react-router';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -12,14 +11,14 @@ export function usePages() {
   const { pathname } = useLocation();
   const needsReview = useOpenChanges().open.filter(({ may_decide: mayDecide }) => mayDecide).length;
   const { guard } = useRights();
-  const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
+  const page = (name: string, label: string, Icon: typeof FlagIcon, count = 0) => {
     const to = scopePath(project.id, environment.key, name);
-    return { to, label, icon: pageIcon, count, active: pathname.startsWith(to) };
+    return { to, label, Icon, count, active: pathname.startsWith(to) };
   };
   return [
-    page('features', t.shell.features, <FlagIcon />),
-    page('approvals', t.shell.approvals, <ApprovalIcon />, needsReview),
-    page('activity', t.shell.activity, <ActivityIcon />),
-    ...(guard ? [page('guards', t.shell.guards, <LockIcon />)] : []),
+    page('features', t.shell.features, FlagIcon),
+    page('approvals', t.shell.approvals, ApprovalIcon, needsReview),
+    page('activity', t.shell.activity, ActivityIcon),
+    ...(guard ? [page('guards', t.shell.guards, LockIcon)] : []),
   ];
 }
