@@ -70,7 +70,7 @@ describe('flagcast doctor', () => {
     const onTerminal = async (env: Record<string, string>): Promise<string> => {
       const command = new RunningCommand(['doctor'], {
         terminal: true,
-        env: { DATABASE_URL: doctor.fixture.url, ...env },
+        env: { DATABASE_URL: doctor.fixture.url, TERM: 'xterm-256color', ...env },
       });
       doctor.cleanUps.push(async () => await command.end());
       return (await command.ended).stdout;

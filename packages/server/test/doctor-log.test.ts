@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { useDoctorFixture } from './doctor-fixture.js';
 
@@ -65,7 +64,7 @@ describe('doctor', () => {
     expect(found.message).toContain('written in another cluster');
   });
 
-  it('shows size, age and growth of the event log, and warns if no server deletes old rows', async () => {
+  it('shows the size and the oldest row of the event log, and warns if no server deletes old rows', async () => {
     const { pool } = doctor.fixture.database;
     await pool.query(
       `INSERT INTO flagcast.event_log (source, logged_at)
@@ -74,7 +73,7 @@ describe('doctor', () => {
     await pool.query('ANALYZE flagcast.event_log');
     const size = (await doctor.fixture.findings()).find(({ id }) => id === 'log-size');
     expect(size?.message).toMatch(
-      /^the event log takes \d+ kB with about 2880 rows, the oldest is 2 days old: about 1440 rows, \d+ kB a day$/,
+      /^the event log takes \d+ kB with about 2880 rows, the oldest of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/,
     );
     const [problem] = await doctor.fixture.problems('retention');
     expect(problem).toMatchObject({
@@ -84,8 +83,8 @@ describe('doctor', () => {
     await pool.query("SELECT flagcast.prune_event_log('7 days')");
     expect(await doctor.fixture.problems('retention')).toEqual([]);
     await pool.query("UPDATE flagcast.log_state SET pruned_at = now() - interval '3 hours'");
-    expect((await doctor.fixture.problems('retention'))[0]?.message).toBe(
-      'no server has looked for old rows of the event log for 3 h',
+    expect((await doctor.fixture.problems('retention'))[0]?.message).toMatch(
+      /^no server since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ has looked for old rows of the event log$/,
     );
     await pool.query("SELECT flagcast.prune_event_log('30 minutes')");
     expect(await doctor.fixture.problems('retention')).toEqual([]);
@@ -114,23 +113,5 @@ describe('doctor', () => {
     );
     expect(found).toMatchObject({ severity: 'warning' });
     expect(found.message).toContain('public.audit_log');
-  });
-
-  it('notes an encoding in which some texts cannot be converted to UTF-8', async () => {
-    const name = `ascii_${randomBytes(6).toString('hex')}`;
-    const url = new URL(doctor.fixture.database.url);
-    url.pathname = `/${name}`;
-    await doctor.fixture.database.pool.query(
-      `CREATE DATABASE ${name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0`,
-    );
-    doctor.cleanUps.push(async () => {
-      await doctor.fixture.database.pool.query(`DROP DATABASE ${name}`);
-    });
-    const findings = await doctor.fixture.findings({}, url.toString());
-    expect(findings.find(({ id }) => id === 'encoding')).toMatchObject({
-      severity: 'note',
-      message: 'SQL_ASCII: PostgreSQL does not know the encoding of a text',
-      consequence: expect.stringContaining('without the state of the feature') as string,
-    });
   });
 });

@@ -26,9 +26,7 @@ describe('doctor', () => {
     expect(lock?.fix?.text).toContain(`pg_terminate_backend(${pid})`);
     expect(findings.filter(({ severity }) => severity === 'error').map(({ id }) => id)).toEqual(['locks']);
     expect(findings.find(({ id }) => id === 'connection')?.severity).toBe('ok');
-    expect(findings.map(({ id }) => id)).toEqual(
-      expect.arrayContaining(['log', 'log-size', 'index', 'clock']),
-    );
+    expect(findings.map(({ id }) => id)).toEqual(expect.arrayContaining(['rights', 'index', 'clock']));
   });
 
   it('advises --tables in an empty database, and does not report the index of a missing table', async () => {

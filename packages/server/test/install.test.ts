@@ -185,7 +185,6 @@ describe('attached to a database that has the tables', () => {
 
   test('install --tables is refused if some of the tables exist', async () => {
     const error = await installRefusal(database, (client) => install(client, { tables: true }));
-    expect(error.code).toBe('tables-present');
     expect(error.message).toContain('public.audit_log');
     expect(error.message).toContain('install without --tables');
   });
@@ -195,7 +194,6 @@ describe('attached to a database that has the tables', () => {
       'DROP VIEW v_realtime_events; ALTER TABLE pending_changes DROP COLUMN rejected_by',
     );
     const error = await installRefusal(database, (client) => install(client));
-    expect(error.code).toBe('tables-missing');
     expect(error.message).toContain('column rejected_by in public.pending_changes');
   });
 
@@ -203,7 +201,6 @@ describe('attached to a database that has the tables', () => {
     await database.pool.query('CREATE SCHEMA flagcast CREATE TABLE theirs (id int)');
     for (const work of [install, uninstall, planUninstall]) {
       const error = await installRefusal(database, async (client) => await work(client));
-      expect(error.code).toBe('foreign-schema');
       expect(error.message).toContain('schema flagcast that Flagcast did not create');
     }
   });
@@ -212,18 +209,15 @@ describe('attached to a database that has the tables', () => {
     await onClient((client) => install(client));
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
     let error = await installRefusal(database, (client) => uninstall(client));
-    expect(error.code).toBe('dependent');
     expect(error.message).toContain('view public.report depends on view flagcast.v_realtime_events');
     await database.pool.query(
       `DROP VIEW public.report;
        CREATE TRIGGER mine AFTER INSERT ON projects FOR EACH ROW EXECUTE FUNCTION flagcast.log_audit()`,
     );
     error = await installRefusal(database, (client) => uninstall(client));
-    expect(error.code).toBe('dependent');
     expect(error.message).toContain('trigger mine on table public.projects');
     await database.pool.query('DROP TRIGGER mine ON projects; CREATE TABLE flagcast.theirs (id int)');
     error = await installRefusal(database, (client) => uninstall(client));
-    expect(error.code).toBe('dependent');
     expect(error.message).toContain('table flagcast.theirs');
   });
 
@@ -232,7 +226,6 @@ describe('attached to a database that has the tables', () => {
     const before = await dumpCatalogue(database.pool);
     await database.pool.query(
       `INSERT INTO flagcast.event_log (source) VALUES ('audit');
-       CREATE TABLE flagcast.public_version (version bigint);
        UPDATE flagcast.schema_version SET md5 = md5('other') WHERE version = 6;
        CREATE OR REPLACE FUNCTION flagcast.log_audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
        CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean LANGUAGE sql AS 'SELECT false'`,
@@ -247,7 +240,6 @@ describe('attached to a database that has the tables', () => {
     await onClient((client) => install(client));
     await database.pool.query('INSERT INTO flagcast.schema_version (version) VALUES (99)');
     const newer = await installRefusal(database, (client) => install(client));
-    expect(newer.code).toBe('other-build');
     expect(newer.message).toContain('newer Flagcast');
   });
 
@@ -270,7 +262,6 @@ describe('attached to a database that has the tables', () => {
     await asRole('', async (client) => {
       const role = (await client.query<{ role: string }>('SELECT current_user AS role')).rows[0]?.role;
       await expect(install(client)).rejects.toMatchObject({
-        code: 'right-missing',
         message: expect.stringContaining(
           `GRANT CREATE ON DATABASE "${database.name}" TO "${String(role)}"`,
         ) as string,
@@ -278,7 +269,6 @@ describe('attached to a database that has the tables', () => {
     });
     await asRole(`GRANT CREATE ON DATABASE ${database.name} TO $role`, async (client) => {
       await expect(install(client)).rejects.toMatchObject({
-        code: 'right-missing',
         message: expect.stringMatching(
           /GRANT TRIGGER ON public.audit_log TO "\w+"; GRANT SELECT, TRIGGER ON public.environments TO "\w+";.*; GRANT SELECT, TRIGGER ON public.projects TO/,
         ) as string,
@@ -287,7 +277,6 @@ describe('attached to a database that has the tables', () => {
     await onClient((client) => install(client));
     await asRole('', async (client) => {
       await expect(uninstall(client)).rejects.toMatchObject({
-        code: 'right-missing',
         message: expect.stringMatching(/installed by role \w+, .*Connect as \w+/) as string,
       });
     });

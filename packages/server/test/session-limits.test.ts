@@ -62,16 +62,6 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
     expect(await limit()).toEqual([{ rolconnlimit: 50 }]);
   });
 
-  it('is set for a role that an older version created, with a note', async () => {
-    await installRole();
-    await database.pool.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`);
-    expect(await installRole()).toEqual([
-      `Role ${role} gets CONNECTION LIMIT 30. If its servers need more: ALTER ROLE "${role}" CONNECTION LIMIT n;`,
-    ]);
-    expect(await limit()).toEqual([{ rolconnlimit: 30 }]);
-    expect(await installRole()).toEqual([]);
-  });
-
   it('is unchanged for a role of the operator, with a note if it has no limit', async () => {
     await database.pool.query(`CREATE ROLE ${role} LOGIN`);
     expect(await installRole()).toEqual([

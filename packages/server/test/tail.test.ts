@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { CloseCode, type EventMessage } from '@flagcast/protocol';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { eventLine, jsonLine } from '../src/cli/tail.js';
 import { RunningCommand, runHere } from './command.js';
 import {
@@ -314,13 +314,16 @@ describe('a line of tail', () => {
   const event = { ...scriptedEvent(1), entity: 'rule', action: 'pending', type: 'pending_change_created' };
 
   it('is coloured by its action, on terminals only', () => {
-    const plain = eventLine(event, { colors: false });
+    const plain = eventLine(event);
     expect(plain).toBe(
       '2025-09-26T12:00:00Z  pending_change_created    alice         rule              -                         f1\n',
     );
 
-    expect(eventLine(event, { colors: true }).replace(/\x1b\[\d+m/g, '')).toBe(plain);
-    expect(eventLine(event, { colors: true })).not.toBe(plain);
+    vi.stubEnv('FORCE_COLOR', '1');
+    const colored = eventLine(event);
+    vi.unstubAllEnvs();
+    expect(colored.replace(/\x1b\[\d+m/g, '')).toBe(plain);
+    expect(colored).not.toBe(plain);
   });
 
   it('has the key of a guarded environment, and a shortened actor', () => {
@@ -334,7 +337,7 @@ describe('a line of tail', () => {
       environment_id: '7',
       feature: null,
     };
-    expect(eventLine(guarded, { colors: false })).toBe(
+    expect(eventLine(guarded)).toBe(
       '2025-09-26T12:00:00Z  environment_updated       owner (flag…  environment       prod                      7\n',
     );
   });
@@ -342,7 +345,7 @@ describe('a line of tail', () => {
   it('has no control characters, with any row', () => {
     const evil = { ...event, type: 'a\x1b[2J', actor: '\x9b2J', entity_id: 'b\r\nc\x07\u202e\u{e0001}' };
 
-    for (const line of [eventLine(evil, { colors: false }), jsonLine(evil)]) {
+    for (const line of [eventLine(evil), jsonLine(evil)]) {
       expect(line).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]|\p{Cf}/u);
       expect(line.split('\n')).toHaveLength(2);
     }

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { schemaName } from './objects.js';
+import { schemaName } from './sql-files.js';
 
 /** A privilege that the server's role needs. */
 interface Grant {
@@ -9,8 +9,8 @@ interface Grant {
   readonly right: string;
   /** What the server uses it for. */
   readonly purpose: string;
-  /** `extra`: the server works without it. `write`: only for changes. `obsolete`: only Flagcast 0.1 granted it. */
-  readonly need: 'serve' | 'extra' | 'write' | 'obsolete';
+  /** `extra`: the server works without it. `write`: only for changes. */
+  readonly need: 'serve' | 'extra' | 'write';
 }
 
 /** A privilege, and its state in a database. */
@@ -147,10 +147,6 @@ function neededGrants({
     ),
     ...(byEmail ? [grant('columns public.users (email)', email, { columns: ['email'] })] : []),
     ...(writes ? writeGrants : []),
-    {
-      ...grant('role pg_read_all_stats', 'other transactions, for Flagcast 0.1', { need: 'obsolete' }),
-      right: 'pg_read_all_stats',
-    },
   ];
 }
 
@@ -167,7 +163,6 @@ SELECT json_agg(json_build_object(
     WHEN 'sequence' THEN c.oid IS NOT NULL
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
     WHEN 'columns' THEN a.names @> s.columns
-    WHEN 'role' THEN held
     ELSE true
   END,
   'held', coalesce(held, false),
@@ -193,13 +188,6 @@ CROSS JOIN LATERAL (
     WHEN 'sequence' THEN has_sequence_privilege(who.name, c.oid, privilege)
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, col, privilege)) FROM unnest(a.names) col)
     WHEN 'function' THEN has_function_privilege(who.name, f.oid, privilege)
-    WHEN 'role' THEN CASE who.option
-      WHEN '' THEN EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
-        WHERE r.rolname = who.name AND m.roleid = 'pg_read_all_stats'::regrole)
-      ELSE (SELECT r.rolsuper OR pg_has_role('pg_read_all_stats', 'MEMBER WITH ADMIN OPTION')
-        OR (r.rolcreaterole AND current_setting('server_version_num')::int < 160000)
-        FROM pg_roles r WHERE r.rolname = who.name)
-    END
   END) AS r (has_it)
 ) AS privileges`;
 

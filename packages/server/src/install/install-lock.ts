@@ -3,8 +3,8 @@ import { printable } from '../describe.js';
 import { hostTriggers } from '../host/host-triggers.js';
 import { inTransaction } from '../postgres/transaction.js';
 import { retry } from '../retry.js';
-import { InstallError, toInstallError } from './install-error.js';
-import { schemaName } from './objects.js';
+import { InstallError, isLocked, toInstallError } from './install-error.js';
+import { schemaName } from './sql-files.js';
 
 /** How install and uninstall wait for locks of other sessions. */
 export interface LockWait {
@@ -58,12 +58,10 @@ export async function asInstaller<Result>(
       baseMs: 500,
       capMs: 4_000,
       onRetry: async ({ error, attempt, retryInMs }) => {
-        const failure = toInstallError(error);
-        if (failure.code !== 'locked') throw failure;
+        if (!isLocked(error)) throw toInstallError(error);
         const { text, fix } = await describeHolder(client);
         if (attempt >= attempts) {
           throw new InstallError(
-            'locked',
             `Nothing was changed after ${attempts} attempts, because ${text}. Try again later${fix}.`,
             { cause: error },
           );

@@ -1,10 +1,11 @@
 import type pg from 'pg';
-import { toInstallError, InstallError } from './install-error.js';
+import { InstallError, toInstallError } from './install-error.js';
 import { asInstaller, type LockWait } from './install-lock.js';
-import { dropStatements, existingContractTables, readInstallState } from './objects.js';
+import { readInstallState, viewOf, type InstallState } from './install-state.js';
 import { makePlan, type InstallOptions } from './plan.js';
 import { refuseCallers, refuseForeignSchema, refuseForeignTriggers } from './refusals.js';
 import { readGrantedRoles, revokeRole, type InstallPlan } from './role.js';
+import { schemaName } from './sql-files.js';
 
 /** What `install` did. */
 export interface InstallReport {
@@ -59,27 +60,21 @@ export async function install(
   client: pg.ClientBase,
   options: InstallOptions & LockWait & { readonly agreed?: InstallPlan } = {},
 ): Promise<InstallReport> {
+  const { agreed } = options;
   return await asInstaller(client, options, async () => {
-    const plan = await makePlan(client, options);
-    refuseUnagreed(plan, options.agreed);
-    for (const statement of plan.statements) await client.query(statement);
-    return {
-      changed: plan.statements.length > 0,
-      lines: [
-        ...plan.creates.map((object) => `created ${object}`),
-        ...plan.grants.map((grant) => `granted ${grant}`),
-      ],
-      notes: plan.notes,
-    };
+    const { creates, grants, statements, notes } = await makePlan(client, options);
+    if (agreed !== undefined && !statements.every((each) => agreed.statements.includes(each))) {
+      throw new InstallError(
+        'Nothing was changed, because the database has changed since the plan was shown. Run this again.',
+      );
+    }
+    for (const statement of statements) await client.query(statement);
+    const lines = [
+      ...creates.map((object) => `created ${object}`),
+      ...grants.map((grant) => `granted ${grant}`),
+    ];
+    return { changed: statements.length > 0, lines, notes };
   });
-}
-
-function refuseUnagreed(plan: InstallPlan, agreed: InstallPlan | undefined): void {
-  if (agreed === undefined || plan.statements.every((each) => agreed.statements.includes(each))) return;
-  throw new InstallError(
-    'plan-changed',
-    'Nothing was changed, because the database has changed since the plan was shown. Run this again.',
-  );
 }
 
 /** What `uninstall` would drop. Changes nothing. Throws InstallError. */
@@ -88,11 +83,9 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
     const state = await readInstallState(client);
     refuseForeignSchema(state);
     const tables = [];
-    for (const table of existingContractTables(state)) {
-      const { rows } = await client.query<{ rows: string }>(
-        `SELECT count(*)::text AS rows FROM public.${table}`,
-      );
-      tables.push({ table: `public.${table}`, rows: Number(rows[0]?.rows) });
+    for (const table of namesOf(state, /^table (public\..*)/)) {
+      const { rows } = await client.query<{ rows: string }>(`SELECT count(*)::text AS rows FROM ${table}`);
+      tables.push({ table, rows: Number(rows[0]?.rows) });
     }
     const roles = [];
     for (const { name, made } of await readGrantedRoles(client, state)) {
@@ -101,14 +94,9 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
       ]);
       roles.push({ name, made, sessions: rowCount ?? 0 });
     }
-    return {
-      installed: state.installed,
-      ownTables: state.ownTables,
-      objects: state.objects,
-      roles,
-      tables,
-      rows: tables.reduce((sum, { rows }) => sum + rows, 0),
-    };
+    const { installed, ownTables, objects } = state;
+    const rows = tables.reduce((sum, table) => sum + table.rows, 0);
+    return { installed, ownTables, objects, roles, tables, rows };
   } catch (error) {
     throw toInstallError(error);
   }
@@ -127,11 +115,35 @@ export async function uninstall(client: pg.ClientBase, wait: LockWait = {}): Pro
     refuseForeignSchema(state);
     if (!state.installed) return { changed: false, lines: [] };
     const roles = await readGrantedRoles(client, state);
-    await refuseForeignTriggers(client);
+    refuseForeignTriggers(state);
     await refuseCallers(client);
     for (const statement of dropStatements(state)) await client.query(statement);
     const lines = state.objects.map((object) => `dropped ${object}`).toReversed();
     for (const role of roles) lines.push(...(await revokeRole(client, role, state)));
     return { changed: true, lines };
   });
+}
+
+/** The names of the objects whose line matches. */
+function namesOf({ objects }: InstallState, pattern: RegExp): string[] {
+  return objects.flatMap((object) => pattern.exec(object)?.[1] ?? []);
+}
+
+/** The statements that drop everything that install created. Only triggers are dropped by CASCADE. */
+function dropStatements(state: InstallState): string[] {
+  const { objects, sql } = state;
+  const functions = namesOf(state, /^function (.*)\(\)$/);
+  const isOfTrigger = (name: string): boolean => sql.triggerFunctions.includes(name);
+  const publicTables = namesOf(state, /^table (public\..*)/);
+  const tables = [...namesOf(state, /^table (flagcast\..*)/), `${schemaName}.schema_version`];
+  return [
+    ...(objects.includes(viewOf('public')) ? ['DROP VIEW public.v_realtime_events'] : []),
+    ...functions.filter(isOfTrigger).map((name) => `DROP FUNCTION ${name}() CASCADE`),
+    `DROP VIEW IF EXISTS ${schemaName}.v_realtime_events`,
+    ...(publicTables.length === 0 ? [] : [`DROP TABLE ${publicTables.join(', ')}`]),
+    ...functions.filter((name) => !isOfTrigger(name)).map((name) => `DROP FUNCTION ${name}`),
+    ...tables.map((name) => `DROP TABLE ${name}`),
+    `DROP TABLE IF EXISTS ${schemaName}.tables_version`,
+    `DROP SCHEMA ${schemaName}`,
+  ];
 }

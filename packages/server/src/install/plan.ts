@@ -1,21 +1,16 @@
 import pg from 'pg';
 import { hostTriggers, triggerName, type HostTrigger } from '../host/host-triggers.js';
-import { contractStatements, readBuild, readLogFiles, recordStatement } from './build.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
-  contractObjects,
   inOrder,
   logObjects,
   missingObjects,
   readInstallState,
-  schemaName,
-  triggerFunctions,
-  triggerObject,
   viewOf,
   viewsToDrop,
-  type InstallState,
-} from './objects.js';
+} from './install-state.js';
+import type { InstallState } from './install-state.js';
 import {
   refuseExistingTables,
   refuseForeignSchema,
@@ -24,6 +19,7 @@ import {
   refuseUnfitTables,
 } from './refusals.js';
 import { planRoles, type InstallPlan } from './role.js';
+import { recordStatement, schemaName } from './sql-files.js';
 
 export interface InstallOptions {
   /** Also create the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
@@ -37,7 +33,33 @@ export interface InstallOptions {
 /** The oldest PostgreSQL that is supported, as `server_version_num`. */
 const oldestServerVersion = 140_000;
 
-interface Mode {
+/**
+ * Which build of Flagcast installed the schema: this one, one that this build replaces (`other`), or a `newer` one;
+ * `unknown` without a record.
+ */
+type Build = 'unknown' | 'other' | 'this' | 'newer';
+
+/** Reads the version table, if Flagcast is installed. */
+export async function readBuild(
+  client: pg.ClientBase,
+  { installed, sql: { tables, functions } }: InstallState,
+): Promise<{ readonly build: Build; readonly version: number; readonly newest: number }> {
+  const newest = functions.version;
+  if (!installed) return { build: 'unknown', version: 0, newest };
+  const { rows } = await client.query<{ version: string; md5: string | null }>(
+    `SELECT version::text AS version, md5 FROM ${schemaName}.schema_version WHERE version > 0`,
+  );
+  const applied = new Map(rows.map((row) => [Number(row.version), row.md5]));
+  const version = Math.max(0, ...applied.keys());
+  let build: Build = 'other';
+  if (version === 0) build = 'unknown';
+  else if (version > newest) build = 'newer';
+  else if ([tables, functions].every((file) => applied.get(file.version) === file.md5)) build = 'this';
+  return { build, version, newest };
+}
+
+/** What an installation has to become. */
+interface Target {
   /** Whether this install creates the contract tables. */
   readonly makesTables: boolean;
   /** Whether the contract tables are install's, from now on. */
@@ -57,7 +79,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const state = await readInstallState(client);
   refuseForeignSchema(state);
   if (state.serverVersion < oldestServerVersion) {
-    throw new InstallError('unsupported-version', 'Flagcast needs PostgreSQL 14 or newer.');
+    throw new InstallError('Flagcast needs PostgreSQL 14 or newer.');
   }
   const makesTables = options.tables === true && !state.ownTables;
   if (makesTables) refuseExistingTables(state);
@@ -66,17 +88,12 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const wasLogOnly = await isLogOnly(client, state);
   const logOnly = !withTables && (options.logOnly ?? wasLogOnly);
   if (!makesTables && !logOnly) refuseUnfitTables(state);
-  const { build } = await readBuild(client, state.installed);
+  const { build } = await readBuild(client, state);
   if (build === 'newer') {
     throw new InstallError(
-      'other-build',
       'This database was installed by a newer Flagcast: use that version, or a newer one.',
     );
   }
-
-  const triggers = hostTriggers.filter(
-    ({ table }) => !logOnly && (makesTables || table in state.publicTables),
-  );
   const isComplete =
     build === 'this' &&
     !makesTables &&
@@ -85,24 +102,27 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     (logOnly || !triggersAreWrong(state));
   const granting = { state, withTables, role: options.role };
   if (isComplete) return await planRoles(client, { ...granting, replaces: null });
-  const mode = { makesTables, withTables, logOnly, triggers };
-  const planned = [
-    ...(state.schemaOwner === null ? [`schema ${schemaName}`] : []),
-    ...(makesTables ? contractObjects : []),
-    ...logObjects(withTables),
-    ...triggers.map(({ table }) => triggerObject(table)),
-  ];
+
+  const triggers = hostTriggers.filter(
+    ({ table }) => !logOnly && (makesTables || table in state.publicTables),
+  );
+  const target: Target = { makesTables, withTables, logOnly, triggers };
   const views = viewsToDrop(state);
   const dropped = views.map(viewOf);
-  const made = planned.filter((object) => !state.objects.includes(object) || dropped.includes(object));
-  const statements = await objectStatements(client, state, mode);
+  const made = [
+    `schema ${schemaName}`,
+    ...(makesTables ? state.sql.contractObjects : []),
+    ...logObjects(state, withTables),
+    ...triggers.map(({ table }) => triggerObject(table)),
+  ].filter((object) => !state.objects.includes(object) || dropped.includes(object));
+  if (state.installed) refuseForeignTriggers(state);
   const roles = await planRoles(client, { ...granting, replaces: { made, views } });
   return {
     creates: [...inOrder(made), ...roles.creates],
     grants: roles.grants,
-    statements: [...statements, ...roles.statements],
+    statements: [...objectStatements(state, target), ...roles.statements],
     notes: [
-      ...ownerNotes(state, mode),
+      ...ownerNotes(state, target),
       ...(made.includes(`table ${schemaName}.event_log`) ? logNotes(state) : []),
       ...roles.notes,
     ],
@@ -113,25 +133,24 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
  * Drops what holds no data and cannot be replaced (trigger functions with their triggers, views with other columns),
  * then creates what is missing. The event log, guards and roles stay.
  */
-async function objectStatements(client: pg.ClientBase, state: InstallState, mode: Mode): Promise<string[]> {
-  if (state.installed) await refuseForeignTriggers(client);
-  const { tables, functions, view } = await readLogFiles();
+function objectStatements(state: InstallState, target: Target): string[] {
+  const { tables, functions, view, contract, triggerFunctions } = state.sql;
+  const contractTables = [
+    ...contract.map(({ text }) => `${text}\n`),
+    // It marks the contract tables as created by install.
+    `CREATE TABLE ${schemaName}.tables_version (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);`,
+    recordStatement('tables_version', contract),
+  ];
   return [
     ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
     ...viewsToDrop(state).map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
-    ...(state.installed
-      ? [
-          ...triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
-          // Written by earlier builds.
-          `DROP TABLE IF EXISTS ${schemaName}.public_version;`,
-        ]
-      : []),
+    ...(state.installed ? triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${name}() CASCADE;`) : []),
     `${tables.text}\n`,
-    ...(mode.makesTables ? await contractStatements() : []),
+    ...(target.makesTables ? contractTables : []),
     `${functions.text}\n`,
-    `UPDATE ${schemaName}.log_state SET host_triggers = ${!mode.logOnly};`,
-    ...triggerStatements(state, mode),
-    ...(mode.withTables ? [`${view.text}\n`] : []),
+    `UPDATE ${schemaName}.log_state SET host_triggers = ${!target.logOnly};`,
+    ...triggerStatements(state, target),
+    ...(target.withTables ? [`${view.text}\n`] : []),
     recordStatement('schema_version', [tables, functions]),
   ];
 }
@@ -155,6 +174,9 @@ export function scriptOf(plan: InstallPlan): string {
   ].join('\n');
 }
 
+/** A trigger on a table of the host, as in InstallState.objects. */
+const triggerObject = (table: string): string => `trigger ${triggerName} on public.${table}`;
+
 /** Whether a trigger is missing, disabled, on another table, or not ENABLE ALWAYS although the role could set it. */
 function triggersAreWrong({ objects, triggers, publicTables }: InstallState): boolean {
   const isMisplaced = objects.some(
@@ -169,40 +191,41 @@ function triggersAreWrong({ objects, triggers, publicTables }: InstallState): bo
   return isMisplaced || isWrong;
 }
 
-const ownsTable = (state: InstallState, { makesTables }: Mode, table: string): boolean =>
+const ownsTable = (state: InstallState, { makesTables }: Target, table: string): boolean =>
   makesTables || state.publicTables[table]?.owned === true;
 
 /** Creates the triggers on the host's tables. Only the owner of a table may let logical replication fire its trigger. */
-function triggerStatements(state: InstallState, mode: Mode): string[] {
-  return mode.triggers.flatMap(({ table, events, function: name }) => [
+function triggerStatements(state: InstallState, target: Target): string[] {
+  return target.triggers.flatMap(({ table, events, function: name }) => [
     `CREATE TRIGGER ${triggerName} AFTER ${events} ON public.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.${name}();`,
-    ...(ownsTable(state, mode, table)
+    ...(ownsTable(state, target, table)
       ? [`ALTER TABLE public.${table} ENABLE ALWAYS TRIGGER ${triggerName};`]
       : []),
   ]);
 }
 
-function ownerNotes(state: InstallState, mode: Mode): string[] {
-  const tables = mode.triggers.map(({ table }) => table).filter((table) => !ownsTable(state, mode, table));
+function ownerNotes(state: InstallState, target: Target): string[] {
+  const tables = target.triggers
+    .filter(({ table }) => !ownsTable(state, target, table))
+    .map(({ table }) => `public.${table}`);
   if (tables.length === 0) return [];
   return [
-    `Role ${state.role} does not own ${tables.map((table) => `public.${table}`).join(', ')}: rows that logical replication writes there are not logged. If this database is a subscriber, run install as the owner.`,
+    `Role ${state.role} does not own ${tables.join(', ')}: rows that logical replication writes there are not logged. If this database is a subscriber, run install as the owner.`,
   ];
 }
 
 /** A new event log affects publications, and pg_dump, which fails at the first table that its role may not read. */
 function logNotes({ publications, publicTables }: InstallState): string[] {
-  const owners = new Set<string>();
-  for (const { table, required } of hostTriggers) {
+  const owners = hostTriggers.flatMap(({ table, required }) => {
     const found = publicTables[table];
-    if (required && found?.ownerIsMember === false) owners.add(found.owner);
-  }
+    return required && found?.ownerIsMember === false ? [found.owner] : [];
+  });
   return [
     ...publications.map(
       (name) =>
         `Publication ${name} publishes all tables. Also run install on its subscribers: without schema ${schemaName} their replication stops with an error at the next event.`,
     ),
-    ...[...owners].toSorted().map((name) => {
+    ...[...new Set(owners)].toSorted().map((name) => {
       const grantee = pg.escapeIdentifier(name);
       return `Role ${name} owns tables and may not read schema ${schemaName}: pg_dump as ${name} fails. To allow it: GRANT USAGE ON SCHEMA ${schemaName} TO ${grantee}; GRANT SELECT ON ALL TABLES IN SCHEMA ${schemaName} TO ${grantee}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schemaName} TO ${grantee};`;
     }),

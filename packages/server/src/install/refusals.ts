@@ -1,20 +1,19 @@
 import type pg from 'pg';
 import { triggerName } from '../host/host-triggers.js';
 import { dependentMessage, InstallError } from './install-error.js';
-import { deletionTriggers, schemaName, skipTrigger, triggerFunctions, type InstallState } from './objects.js';
+import type { InstallState } from './install-state.js';
+import { schemaName } from './sql-files.js';
 
 /** Throws InstallError if schema flagcast is not Flagcast's, or its owner is another role. */
 export function refuseForeignSchema(state: InstallState): void {
   if (state.schemaOwner === null) return;
   if (!state.installed) {
     throw new InstallError(
-      'foreign-schema',
       `Database ${state.database} has a schema ${schemaName} that Flagcast did not create (it has no table schema_version). Rename or drop it, then try again.`,
     );
   }
   if (state.ownsSchema) return;
   throw new InstallError(
-    'right-missing',
     `Flagcast was installed by role ${state.schemaOwner}, and role ${state.role} is not a member of it. Connect as ${state.schemaOwner}.`,
   );
 }
@@ -23,7 +22,6 @@ export function refuseExistingTables(state: InstallState): void {
   if (state.publicNames.length === 0) return;
   const names = state.publicNames.map((name) => `public.${name}`).join(', ');
   throw new InstallError(
-    'tables-present',
     `Database ${state.database} already has ${names}, which Flagcast did not create. To attach to these tables run install without --tables; to create the tables use an empty database.`,
   );
 }
@@ -32,13 +30,11 @@ export function refuseMissingRights(state: InstallState, withTables: boolean): v
   if (state.installed) return;
   if (!state.mayCreateSchema) {
     throw new InstallError(
-      'right-missing',
       `Role ${state.role} may not create schema ${schemaName}. As the owner of the database: GRANT CREATE ON DATABASE "${state.database}" TO "${state.role}".`,
     );
   }
   if (withTables && !state.mayCreateInPublic) {
     throw new InstallError(
-      'right-missing',
       `Role ${state.role} may not create tables in schema public. As its owner: GRANT CREATE ON SCHEMA public TO "${state.role}".`,
     );
   }
@@ -46,25 +42,23 @@ export function refuseMissingRights(state: InstallState, withTables: boolean): v
 
 /** Throws InstallError unless the tables exist with the columns that the triggers read, and the role may attach to them. */
 export function refuseUnfitTables(state: InstallState): void {
-  const attached = state.triggers.filter(({ relation }) => relation !== null).map(({ table }) => table);
   const unfit = state.triggers.find(({ missingColumns }) => missingColumns.length > 0);
   if (unfit !== undefined) {
-    const { table, missingColumns } = unfit;
-    const missing = attached.includes(table)
-      ? `column ${missingColumns.join(', ')} in public.${table}`
-      : `table public.${table}`;
+    const { table, relation, missingColumns } = unfit;
+    const missing =
+      relation === null ? `table public.${table}` : `column ${missingColumns.join(', ')} in public.${table}`;
     const fix = state.ownTables
       ? 'install --tables created it, and it was dropped: restore it from a backup.'
       : 'Connect to the database that has the feature flags, or use --tables to create the tables in an empty one, or --log-only for other tables, whose triggers call flagcast.record_event.';
-    throw new InstallError('tables-missing', `Database ${state.database} has no ${missing}. ${fix}`);
+    throw new InstallError(`Database ${state.database} has no ${missing}. ${fix}`);
   }
+  const attached = state.triggers.filter(({ relation }) => relation !== null).map(({ table }) => table);
   const grants = attached.toSorted().flatMap((table) => {
     const lacks = state.publicTables[table]?.lacks ?? [];
     return lacks.length === 0 ? [] : [`GRANT ${lacks.join(', ')} ON public.${table} TO "${state.role}"`];
   });
   if (grants.length === 0) return;
   throw new InstallError(
-    'right-missing',
     `Role ${state.role} lacks privileges on the tables. As their owner: ${grants.join('; ')}.`,
   );
 }
@@ -74,19 +68,20 @@ export function refuseUnfitTables(state: InstallState): void {
  * functions by CASCADE, because DROP TRIGGER needs the ownership of the host's table. After this check CASCADE drops
  * only Flagcast's triggers.
  */
-export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void> {
-  const { rows } = await client.query<{ object: string }>(
-    `SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object
-    FROM pg_depend d
-    JOIN pg_proc f ON f.oid = d.refobjid AND f.pronamespace = to_regnamespace('${schemaName}')
-    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
-    WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
-      AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
-    // flagcast_wake is the trigger of Flagcast 0.1.
-    [triggerFunctions, [triggerName, skipTrigger, ...deletionTriggers, 'flagcast_wake']],
+export function refuseForeignTriggers({ objects, sql }: InstallState): void {
+  const own = [...sql.logObjects, ...sql.viewObjects, ...sql.contractObjects];
+  const foreign = objects
+    .map((object) => object.replace(' (disabled)', ''))
+    .filter(
+      (object) =>
+        object.startsWith('trigger ') &&
+        !object.startsWith(`trigger ${triggerName} on `) &&
+        !own.includes(object),
+    );
+  if (foreign.length === 0) return;
+  throw new InstallError(
+    dependentMessage(foreign.map((each) => each.replace(' on ', ' on table ')).join('; ')),
   );
-  if (rows.length === 0) return;
-  throw new InstallError('dependent', dependentMessage(rows.map(({ object }) => object).join('; ')));
 }
 
 /**
@@ -101,7 +96,6 @@ export async function refuseCallers(client: pg.ClientBase): Promise<void> {
   );
   if (rows.length === 0) return;
   throw new InstallError(
-    'dependent',
     `Nothing was changed, because functions call ${schemaName}.record_event: ${rows.map(({ caller }) => caller).join(', ')}. Drop or change them first, then try again.`,
   );
 }

@@ -2,7 +2,10 @@ import pg from 'pg';
 import { roleConnectionLimit } from '../postgres/session-budget.js';
 import { readGrants, type GrantState } from './grants.js';
 import { InstallError } from './install-error.js';
-import { guardTable, roleTable, schemaName, type InstallState, type ViewSchema } from './objects.js';
+import type { InstallState, ViewSchema } from './install-state.js';
+import { schemaName } from './sql-files.js';
+
+const roleTable = `${schemaName}.granted_roles`;
 
 /** What an installation would do, or the part of it for a role. */
 export interface InstallPlan {
@@ -16,7 +19,8 @@ export interface InstallPlan {
   readonly notes: readonly string[];
 }
 
-const emptyPlan: InstallPlan = { creates: [], grants: [], statements: [], notes: [] };
+/** An InstallPlan that is being made. */
+type Plan = { readonly [Part in keyof InstallPlan]: string[] };
 
 /** A role that install --role granted privileges to. */
 export interface GrantedRole {
@@ -28,10 +32,10 @@ export interface GrantedRole {
 }
 
 export async function readGrantedRoles(client: pg.ClientBase, state: InstallState): Promise<GrantedRole[]> {
-  if (!state.objects.includes(`table ${schemaName}.${roleTable}`)) return [];
+  if (!state.objects.includes(`table ${roleTable}`)) return [];
   const { rows } = await client.query<{ roles: string }>(
     `SELECT coalesce(json_agg(json_build_object('name', role_name, 'made', made, 'grants', grants) ORDER BY role_name), '[]')::text AS roles
-     FROM ${schemaName}.${roleTable}`,
+     FROM ${roleTable}`,
   );
   return JSON.parse(rows[0]?.roles ?? '[]') as GrantedRole[];
 }
@@ -43,7 +47,7 @@ function refuseRoleName(name: string): void {
   else if (Buffer.byteLength(name) > 63) problem = 'is longer than 63 bytes';
   else if (/^(pg_.*|public|none)$/i.test(name)) problem = 'is reserved by PostgreSQL';
   if (problem === '') return;
-  throw new InstallError('role-unfit', `--role: ${JSON.stringify(name)} ${problem}; choose another name.`);
+  throw new InstallError(`--role: ${JSON.stringify(name)} ${problem}; choose another name.`);
 }
 
 interface RoleState {
@@ -87,26 +91,21 @@ export async function planRoles(
   client: pg.ClientBase,
   { role, ...granting }: Granting & { readonly role: string | undefined },
 ): Promise<InstallPlan> {
-  const recorded = await readGrantedRoles(client, granting.state);
-  const plans: InstallPlan[] = [];
-  if (granting.replaces !== null) {
-    plans.push(await planManualGrants(client, granting.replaces.views, recorded));
+  const { state, replaces } = granting;
+  const plan: Plan = { creates: [], grants: [], statements: [], notes: [] };
+  const recorded = await readGrantedRoles(client, state);
+  if (replaces !== null) {
+    await planManualGrants(client, plan, replaces.views, recorded);
     for (const { name } of recorded) {
-      if (name !== role && (await readRole(client, name)).exists) {
-        plans.push(await planRole(client, name, { ...granting, recorded }));
-      }
+      const { exists } = await readRole(client, name);
+      if (exists && name !== role) await planRole(client, plan, name, { ...granting, recorded });
     }
   }
   if (role !== undefined) {
     refuseRoleName(role);
-    plans.push(await planRole(client, role, { ...granting, recorded }));
+    await planRole(client, plan, role, { ...granting, recorded });
   }
-  return {
-    creates: plans.flatMap(({ creates }) => creates),
-    grants: plans.flatMap(({ grants }) => grants),
-    statements: plans.flatMap(({ statements }) => statements),
-    notes: plans.flatMap(({ notes }) => notes),
-  };
+  return plan;
 }
 
 /**
@@ -115,9 +114,10 @@ export async function planRoles(
  */
 async function planManualGrants(
   client: pg.ClientBase,
+  plan: Plan,
   views: readonly ViewSchema[],
   recorded: readonly GrantedRole[],
-): Promise<InstallPlan> {
+): Promise<void> {
   const { rows } = await client.query<{ right: string; option: string }>(
     `SELECT format('%s ON TABLE %I.v_realtime_events TO %s', x.privilege_type, n.nspname,
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
@@ -134,25 +134,22 @@ async function planManualGrants(
     ORDER BY 1`,
     [views, recorded.map(({ name }) => name), ['record_event', 'prune_event_log', 'adopt_event_log']],
   );
-  return {
-    ...emptyPlan,
-    grants: rows.map(({ right }) => right),
-    statements: rows.map(({ right, option }) => `GRANT ${right}${option};`),
-  };
+  plan.grants.push(...rows.map(({ right }) => right));
+  plan.statements.push(...rows.map(({ right, option }) => `GRANT ${right}${option};`));
 }
 
 /** Plans a role, which is created if it does not exist, and the privileges that it lacks. */
 async function planRole(
   client: pg.ClientBase,
+  plan: Plan,
   name: string,
   { recorded, ...granting }: Granting & { readonly recorded: readonly GrantedRole[] },
-): Promise<InstallPlan> {
+): Promise<void> {
   const { state, withTables } = granting;
   const role = await readRole(client, name);
   const identifier = pg.escapeIdentifier(name);
   if (!role.exists && !role.mayCreateRoles) {
     throw new InstallError(
-      'right-missing',
       `Role ${state.role} may not create roles. As a role with CREATEROLE: CREATE ROLE ${identifier} LOGIN; then run this again.`,
     );
   }
@@ -166,46 +163,26 @@ async function planRole(
   if (refused.length > 0) {
     const statements = refused.map(({ right }) => `GRANT ${right} TO ${identifier}`);
     throw new InstallError(
-      'right-missing',
       `Role ${state.role} may not grant these privileges. As their owner: ${statements.join('; ')}; then run this again.`,
     );
   }
+  const note = attributesNote(name, role);
+  if (role.exists && note !== null) plan.notes.push(note);
+  if (role.exists && missing.length === 0) return;
+  if (!role.exists) {
+    plan.creates.push(`role ${identifier}`);
+    plan.statements.push(
+      `CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT ${roleConnectionLimit};`,
+    );
+  }
   const before = recorded.find((granted) => granted.name === name);
-  const obsolete = states.filter(
-    ({ need, held, name: grant }) => need === 'obsolete' && held && before?.grants.includes(grant) === true,
-  );
-  const { note, limit } = planAttributes(name, role, before?.made === true);
-  const notes = [
-    ...(note === undefined ? [] : [note]),
-    ...obsolete
-      .filter(({ grantable }) => !grantable)
-      .map(
-        ({ right }) =>
-          `Role ${name} has ${right}, which it no longer needs. As a superuser: REVOKE ${right} FROM ${identifier};`,
-      ),
-  ];
-  const create = `CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT ${roleConnectionLimit};`;
-  const statements = [
-    ...(role.exists ? [] : [create]),
-    ...(limit === undefined ? [] : [limit]),
+  const grants = new Set([...(before?.grants ?? []), ...missing.map((grant) => grant.name)]);
+  const made = !role.exists || before?.made === true;
+  plan.grants.push(...missing.map(({ right }) => `${right} TO ${identifier}`));
+  plan.statements.push(
     ...missing.map(({ right }) => `GRANT ${right} TO ${identifier};`),
-    ...obsolete
-      .filter(({ grantable }) => grantable)
-      .map(({ right }) => `REVOKE ${right} FROM ${identifier};`),
-  ];
-  if (statements.length === 0) return { ...emptyPlan, notes };
-  const kept = (before?.grants ?? []).filter((grant) => !obsolete.some((each) => each.name === grant));
-  const record = {
-    name,
-    made: !role.exists || before?.made === true,
-    grants: [...new Set([...kept, ...missing.map((grant) => grant.name)])].toSorted(),
-  };
-  return {
-    creates: role.exists ? [] : [`role ${identifier}`],
-    grants: missing.map(({ right }) => `${right} TO ${identifier}`),
-    statements: [...statements, recordStatement(record)],
-    notes,
-  };
+    recordStatement({ name, made, grants: [...grants].toSorted() }),
+  );
 }
 
 /** What the role lacks. `isNew`: the object is created by this installation, so no role has privileges on it. */
@@ -220,35 +197,23 @@ function missingGrants(
     const isCreated = !state.exists && (isOwn || made.includes(`table ${object}`));
     const isNew = isCreated || made.includes(`view ${object}`);
     // The SQL file grants this to PUBLIC.
-    if (isNew && object === `${schemaName}.${guardTable}`) return [];
+    if (isNew && object === `${schemaName}.guarded_environments`) return [];
     return isNew || (state.exists && !state.held) ? [{ ...state, isNew }] : [];
   });
 }
 
-/** A note about the role, and a limit of sessions for a role that install created. */
-function planAttributes(
-  name: string,
-  role: RoleState,
-  made: boolean,
-): { readonly note?: string; readonly limit?: string } {
+/** What an operator should know about an existing role. */
+function attributesNote(name: string, { superuser, login, connectionLimit }: RoleState): string | null {
   const alter = `ALTER ROLE ${pg.escapeIdentifier(name)}`;
-  const limit = `${alter} CONNECTION LIMIT ${roleConnectionLimit};`;
-  if (!role.exists) return {};
-  if (role.superuser) {
-    return { note: `Role ${name} is a superuser and may do everything. Use another role for the server.` };
-  }
-  if (!role.login) return { note: `Role ${name} may not log in. To allow it: ${alter} LOGIN;` };
-  if (role.connectionLimit >= 0) return {};
-  if (!made || !role.mayCreateRoles) {
-    return { note: `Role ${name} has no limit of sessions. To leave sessions to the host: ${limit}` };
-  }
-  const note = `Role ${name} gets CONNECTION LIMIT ${roleConnectionLimit}. If its servers need more: ${alter} CONNECTION LIMIT n;`;
-  return { note, limit };
+  if (superuser) return `Role ${name} is a superuser and may do everything. Use another role for the server.`;
+  if (!login) return `Role ${name} may not log in. To allow it: ${alter} LOGIN;`;
+  if (connectionLimit >= 0) return null;
+  return `Role ${name} has no limit of sessions. To leave sessions to the host: ${alter} CONNECTION LIMIT ${roleConnectionLimit};`;
 }
 
 function recordStatement({ name, made, grants }: GrantedRole): string {
   const names = grants.map((grant) => pg.escapeLiteral(grant)).join(', ');
-  return `INSERT INTO ${schemaName}.${roleTable} (role_name, made, grants)
+  return `INSERT INTO ${roleTable} (role_name, made, grants)
 VALUES (${pg.escapeLiteral(name)}, ${made}, ARRAY[${names}])
 ON CONFLICT (role_name) DO UPDATE SET made = excluded.made, grants = excluded.grants;`;
 }
@@ -266,45 +231,24 @@ export async function revokeRole(
   const identifier = pg.escapeIdentifier(granted.name);
   const options = { database: state.database, ownTables: state.ownTables, role: granted.name };
   const lines: string[] = [];
-  for (const { name, right, need, exists, held, grantable } of await readGrants(client, options)) {
-    if (!granted.grants.includes(name) || !exists || !held || (need === 'obsolete' && !grantable)) continue;
+  for (const { name, right, exists, held } of await readGrants(client, options)) {
+    if (!granted.grants.includes(name) || !exists || !held) continue;
     await client.query(`REVOKE ${right} FROM ${identifier}`);
     lines.push(`revoked ${right} FROM ${identifier}`);
   }
   if (!granted.made) return lines;
-  const uses = await readUses(client, granted.name);
-  if (uses.length > 0) {
+  try {
+    await client.query('SAVEPOINT drop_role');
+    await client.query(`DROP ROLE ${identifier}`);
+    return [...lines, `dropped role ${identifier}`];
+  } catch (error) {
+    // dependent_objects_still_exist
+    if (!(error instanceof pg.DatabaseError) || error.code !== '2BP01') throw error;
+    await client.query('ROLLBACK TO SAVEPOINT drop_role');
+    const uses = (error.detail ?? '').replaceAll('\n', '; ');
     return [
       ...lines,
-      `kept role ${identifier}, because it is in use elsewhere: ${uses.join('; ')}. To drop it later: DROP ROLE ${identifier};`,
+      `kept role ${identifier}, because it is in use elsewhere: ${uses}. To drop it later: DROP ROLE ${identifier};`,
     ];
   }
-  await client.query(`DROP ROLE ${identifier}`);
-  return [...lines, `dropped role ${identifier}`];
-}
-
-/** What a role owns, has privileges on or is a member of, in all databases. */
-async function readUses(client: pg.ClientBase, name: string): Promise<string[]> {
-  const { rows } = await client.query<{ use: string }>(
-    `WITH me AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
-     SELECT CASE WHEN d.deptype = 'o' THEN 'it owns ' ELSE 'it has rights on ' END
-       || CASE WHEN d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
-         THEN pg_describe_object(d.classid, d.objid, d.objsubid)
-         ELSE 'objects of database ' || coalesce((SELECT datname FROM pg_catalog.pg_database WHERE oid = d.dbid), d.dbid::text)
-       END AS use
-     FROM pg_catalog.pg_shdepend d JOIN me ON d.refobjid = me.oid
-     WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass
-     UNION
-     SELECT 'role ' || pg_get_userbyid(m.member) || ' is a member of it'
-     FROM pg_catalog.pg_auth_members m JOIN me ON m.roleid = me.oid
-     -- PostgreSQL 16 and newer grant this to the creator of a role.
-     WHERE m.grantor <> 10 OR NOT m.admin_option
-     UNION
-     SELECT 'it is connected to database ' || a.datname
-     FROM pg_catalog.pg_stat_activity a WHERE a.usename = $1 AND a.datname <> current_database()
-     ORDER BY 1
-     LIMIT 10`,
-    [name],
-  );
-  return rows.map(({ use }) => use);
 }

@@ -97,7 +97,7 @@ export async function findEventSource(
 }
 
 /** The tables of which row-level security may hide rows from the server or from the triggers, sorted. */
-export async function readHiddenNames(
+async function readHiddenNames(
   client: pg.ClientBase,
   { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
 ): Promise<string[]> {
@@ -149,7 +149,7 @@ async function findReadable(
 }
 
 /** Whether triggers on the host's tables write the event log. Rejects if the log cannot be read. */
-export async function readHostTriggers(client: pg.ClientBase): Promise<boolean> {
+async function readHostTriggers(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
       FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,

@@ -3,7 +3,6 @@ import { defaultDatabaseConnections } from '../../postgres/session-budget.js';
 import { Session } from '../../postgres/session.js';
 import type { Logger } from '../../operations/log.js';
 import { advice, error, ok, readFacts, warning, type Checks, type Finding, type Settings } from './facts.js';
-import { listenChecks } from './listen-check.js';
 import { logChecks } from './log-checks.js';
 import { rightsChecks } from './rights-checks.js';
 import { serverChecks } from './server-checks.js';
@@ -18,7 +17,7 @@ export interface Examination {
 }
 
 /** All checks, in the order of the report. */
-const checks: Checks = { ...logChecks, ...rightsChecks, ...listenChecks, ...serverChecks };
+const checks: Checks = { ...logChecks, ...rightsChecks, ...serverChecks };
 
 const defaults: Omit<Settings, 'databaseUrl'> = {
   view: null,

@@ -1,16 +1,11 @@
 import type pg from 'pg';
 import { parseUserClaim } from '../../auth/user-claim.js';
+import { isoUtcSeconds } from '../../host/sql-expressions.js';
 import { errorCode } from '../../postgres/errors.js';
 import type { Session } from '../../postgres/session.js';
-import {
-  type EventSource,
-  EventSourceError,
-  findEventSource,
-  readHiddenNames,
-  readHostTriggers,
-} from '../../reader/event-source.js';
+import { type EventSource, EventSourceError, findEventSource } from '../../reader/event-source.js';
 import { readGrants, type GrantState } from '../grants.js';
-import { readInstallState, type InstallState } from '../objects.js';
+import { readInstallState, type InstallState } from '../install-state.js';
 
 /** `error`: `flagcast serve` does not work or events are lost. `warning`: it works worse than it could. */
 export type Severity = 'ok' | 'note' | 'warning' | 'error';
@@ -96,7 +91,6 @@ interface ServerFacts {
   readonly replica: boolean;
   /** Whether the role sees the transactions of other roles. */
   readonly readsStats: boolean;
-  readonly encoding: string;
   /** The number of subscriptions of logical replication in this database. */
   readonly subscriptions: number;
   readonly tracksCommitTimes: boolean;
@@ -113,7 +107,7 @@ export interface Facts extends Settings, ServerFacts {
   /** What `flagcast serve` would read events from; null: nothing, because of `noEventSource` or a lock. */
   readonly eventSource: EventSource | null;
   readonly noEventSource: string;
-  /** Whether a locked table hides the event source, or a part of it. */
+  /** Whether a locked table hides the event source. */
   readonly isLocked: boolean;
   /** Null if the server does not read the event log. */
   readonly log: Promise<LogFacts> | null;
@@ -137,7 +131,6 @@ export async function readFacts(client: Session, settings: Settings): Promise<Fa
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
       'readsStats', pg_has_role('pg_read_all_stats', 'USAGE'),
-      'encoding', current_setting('server_encoding'),
       'subscriptions', (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
       'maxPreparedTransactions', current_setting('max_prepared_transactions')::int,
@@ -168,36 +161,22 @@ async function describeEventSource(
     }
     // lock_not_available
     if (errorCode(failure) !== '55P03') throw failure;
-    // The event log can be readable while a table of the host is locked.
-    const eventSource = view === null ? await findLogOnly(client).catch(() => null) : null;
-    return { eventSource, noEventSource: '', isLocked: true };
+    return { eventSource: null, noEventSource: '', isLocked: true };
   }
-}
-
-async function findLogOnly(client: pg.ClientBase): Promise<EventSource> {
-  const hasHostTriggers = await readHostTriggers(client);
-  return {
-    reason: 'event_log',
-    guarantee: 'exact',
-    name: 'flagcast.event_log',
-    relation: 'flagcast.event_log',
-    hasState: true,
-    hasEnvironments: true,
-    hasHostTriggers,
-    hiddenTables: await readHiddenNames(client, { hasHostTriggers }),
-    lists: {},
-  };
 }
 
 /** What the checks of the event log read. */
 interface LogFacts {
-  readonly bytes: number;
+  /** For people, e.g. `96 kB`. */
+  readonly size: string;
   /** Estimated by the statistics. */
   readonly rows: number;
-  /** The age of the oldest row, in seconds; null for an empty log. */
-  readonly ageSeconds: number | null;
-  /** The time since a server looked for old rows, in seconds; null if it never happened. */
-  readonly prunedSecondsAgo: number | null;
+  /** When the oldest row was logged; null for an empty log. */
+  readonly oldest: string | null;
+  /** When a server last looked for old rows; null if it never happened. */
+  readonly prunedAt: string | null;
+  /** Whether no server looked for old rows for an hour, and the log has some. A server looks every minute. */
+  readonly isPruneOverdue: boolean;
   readonly isOfThisCluster: boolean;
   /** The owner of the functions that log requests, and the tables that it may not read. */
   readonly functionOwner: string | null;
@@ -209,13 +188,13 @@ async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
   return await queryJson<LogFacts>(
     client,
     `SELECT json_build_object(
-      'bytes', pg_total_relation_size(c.oid),
+      'size', pg_size_pretty(pg_total_relation_size(c.oid)),
       'rows', greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint,
-      'ageSeconds', (
-        SELECT extract(epoch FROM clock_timestamp() - l.logged_at)
-        FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1
+      'oldest', ${isoUtcSeconds('oldest.logged_at')},
+      'prunedAt', (SELECT ${isoUtcSeconds('s.pruned_at')} FROM flagcast.log_state s),
+      'isPruneOverdue', oldest.logged_at < now() - interval '1 hour' AND NOT EXISTS (
+        SELECT FROM flagcast.log_state s WHERE s.pruned_at > now() - interval '1 hour'
       ),
-      'prunedSecondsAgo', (SELECT extract(epoch FROM clock_timestamp() - s.pruned_at) FROM flagcast.log_state s),
       'isOfThisCluster', EXISTS (
         SELECT FROM flagcast.log_state s, pg_control_system() p
         WHERE s.system_identifier = p.system_identifier::text
@@ -229,6 +208,7 @@ async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
       )
     )::text
     FROM pg_class c
+    LEFT JOIN LATERAL (SELECT l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1) oldest ON true
     LEFT JOIN LATERAL (
       SELECT pg_get_userbyid(p.proowner) AS name FROM pg_proc p
       WHERE p.pronamespace = c.relnamespace AND p.proname = 'log_request' LIMIT 1

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { triggerProblem } from '../../host/host-triggers.js';
-import { readBuild } from '../build.js';
-import { missingObjects } from '../objects.js';
+import { missingObjects } from '../install-state.js';
+import { readBuild } from '../plan.js';
 import {
   advice,
   command,
@@ -16,25 +16,6 @@ import {
   type Fix,
   type Result,
 } from './facts.js';
-
-const secondsPerDay = 86_400;
-
-/** Retention is overdue after this time, in seconds. A server looks for old rows every minute. */
-const pruneOverdueSeconds = 3_600;
-
-function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-  const value = bytes / 1_000 ** power;
-  return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power] ?? ''}`;
-}
-
-function formatAge(seconds: number): string {
-  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 2 * secondsPerDay) return `${Math.round(seconds / 3_600)} h`;
-  return `${Math.round(seconds / secondsPerDay)} days`;
-}
 
 /**
  * The command that installs, upgrades or repairs. With `grants` it also grants the examining role what the server
@@ -127,7 +108,7 @@ export const logChecks: Checks = {
     if (!grants.some(({ name, held }) => name === 'table flagcast.schema_version' && held)) {
       return ok('installed; this role may not see which version');
     }
-    const { build, version, newest } = await readBuild(client, true);
+    const { build, version, newest } = await readBuild(client, state);
     const missing = missingObjects(state);
     if (build === 'this' && missing.length === 0) return ok(`installed, version ${version}`);
     if (build === 'newer') {
@@ -141,10 +122,6 @@ export const logChecks: Checks = {
       unknown: [
         'schema flagcast has no record of the installed version (a dump of the schema without data?)',
         'the installation may be incomplete',
-      ],
-      '0.1': [
-        `Flagcast 0.1 is installed (version ${version} of ${newest}), which has no event log`,
-        'its view and triggers are not used, so the guarantee is overlap',
       ],
       other: [
         `installed by another build of Flagcast (version ${version} of ${newest})`,
@@ -215,32 +192,26 @@ export const logChecks: Checks = {
       : ok(
           "each logged change inserts one row with two index entries in the writer's own transaction, and at most one writer in 20 ms notifies the reader; npm run bench -- host-cost measures it",
         ),
-  /** Shows the size of the event log and its growth. */
   'log-size': async ({ log }) => {
     if (log === null) return [];
-    const { bytes, rows, ageSeconds } = await log;
-    if (ageSeconds === null) return ok('the event log is empty');
-    const size = `the event log takes ${formatBytes(bytes)} with about ${rows} rows, the oldest is ${formatAge(ageSeconds)} old`;
-    if (ageSeconds < 3_600) return ok(size);
-    const perDay = secondsPerDay / ageSeconds;
-    return ok(`${size}: about ${Math.round(rows * perDay)} rows, ${formatBytes(bytes * perDay)} a day`);
+    const { size, rows, oldest } = await log;
+    if (oldest === null) return ok('the event log is empty');
+    return ok(`the event log takes ${size} with about ${rows} rows, the oldest of ${oldest}`);
   },
   /** Checks whether a server deletes old rows. */
   retention: async ({ log }) => {
     if (log === null) return [];
-    const { ageSeconds, prunedSecondsAgo } = await log;
-    const isNever = prunedSecondsAgo === null;
-    if ((prunedSecondsAgo ?? Infinity) <= pruneOverdueSeconds || (ageSeconds ?? 0) <= pruneOverdueSeconds) {
+    const { prunedAt, isPruneOverdue } = await log;
+    const since = prunedAt === null ? 'no server has ever' : `no server since ${prunedAt} has`;
+    if (!isPruneOverdue) {
       return ok(
-        isNever
+        prunedAt === null
           ? 'no server has looked for old rows of the event log yet'
-          : `a server looked for old rows of the event log ${formatAge(prunedSecondsAgo)} ago`,
+          : `a server looked for old rows of the event log at ${prunedAt}`,
       );
     }
     return warning(
-      isNever
-        ? 'no server has ever looked for old rows of the event log'
-        : `no server has looked for old rows of the event log for ${formatAge(prunedSecondsAgo)}`,
+      `${since} looked for old rows of the event log`,
       'the event log grows without limit',
       advice(
         'run a server that reads the primary with a role that may execute flagcast.prune_event_log (flagcast install --role grants it)',

@@ -1,10 +1,25 @@
+import { randomBytes } from 'node:crypto';
 import pg from 'pg';
+import { describeError } from '../../describe.js';
+import { receivesNotifications } from '../../postgres/notification-check.js';
+import { Session } from '../../postgres/session.js';
+import { historyStatement } from '../../reader/log-statements.js';
 import { roleConnectionLimit } from '../../postgres/session-budget.js';
 import { describeSession, readLockHolder, type SessionFacts } from '../install-lock.js';
-import { advice, error, note, ok, queryJson, sql, warning, type Checks, type Result } from './facts.js';
+import {
+  advice,
+  error,
+  note,
+  ok,
+  queryJson,
+  sql,
+  warning,
+  type Checks,
+  type Facts,
+  type Result,
+} from './facts.js';
 
 const oldestMajor = 14;
-const newestTestedMajor = 18;
 
 interface OpenTransaction extends SessionFacts {
   readonly seconds: number;
@@ -39,12 +54,83 @@ function describeOld(transaction: OpenTransaction, isExact: boolean): Result {
 const tolerableSkewMs = 1_000;
 const clockRounds = 3;
 
-/** Encodings in which each byte has an equivalent in UTF-8. */
-const completeEncodings = new Set(
-  'UTF8 LATIN1 LATIN2 LATIN4 LATIN5 LATIN9 LATIN10 ISO_8859_5 KOI8R'.split(' '),
-);
+/** A notification that takes longer counts as lost, in milliseconds. */
+const notificationTimeoutMs = 3_000;
+
+/**
+ * Checks that a NOTIFY of one session reaches another session that listens, through the connection strings of the
+ * server. A pooler in transaction mode drops notifications without an error.
+ */
+async function checkListen({
+  client,
+  replica,
+  databaseUrl,
+  listenUrl,
+  queryTimeoutMs,
+}: Facts): Promise<Result> {
+  if (replica && listenUrl === null) return ok('not tested: a replica has no notifications');
+  const open = async (): Promise<Session> =>
+    await Session.open({
+      database: { url: listenUrl ?? databaseUrl },
+      applicationName: 'flagcast doctor',
+      queryTimeoutMs,
+      values: 'text',
+    });
+  const name = listenUrl === null ? 'LISTEN' : 'LISTEN through FLAGCAST_LISTEN_URL';
+  let listener: Session | null = null;
+  try {
+    listener = await open();
+    if (listenUrl !== null) {
+      const [read, listened] = [await identify(client), await identify(listener)];
+      if (read.database !== listened.database) {
+        return noNotifications(
+          'FLAGCAST_LISTEN_URL leads to another database than DATABASE_URL',
+          'set it to the same database, directly on its primary',
+        );
+      }
+      if (listened.replica) {
+        return noNotifications(
+          'FLAGCAST_LISTEN_URL leads to a replica, which does not support LISTEN',
+          'set it to the primary',
+        );
+      }
+    }
+    const startedAtMs = performance.now();
+    const isReceived = await receivesNotifications(listener, open, {
+      channel: `flagcast_doctor_${randomBytes(8).toString('hex')}`,
+      timeoutMs: Math.min(queryTimeoutMs, notificationTimeoutMs),
+    });
+    if (isReceived) return ok(`${name} works (${Math.round(performance.now() - startedAtMs)} ms)`);
+    return noNotifications(
+      `${name} receives nothing: a pooler in transaction mode drops notifications`,
+      `set FLAGCAST_LISTEN_URL to a connection string that bypasses the pooler${listenUrl === null ? '; DATABASE_URL may use it' : ''}`,
+    );
+  } catch (error) {
+    return noNotifications(
+      `${name} could not be tested (${describeError(error)})`,
+      `resolve the error${listenUrl === null ? '' : ', or correct FLAGCAST_LISTEN_URL'}`,
+    );
+  } finally {
+    listener?.discard();
+  }
+}
+
+function noNotifications(message: string, fix: string): Result {
+  return warning(
+    message,
+    'the reader is not notified: events arrive with the next poll (1 s by default)',
+    advice(fix),
+  );
+}
+
+/** Identifies the database: the same on a primary and its replicas. Only a primary shows its timeline. */
+async function identify(client: pg.Client): Promise<{ database: string | undefined; replica: boolean }> {
+  const { rows } = await client.query<[string, string | null]>({ text: historyStatement, rowMode: 'array' });
+  return { database: rows[0]?.[0], replica: rows[0]?.[1] === null };
+}
 
 export const serverChecks: Checks = {
+  listen: async (facts) => (facts.listen ? await checkListen(facts) : []),
   version: ({ version, versionText }) => {
     const major = Math.floor(version / 10_000);
     if (major < oldestMajor) {
@@ -54,12 +140,7 @@ export const serverChecks: Checks = {
         advice(`upgrade to PostgreSQL ${oldestMajor} or newer`),
       );
     }
-    if (major <= newestTestedMajor) return ok(`PostgreSQL ${versionText}`);
-    return note(
-      `PostgreSQL ${versionText} is newer than the versions that this Flagcast was tested with`,
-      'probably none',
-      advice('upgrade Flagcast if there is a newer version'),
-    );
+    return ok(`PostgreSQL ${versionText}`);
   },
   replica: ({ replica }) => {
     if (!replica) return ok('a primary');
@@ -178,17 +259,6 @@ export const serverChecks: Checks = {
       `the database's clock is ${(skewMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
       'no event is lost, but measured delays and the expiry of tokens are wrong by this difference',
       advice('synchronize both machines with a time server, e.g. timedatectl set-ntp true'),
-    );
-  },
-  /** Checks whether each text of the database can be converted to UTF-8. */
-  encoding: ({ encoding }) => {
-    if (completeEncodings.has(encoding)) return ok(encoding);
-    return note(
-      encoding === 'SQL_ASCII'
-        ? 'SQL_ASCII: PostgreSQL does not know the encoding of a text'
-        : `${encoding}: some bytes have no equivalent in UTF-8`,
-      'an event whose feature has a text that cannot be converted is delivered without the state of the feature (feature_unreadable)',
-      advice('correct the text, or move to a database with the encoding UTF8'),
     );
   },
   /** Checks whether rows that logical replication writes into this database are logged. */

@@ -1,0 +1,190 @@
+import type pg from 'pg';
+import { triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
+import { readInstallSql, schemaName, type InstallSql } from './sql-files.js';
+
+/** The columns of the views `v_realtime_events`, as they stand in `InstallState.viewColumns`. */
+const viewColumns = {
+  [schemaName]:
+    'source text, event_id text, project_id text, environment_id text, environment_key text, entity text, ' +
+    'entity_id text, action text, created_at timestamp with time zone, xid bigint, row_id text, feature_id text, ' +
+    'pending_change_id text, actor text',
+  public:
+    'source text, event_id text, project_id uuid, environment_id bigint, environment_key text, entity text, ' +
+    'entity_id uuid, action text, created_at timestamp with time zone',
+} as const;
+
+export type ViewSchema = keyof typeof viewColumns;
+
+export const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
+
+interface PublicTable {
+  readonly owner: string;
+  /** Whether the role may act as the owner. */
+  readonly owned: boolean;
+  /** Whether the owner may act as the role. */
+  readonly ownerIsMember: boolean;
+  /** The privileges that the role needs for a trigger and lacks. */
+  readonly lacks: readonly string[];
+}
+
+/** The state of a database that install, uninstall and doctor start from. */
+export interface InstallState {
+  readonly sql: InstallSql;
+  /** As `server_version_num`, e.g. 180004. */
+  readonly serverVersion: number;
+  readonly database: string;
+  readonly role: string;
+  /** The owner of schema flagcast; null without such a schema. */
+  readonly schemaOwner: string | null;
+  /** Whether the role may act as that owner. */
+  readonly ownsSchema: boolean;
+  /** Whether Flagcast created the schema: it has the version table. */
+  readonly installed: boolean;
+  /** Whether install --tables created the contract tables. */
+  readonly ownTables: boolean;
+  readonly mayCreateSchema: boolean;
+  readonly mayCreateInPublic: boolean;
+  /** The names of the contract tables and view that exist in schema public. */
+  readonly publicNames: readonly string[];
+  /** The columns, with their types, of Flagcast's views `v_realtime_events` that read the event log. */
+  readonly viewColumns: Readonly<Partial<Record<ViewSchema, string>>>;
+  /** The triggers on the host's tables; also if nothing is installed. */
+  readonly triggers: readonly TriggerState[];
+  /** The existing contract tables of the host or of install, by name. */
+  readonly publicTables: Readonly<Record<string, PublicTable>>;
+  /** The publications FOR ALL TABLES. */
+  readonly publications: readonly string[];
+  /** Flagcast's objects that exist, and all triggers that call its functions, in order. */
+  readonly objects: readonly string[];
+}
+
+/** `$1`: the contract tables. */
+const stateStatement = `
+WITH relations AS (
+  SELECT c.oid, c.relname::text AS name, c.relkind, c.relowner, n.nspname AS schema
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname IN ('public', '${schemaName}')
+), views AS (
+  -- The public view is Flagcast's if it reads the other one, and that one if it reads the event log.
+  SELECT v.schema, (
+    SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = v.oid AND a.attnum > 0
+  ) AS columns
+  FROM relations v
+  WHERE v.name = 'v_realtime_events' AND v.relkind = 'v' AND EXISTS (
+    SELECT FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+    JOIN relations o ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = o.oid
+    WHERE r.ev_class = v.oid AND o.schema = '${schemaName}'
+      AND o.name = CASE v.schema WHEN 'public' THEN 'v_realtime_events' ELSE 'event_log' END
+  )
+), functions AS (
+  SELECT p.oid, p.proname::text AS name
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = '${schemaName}'
+), made AS (
+  SELECT EXISTS (SELECT FROM relations WHERE schema = '${schemaName}' AND name = 'tables_version') AS tables
+), objects AS (
+  SELECT 'schema ${schemaName}' AS line FROM pg_catalog.pg_namespace WHERE nspname = '${schemaName}'
+  UNION ALL
+  SELECT 'table ' || schema || '.' || name FROM relations, made
+  WHERE relkind = 'r' AND (schema = '${schemaName}' OR made.tables)
+  UNION ALL
+  SELECT 'function ${schemaName}.' || name || '()' FROM functions
+  UNION ALL
+  SELECT 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
+    || CASE
+      WHEN n.nspname = '${schemaName}'
+        AND t.tgenabled NOT IN ('A', CASE t.tgname WHEN 'flagcast_skip_replicated' THEN 'R' ELSE 'O' END)
+      THEN ' (disabled)' ELSE ''
+    END
+  FROM pg_catalog.pg_trigger t
+  JOIN functions f ON f.oid = t.tgfoid
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  -- PostgreSQL creates the triggers of partitions.
+  WHERE t.tgparentid = 0
+  UNION ALL
+  SELECT 'view ' || schema || '.' || name FROM relations r
+  WHERE name = 'v_realtime_events' AND relkind = 'v'
+    AND (schema = '${schemaName}' OR EXISTS (SELECT FROM views v WHERE v.schema = 'public'))
+)
+SELECT json_build_object(
+  'serverVersion', current_setting('server_version_num')::int,
+  'database', current_database(),
+  'role', current_user,
+  'schemaOwner', pg_get_userbyid(s.nspowner),
+  'ownsSchema', coalesce(pg_has_role(s.nspowner, 'USAGE'), false),
+  'installed', EXISTS (SELECT FROM relations WHERE schema = '${schemaName}' AND name = 'schema_version'),
+  'ownTables', (SELECT tables FROM made),
+  'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
+  'mayCreateInPublic', coalesce(
+    (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'), false),
+  'viewColumns', (SELECT coalesce(json_object_agg(schema, columns), '{}') FROM views),
+  'publicTables', (
+    SELECT coalesce(json_object_agg(name, json_build_object(
+      'owner', pg_get_userbyid(relowner),
+      'owned', pg_has_role(relowner, 'USAGE'),
+      'ownerIsMember', pg_has_role(relowner, current_user, 'USAGE'),
+      'lacks', ARRAY(SELECT p FROM unnest('{SELECT,TRIGGER}'::text[]) p WHERE NOT has_table_privilege(oid, p))
+    )), '{}') FROM relations WHERE schema = 'public' AND relkind IN ('r', 'p') AND name = ANY ($1::text[])
+  ),
+  'publications', (SELECT coalesce(json_agg(pubname ORDER BY pubname), '[]') FROM pg_catalog.pg_publication WHERE puballtables),
+  'publicNames', (
+    SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM relations
+    WHERE schema = 'public' AND (name = ANY ($1::text[]) OR name = 'v_realtime_events')
+  ),
+  'objects', (SELECT coalesce(json_agg(line), '[]') FROM objects)
+)::text AS state
+FROM (SELECT) AS always LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = '${schemaName}'`;
+
+/** Reads only the catalogue, for which no privilege is needed. */
+export async function readInstallState(client: pg.ClientBase): Promise<InstallState> {
+  const sql = await readInstallSql();
+  const contractTables = sql.contractObjects.flatMap((line) => /^table public\.(\w+)$/.exec(line)?.[1] ?? []);
+  // JSON as text does not depend on the type parsers of the client.
+  const states = await client.query<{ state: string }>(stateStatement, [contractTables]);
+  const { rows } = await client.query<{ triggers: string }>(triggerStatement, [triggerParameter]);
+  const state = JSON.parse(states.rows[0]?.state ?? '{}') as Omit<InstallState, 'triggers' | 'sql'>;
+  // A host can have tables and functions of its own in the schema.
+  const own = [...sql.logObjects, ...sql.viewObjects, ...sql.contractObjects];
+  const objects = state.objects.filter((line) => /^(schema|trigger|view) /.test(line) || own.includes(line));
+  const triggers = JSON.parse(rows[0]?.triggers ?? '[]') as TriggerState[];
+  return { ...state, sql, triggers, objects: inOrder(objects) };
+}
+
+/** Sorts objects by kind, then by name; the public view comes last. */
+export function inOrder(objects: readonly string[]): string[] {
+  const kinds = ['schema', 'table', 'function', 'trigger', 'view'];
+  const place = (object: string): number =>
+    kinds.indexOf(object.split(' ', 1)[0] ?? '') + (object === viewOf('public') ? 1 : 0);
+  return objects.toSorted((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+}
+
+/** The objects of an installation, without the triggers on the host's tables and without those of the contract tables. */
+export function logObjects({ sql }: InstallState, withTables: boolean): string[] {
+  return [...sql.logObjects, ...(withTables ? sql.viewObjects : [])];
+}
+
+/** The objects, without the triggers on the host's tables, that are missing, replaced or disabled. */
+export function missingObjects(state: InstallState): string[] {
+  const replaced = viewsToReplace(state).map(viewOf);
+  return logObjects(state, state.ownTables).filter(
+    (object) => !state.objects.includes(object) || replaced.includes(object),
+  );
+}
+
+/** The existing views that have other columns, or do not read the event log: `CREATE OR REPLACE VIEW` would fail. */
+function viewsToReplace(state: InstallState): ViewSchema[] {
+  return (['public', schemaName] as const).filter(
+    (schema) => state.objects.includes(viewOf(schema)) && state.viewColumns[schema] !== viewColumns[schema],
+  );
+}
+
+/** The views that have to be dropped, in order: the public one reads the other one. */
+export function viewsToDrop(state: InstallState): ViewSchema[] {
+  const views = viewsToReplace(state);
+  return views.includes(schemaName) && state.objects.includes(viewOf('public'))
+    ? ['public', schemaName]
+    : views;
+}
