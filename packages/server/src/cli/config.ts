@@ -18,72 +18,53 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** Reads settings and collects their errors. Options take precedence over variables. */
-class SettingsReader {
-  readonly #environment: Environment;
-  readonly #flags: Flags;
-  readonly #problems: string[] = [];
+function refuse(problems: readonly string[]): void {
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+}
 
-  constructor(environment: Environment, flags: Flags) {
-    this.#environment = environment;
-    this.#flags = flags;
-  }
-
-  /** A setting that is wrong is reported and null. */
-  read<Keys extends SettingKey>(keys: readonly Keys[]): Values<Keys> {
-    return Object.fromEntries(keys.map((key) => [key, this.#value(key)])) as Values<Keys>;
-  }
-
-  isSet(key: SettingKey): boolean {
-    return this.#textOf(key) !== undefined;
-  }
-
-  report(problem: string): void {
-    this.#problems.push(problem);
-  }
-
-  /** @throws ConfigError if anything is wrong. */
-  finish(): void {
-    if (this.#problems.length > 0) throw new ConfigError(this.#problems.join('\n'));
-  }
-
-  #value(key: SettingKey): unknown {
-    const setting: Setting = settings[key];
-    const text = this.#textOf(key) ?? setting.default;
-    if (text === undefined) return null;
-    try {
-      return setting.parser.parse(text);
-    } catch (error) {
-      const name = this.#flags[key] === undefined ? setting.variable : `--${setting.option ?? ''}`;
-      this.report(`${name}: ${error instanceof Error ? error.message : String(error)}`);
-      return null;
-    }
-  }
-
-  #textOf(key: SettingKey): string | undefined {
-    const text = this.#flags[key] ?? this.#environment[settings[key].variable]?.trim();
+/**
+ * Options take precedence over variables. A setting that is not set and has no default is null.
+ *
+ * @throws ConfigError naming every wrong variable or option, and its valid values.
+ */
+export function readSettings<Key extends SettingKey>(
+  keys: readonly Key[],
+  environment: Environment,
+  flags: Flags = {},
+): Values<Key> {
+  const problems: string[] = [];
+  const valueOf = (key: SettingKey): unknown => {
+    const { variable, option = '', parser, default: value }: Setting = settings[key];
+    const ofVariable = environment[variable]?.trim();
     // Compose files and charts pass an empty variable for one that is not set. An empty DATABASE_URL is an error,
     // because the server would silently serve another database.
-    return text === '' && key !== 'databaseUrl' && this.#flags[key] === undefined ? undefined : text;
-  }
+    const isUnset = ofVariable === '' && key !== 'databaseUrl';
+    const text = flags[key] ?? (isUnset ? undefined : ofVariable) ?? value;
+    if (text === undefined) return null;
+    try {
+      return parser.parse(text);
+    } catch (error) {
+      const name = flags[key] === undefined ? variable : `--${option}`;
+      problems.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      return null;
+    }
+  };
+  const values = Object.fromEntries(keys.map((key) => [key, valueOf(key)])) as Values<Key>;
+  refuse(problems);
+  return values;
 }
 
 export const tokenSettings = ['jwtSecret', 'issuer', 'audience', 'userClaim', 'maxTokenAgeMs'] as const;
-export const doctorSettings = [
-  ...(['databaseUrl', 'databaseConnections', 'workers', 'listenUrl', 'view', 'overlapMs'] as const),
-  ...(['relayUrl', 'authorizeSql', 'writes', 'userClaim', 'noColor'] as const),
-];
-export const serveSettings = (Object.keys(settings) as SettingKey[]).filter((key) => key !== 'noColor');
-const authSettings = ['jwksUrl', ...tokenSettings] as const;
 const traceSettings = ['otlpEndpoint', 'otlpTracesEndpoint', 'otelDisabled'] as const;
+export const serveSettings = Object.keys(settings) as SettingKey[];
 
-type PlainKey = Exclude<
-  SettingKey,
-  (typeof authSettings)[number] | (typeof traceSettings)[number] | 'noColor'
->;
+type SeparateKey = 'jwksUrl' | (typeof tokenSettings)[number] | (typeof traceSettings)[number];
 
 /** The settings of `serve`. Plain data, so that it can be sent to workers. */
-export interface ServeConfig extends Omit<Values<PlainKey>, 'databaseConnections' | 'writes'> {
+export interface ServeConfig extends Omit<
+  Values<SettingKey>,
+  SeparateKey | 'databaseConnections' | 'writes'
+> {
   readonly databaseConnections: number;
   /** Null only without a `databaseUrl`: then the secret in `dataDir` is used. */
   readonly auth: TokenOptions | null;
@@ -100,21 +81,19 @@ export interface ServeConfig extends Omit<Values<PlainKey>, 'databaseConnections
  * @throws ConfigError naming every wrong variable or option, and its valid values.
  */
 export function loadConfig(environment: Environment, flags: Flags): ServeConfig {
-  const reader = new SettingsReader(environment, flags);
-  const authValues = reader.read(authSettings);
-  const { otlpEndpoint, otlpTracesEndpoint, otelDisabled } = reader.read(traceSettings);
-  const separate: readonly SettingKey[] = [...authSettings, ...traceSettings];
-  const plain = reader.read(serveSettings.filter((key) => !separate.includes(key)) as PlainKey[]);
-  const { databaseUrl, relayUrl, host, allowedHosts } = plain;
+  const values = readSettings(serveSettings, environment, flags);
+  const { jwtSecret, jwksUrl, issuer, audience, userClaim, maxTokenAgeMs, ...others } = values;
+  const { otlpEndpoint, otlpTracesEndpoint, otelDisabled, ...plain } = others;
+  const { databaseUrl, host, allowedHosts, dataDir, relayUrl } = plain;
+  refuse(contradictions(values));
+  const tokenChecks = tokenChecksOf({ issuer, audience, userClaim, maxTokenAgeMs });
+  let auth: TokenOptions | null = null;
+  if (jwtSecret !== null) auth = { secret: jwtSecret, ...tokenChecks };
+  if (jwksUrl !== null) auth = { jwksUrl, ...tokenChecks, issuer: issuer ?? '', audience: audience ?? '' };
   const writes = plain.writes ?? databaseUrl === null;
-  const tokenChecks = tokenChecksOf(authValues);
-  const auth = authOf(reader, authValues, tokenChecks);
-  refuseContradictions(reader, plain);
-  const databaseConnections = connectionsOf(reader, plain, { writes, relay: relayUrl !== null });
-  reader.finish();
   return {
     ...plain,
-    databaseConnections,
+    databaseConnections: connectionsOf(values, { writes, relay: relayUrl !== null }),
     auth,
     tokenChecks,
     writes,
@@ -122,8 +101,8 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     allowedHosts:
       databaseUrl === null ? ['localhost', host.replace(/%.*/, ''), ...(allowedHosts ?? [])] : allowedHosts,
     traces: otelDisabled.toLowerCase() !== 'true' && (otlpEndpoint ?? otlpTracesEndpoint) !== null,
-    dataDir: plain.dataDir ?? defaultDataDir(environment),
-    dataDirChosen: plain.dataDir !== null,
+    dataDir: dataDir ?? defaultDataDir(environment),
+    dataDirChosen: dataDir !== null,
   };
 }
 
@@ -134,15 +113,13 @@ export interface LocalConfig extends Pick<ServeConfig, 'databaseUrl' | 'tokenChe
 
 /** @throws ConfigError */
 export function loadLocalConfig(environment: Environment, flags: Flags): LocalConfig {
-  const reader = new SettingsReader(environment, flags);
-  const values = reader.read(['databaseUrl', 'dataDir', ...tokenSettings]);
-  reader.finish();
-  return {
-    databaseUrl: values.databaseUrl,
-    secret: values.jwtSecret,
-    tokenChecks: tokenChecksOf(values),
-    dataDir: values.dataDir ?? defaultDataDir(environment),
-  };
+  const { databaseUrl, dataDir, jwtSecret, ...checks } = readSettings(
+    ['databaseUrl', 'dataDir', ...tokenSettings],
+    environment,
+    flags,
+  );
+  const tokenChecks = tokenChecksOf(checks);
+  return { databaseUrl, secret: jwtSecret, tokenChecks, dataDir: dataDir ?? defaultDataDir(environment) };
 }
 
 /**
@@ -151,51 +128,17 @@ export function loadLocalConfig(environment: Environment, flags: Flags): LocalCo
  * @throws ConfigError
  */
 export function loadDatabaseUrl(environment: Environment, flags: Flags): string {
-  const reader = new SettingsReader(environment, flags);
-  const { databaseUrl } = reader.read(['databaseUrl']);
-  reader.finish();
+  const { databaseUrl } = readSettings(['databaseUrl'], environment, flags);
   if (databaseUrl !== null) return databaseUrl;
   throw new ConfigError(
     'A database is required: add --database-url postgresql://user:password@host:5432/database, or set DATABASE_URL',
   );
 }
 
-/** @throws ConfigError */
-export function loadDoctorConfig(
-  environment: Environment,
-  flags: Flags,
-): Pick<
-  ServeConfig,
-  'listenUrl' | 'view' | 'overlapMs' | 'authorizeSql' | 'writes' | 'databaseConnections'
-> & {
-  readonly databaseUrl: string;
-  readonly userClaim: string | null;
-} {
-  const reader = new SettingsReader(environment, flags);
-  const values = reader.read(doctorSettings);
-  const { listenUrl, view, overlapMs, authorizeSql, userClaim } = values;
-  const writes = values.writes ?? false;
-  const databaseConnections = connectionsOf(reader, values, {
-    writes,
-    relay: reader.isSet('relayUrl'),
-  });
-  reader.finish();
-  const databaseUrl = loadDatabaseUrl(environment, flags);
-  return { databaseUrl, databaseConnections, listenUrl, view, overlapMs, authorizeSql, writes, userClaim };
-}
-
-/** Whether the output may have colors (no-color.org). */
-export function allowsColors(environment: Environment): boolean {
-  return !new SettingsReader(environment, {}).isSet('noColor');
-}
-
+/** Without what is not set. */
 function tokenChecksOf(values: Values<keyof TokenChecks>): TokenChecks {
-  return {
-    issuer: values.issuer ?? undefined,
-    audience: values.audience ?? undefined,
-    userClaim: values.userClaim ?? undefined,
-    maxTokenAgeMs: values.maxTokenAgeMs ?? undefined,
-  };
+  const checks = Object.entries(values).filter(([, value]) => value !== null);
+  return Object.fromEntries(checks) as TokenChecks;
 }
 
 const requiredWithJwks = {
@@ -205,82 +148,60 @@ const requiredWithJwks = {
     'the claim that identifies the user and the column of users that it is compared with, such as email:email',
 } as const;
 
-/** How tokens are checked; null if no setting says so. */
-function authOf(
-  reader: SettingsReader,
-  { jwtSecret, jwksUrl }: Values<'jwtSecret' | 'jwksUrl'>,
-  checks: TokenChecks,
-): TokenOptions | null {
-  const hasSecret = reader.isSet('jwtSecret');
-  const hasKeys = reader.isSet('jwksUrl');
-  const hasAuthorizeSql = reader.isSet('authorizeSql');
-  if (hasSecret && hasKeys) {
-    reader.report('FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL are both set: unset one of them');
-  } else if (reader.isSet('databaseUrl') && !hasSecret && !hasKeys) {
-    reader.report(
+/** What is wrong with settings together, a line each. */
+function contradictions(values: Values<SettingKey>): string[] {
+  const { databaseUrl, listenUrl, jwtSecret, jwksUrl, userClaim, authorizeSql, port, metricsPort } = values;
+  const hasOwnUsers = authorizeSql !== null;
+  const claimNamesColumn = userClaim === null ? null : parseUserClaim(userClaim).column !== null;
+  const missing = (['issuer', 'audience', 'userClaim'] as const).filter(
+    (key) => jwksUrl !== null && values[key] === null && !(key === 'userClaim' && hasOwnUsers),
+  );
+  return [
+    jwtSecret !== null &&
+      jwksUrl !== null &&
+      'FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL are both set: unset one of them',
+    databaseUrl !== null &&
+      (jwtSecret ?? jwksUrl) === null &&
       'No setting says how to check tokens: set FLAGCAST_JWT_SECRET to the secret that signs them (at least 32 bytes), or FLAGCAST_JWKS_URL to the address of their keys',
-    );
-  }
-  if (jwksUrl !== null && !hasSecret) {
-    for (const key of ['issuer', 'audience', 'userClaim'] as const) {
-      if (reader.isSet(key) || (key === 'userClaim' && hasAuthorizeSql)) continue;
-      reader.report(`FLAGCAST_JWKS_URL needs ${settings[key].variable}: set it to ${requiredWithJwks[key]}`);
-    }
-  }
-  const { userClaim } = checks;
-  if (userClaim !== undefined && (parseUserClaim(userClaim).column === null) !== hasAuthorizeSql) {
-    reader.report(
-      hasAuthorizeSql
-        ? 'FLAGCAST_JWT_USER_CLAIM names a column of users, but FLAGCAST_AUTHORIZE_SQL is for users of other tables: write the claim alone, such as sub'
-        : 'FLAGCAST_JWT_USER_CLAIM names no column of users: write claim:column, such as sub:id, preferred_username:username or email:email',
-    );
-  }
-  if (jwtSecret !== null) return { secret: jwtSecret, ...checks };
-  const { issuer = '', audience = '' } = checks;
-  return jwksUrl === null ? null : { jwksUrl, ...checks, issuer, audience };
-}
-
-function refuseContradictions(reader: SettingsReader, values: Values<PlainKey>): void {
-  const { authorizeSql, writes, port, metricsPort } = values;
-  if (!reader.isSet('databaseUrl')) {
-    if (reader.isSet('listenUrl')) {
-      reader.report(
-        'FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL, too, or unset FLAGCAST_LISTEN_URL',
-      );
-    }
-    if (authorizeSql !== null) {
-      reader.report(
-        'FLAGCAST_AUTHORIZE_SQL is for a database of yours: set DATABASE_URL, or unset FLAGCAST_AUTHORIZE_SQL',
-      );
-    }
-  }
-  if (authorizeSql !== null && writes === true) {
-    reader.report(
+    ...(jwtSecret === null ? missing : []).map(
+      (key) => `FLAGCAST_JWKS_URL needs ${settings[key].variable}: set it to ${requiredWithJwks[key]}`,
+    ),
+    claimNamesColumn === true &&
+      hasOwnUsers &&
+      'FLAGCAST_JWT_USER_CLAIM names a column of users, but FLAGCAST_AUTHORIZE_SQL is for users of other tables: write the claim alone, such as sub',
+    claimNamesColumn === false &&
+      !hasOwnUsers &&
+      'FLAGCAST_JWT_USER_CLAIM names no column of users: write claim:column, such as sub:id, preferred_username:username or email:email',
+    databaseUrl === null &&
+      listenUrl !== null &&
+      'FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL, too, or unset FLAGCAST_LISTEN_URL',
+    databaseUrl === null &&
+      hasOwnUsers &&
+      'FLAGCAST_AUTHORIZE_SQL is for a database of yours: set DATABASE_URL, or unset FLAGCAST_AUTHORIZE_SQL',
+    hasOwnUsers &&
+      values.writes === true &&
       "FLAGCAST_WRITES=on needs the users and roles of Togglr's tables, FLAGCAST_AUTHORIZE_SQL is for other ones: unset one of them",
-    );
-  }
-  if (metricsPort !== null && metricsPort === port) {
-    reader.report(
+    metricsPort !== null &&
+      metricsPort === port &&
       `FLAGCAST_METRICS_PORT and PORT are both ${port}: give each a port of its own, or unset FLAGCAST_METRICS_PORT`,
-    );
-  }
+  ].filter((problem) => problem !== false);
 }
 
-/** Each worker is a server with its own sessions, so the default grows with the workers. */
-function connectionsOf(
-  reader: SettingsReader,
-  values: Values<'databaseConnections' | 'workers'>,
+/**
+ * The sessions of all workers. Each is a server with its own sessions, so the default grows with the workers.
+ *
+ * @throws ConfigError
+ */
+export function connectionsOf(
+  { workers, databaseConnections }: Values<'databaseConnections' | 'workers'>,
   needs: SessionNeeds,
 ): number {
-  // Null if it is wrong, which is reported.
-  const workers = (values.workers as number | null) ?? 1;
   const minimum = minCommandConnections(workers, needs);
-  const connections = values.databaseConnections;
-  if (connections !== null && connections < minimum) {
+  if (databaseConnections !== null && databaseConnections < minimum) {
     const server = workers === 1 ? 'this server' : `${workers} workers`;
-    reader.report(
-      `FLAGCAST_DB_CONNECTIONS: ${connections} are too few for ${server}; give ${minimum} or more`,
+    throw new ConfigError(
+      `FLAGCAST_DB_CONNECTIONS: ${databaseConnections} are too few for ${server}; give ${minimum} or more`,
     );
   }
-  return connections ?? Math.max(defaultDatabaseConnections, minimum);
+  return databaseConnections ?? Math.max(defaultDatabaseConnections, minimum);
 }

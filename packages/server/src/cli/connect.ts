@@ -7,7 +7,7 @@ import { NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
 import { Session } from '../postgres/session.js';
 import { SessionPool } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
-import { type FailedAttempt, isWorthLogging, retry } from '../retry.js';
+import { isWorthLogging, retry } from '../retry.js';
 import { CommandError } from './command.js';
 
 /** For the checks at the start of a server, which a lock can delay, in milliseconds. */
@@ -42,54 +42,6 @@ export async function withClient<Result>(
   }
 }
 
-/**
- * Like `withClient`, but retries until `signal` is aborted while the database is down, starting, out of connections or
- * locked. Then it resolves with null.
- *
- * @throws CommandError if a retry would not help (wrong password, no such database, TLS); what `work` throws.
- */
-async function whenReachable<Result>(options: {
-  readonly databaseUrl: string;
-  readonly signal: AbortSignal;
-  readonly onWaiting: (failure: FailedAttempt) => void;
-  readonly work: (client: pg.Client) => Promise<Result>;
-}): Promise<Result | null> {
-  const { databaseUrl, signal, onWaiting, work } = options;
-  // An abandoned attempt can still hold a session.
-  const sessions = new SessionPool({
-    purpose: 'the command',
-    limit: 1,
-    database: { url: databaseUrl },
-    queryTimeoutMs: checkTimeoutMs,
-  });
-  let isConnected = false;
-  return await retry(
-    async () => {
-      isConnected = false;
-      const session = await sessions.open({
-        applicationName: 'flagcast serve',
-        queryTimeoutMs: checkTimeoutMs,
-        signal,
-      });
-      isConnected = true;
-      try {
-        return await work(session);
-      } finally {
-        session.discard();
-      }
-    },
-    {
-      signal,
-      onRetry: (failure) => {
-        const { error } = failure;
-        if (error instanceof CommandError) throw error;
-        if (!isTransient(error)) throw isConnected ? error : noConnection(databaseUrl, error);
-        onWaiting(failure);
-      },
-    },
-  );
-}
-
 /** Where a database is, without its user and password: `host:5432/name`. */
 export function describeDatabase(databaseUrl: string): string {
   const { hostname, port, pathname, searchParams } = new URL(databaseUrl);
@@ -119,10 +71,12 @@ function isTransient(error: Error): boolean {
 }
 
 /**
- * Waits until the database answers or `signal` is aborted, and checks for the requirements of the server: an event log or a view,
- * the query of `authorizeSql`, and with `traffic` the projects of the demo.
+ * Waits until the database answers or `signal` is aborted, also while it is down, starting, out of connections or locked.
+ * Then checks for the requirements of the server: an event log or a view, the query of `authorizeSql`, and with
+ * `traffic` the projects of the demo.
  *
- * @throws CommandError with the missing part and how to create it.
+ * @throws CommandError with the missing part and how to create it, or if a retry would not help (wrong password, no such
+ * database, TLS).
  */
 export async function awaitPrepared(
   databaseUrl: string,
@@ -135,28 +89,46 @@ export async function awaitPrepared(
   },
 ): Promise<void> {
   const { view, authorizeSql, traffic, signal, logger } = options;
-  await whenReachable({
-    databaseUrl,
-    signal,
-    onWaiting: ({ error, attempt, retryInMs }) => {
-      if (!isWorthLogging(attempt)) return;
-      const database = describeDatabase(databaseUrl);
-      logger('database_waiting', { database, attempt, retryInMs, error });
-    },
-    work: async (client) => {
-      await refuseUnprepared(client, databaseUrl, view);
-      if (authorizeSql !== null) await refuseAuthorizeQuery(client, authorizeSql);
-      if (traffic) await refuseWithoutDemo(client, databaseUrl);
-    },
+  const database = describeDatabase(databaseUrl);
+  // An abandoned attempt can still hold a session.
+  const sessions = new SessionPool({
+    purpose: 'the command',
+    limit: 1,
+    database: { url: databaseUrl },
+    queryTimeoutMs: checkTimeoutMs,
   });
+  const applicationName = 'flagcast serve';
+  let isConnected = false;
+  await retry(
+    async () => {
+      isConnected = false;
+      const session = await sessions.open({ applicationName, queryTimeoutMs: checkTimeoutMs, signal });
+      isConnected = true;
+      try {
+        await refuseUnprepared(session, database, view);
+        if (authorizeSql !== null) await refuseAuthorizeQuery(session, authorizeSql);
+        if (traffic) await refuseWithoutDemo(session, database);
+      } finally {
+        session.discard();
+      }
+    },
+    {
+      signal,
+      onRetry: ({ error, attempt, retryInMs }) => {
+        if (error instanceof CommandError) throw error;
+        if (!isTransient(error)) throw isConnected ? error : noConnection(databaseUrl, error);
+        if (isWorthLogging(attempt)) logger('database_waiting', { database, attempt, retryInMs, error });
+      },
+    },
+  );
 }
 
-async function refuseUnprepared(client: pg.Client, databaseUrl: string, view: string | null): Promise<void> {
+async function refuseUnprepared(client: pg.Client, database: string, view: string | null): Promise<void> {
   try {
     await findEventSource(client, view);
   } catch (error) {
     if (!(error instanceof EventSourceError)) throw error;
-    throw new CommandError(`The database ${describeDatabase(databaseUrl)}: ${error.message}`);
+    throw new CommandError(`The database ${database}: ${error.message}`);
   }
 }
 
@@ -172,12 +144,12 @@ async function refuseAuthorizeQuery(client: pg.Client, authorizeSql: string): Pr
   }
 }
 
-async function refuseWithoutDemo(client: pg.Client, databaseUrl: string): Promise<void> {
+async function refuseWithoutDemo(client: pg.Client, database: string): Promise<void> {
   const { demoProjects } = await loadDemo();
   const ids = demoProjects.map(({ id }) => id);
   const { rowCount } = await client.query('SELECT FROM public.projects WHERE id::text = ANY ($1)', [ids]);
   if (rowCount === ids.length) return;
   throw new CommandError(
-    `--traffic is for the demo, and the database ${describeDatabase(databaseUrl)} does not have its projects; remove --traffic`,
+    `--traffic is for the demo, and the database ${database} does not have its projects; remove --traffic`,
   );
 }

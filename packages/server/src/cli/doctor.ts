@@ -1,8 +1,14 @@
-import { allowsColors, doctorSettings, loadDoctorConfig } from './config.js';
+import { styleText } from 'node:util';
+import { connectionsOf, loadDatabaseUrl, readSettings } from './config.js';
 import { type Examination, examine } from '../install/doctor/examine.js';
 import type { Finding, Severity } from '../install/doctor/facts.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
+
+const doctorSettings = [
+  ...(['databaseUrl', 'databaseConnections', 'workers', 'listenUrl', 'view', 'overlapMs'] as const),
+  ...(['relayUrl', 'authorizeSql', 'writes', 'userClaim'] as const),
+];
 
 export const doctorCommand = defineCommand({
   name: 'doctor',
@@ -13,32 +19,31 @@ export const doctorCommand = defineCommand({
   requiresDatabase: true,
   notes: 'The exit code is 1 if a finding is an error, else 0, also with warnings.',
   run: async ({ options, flags, environment }) => {
-    const { databaseUrl, ...attached } = loadDoctorConfig(environment, flags);
+    const settings = readSettings(doctorSettings, environment, flags);
+    const writes = settings.writes ?? false;
+    const databaseConnections = connectionsOf(settings, { writes, relay: settings.relayUrl !== null });
+    const databaseUrl = loadDatabaseUrl(environment, flags);
     const database = describeDatabase(databaseUrl);
-    const { role, findings } = await examine(databaseUrl, attached);
+    const { role, findings } = await examine(databaseUrl, { ...settings, writes, databaseConnections });
     if (options.json) {
       console.log(JSON.stringify({ database, role, findings }, null, 2));
     } else {
-      const colors = process.stdout.isTTY && allowsColors(environment);
-      console.log(doctorReport({ database, role, findings }, { colors }));
+      console.log(doctorReport({ database, role, findings }));
     }
     if (findings.some(({ severity }) => severity === 'error')) process.exitCode = 1;
   },
 });
 
-const colorCodes: Readonly<Record<Severity, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
+const colors = { ok: 'green', note: 'cyan', warning: 'yellow', error: 'red' } as const;
 const fixPrefixes = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
 
 /** One line for each finding, with its consequence and its fix below. */
-function doctorReport(
-  { database, role, findings }: Examination & { readonly database: string },
-  { colors }: { readonly colors: boolean },
-): string {
+function doctorReport({ database, role, findings }: Examination & { readonly database: string }): string {
   const severityWidth = Math.max(...findings.map(({ severity }) => severity.length));
   const idWidth = Math.max(...findings.map(({ id }) => id.length));
   const indent = ' '.repeat(severityWidth + idWidth + 4);
   const paint = (severity: Severity, text: string): string =>
-    colors ? `\x1b[${colorCodes[severity]}m${text}\x1b[39m` : text;
+    styleText(colors[severity], text, { stream: process.stdout });
   const linesOf = ({ id, severity, message, consequence, fix }: Finding): string[] => [
     `${paint(severity, severity.padEnd(severityWidth))}  ${id.padEnd(idWidth)}  ${message}`,
     ...(consequence === null ? [] : [`${indent}consequence: ${consequence}`]),

@@ -257,12 +257,6 @@ export const settings = {
     default: 'false',
     help: 'true: no traces',
   },
-  noColor: {
-    variable: 'NO_COLOR',
-    parser: accept.anyText,
-    otherwise: 'colors on a terminal',
-    help: 'any text: no colors',
-  },
 } as const satisfies Record<string, Setting>;
 
 export type SettingKey = keyof typeof settings;

@@ -8,6 +8,7 @@ import {
   type EventMessage,
   FlagcastError,
   type NetworkOptions,
+  type StaleStatus,
 } from '@flagcast/client';
 import { type ChannelChangedMessage, CloseCode, type ResyncMessage } from '@flagcast/protocol';
 import type { FreshnessReason } from '@flagcast/protocol';
@@ -65,10 +66,7 @@ function drained(output: Writable): Promise<void> | null {
 
 async function watch(options: FollowOptions, { open, label, projectNames }: TailTarget): Promise<void> {
   const { serverUrl, line, output, report, stop } = options;
-  /** The close code of the server, for the report of a lost connection. */
-  let closed = '';
   let lastToken = '';
-  let expiredToken = '';
   let lastProblem = '';
   const client = createClient({
     url: new URL('.', serverUrl).href,
@@ -76,7 +74,8 @@ async function watch(options: FollowOptions, { open, label, projectNames }: Tail
     getToken: async () => {
       await drained(output);
       const token = await options.makeToken();
-      if (token === expiredToken) {
+      const { lastError } = client.getStatus();
+      if (token === lastToken && lastError?.closeCode === CloseCode.tokenExpired) {
         throw new FlagcastError(
           'token_expired',
           'The token has expired; start again with a new one, see flagcast token --help',
@@ -94,15 +93,7 @@ async function watch(options: FollowOptions, { open, label, projectNames }: Tail
       lastProblem = problem;
       report(problem);
     },
-    ...createNetwork({
-      output,
-      onOpening: () => (closed = ''),
-      onClose: (code, reason) => {
-        if (code === CloseCode.tokenExpired) expiredToken = lastToken;
-        // Codes below 4000 are those of a lost connection.
-        if (code >= 4000) closed = ` (close code ${code}: ${printable(reason)})`;
-      },
-    }),
+    ...createNetwork(output),
   });
   client.onMessage((message) => {
     if (!('type' in message)) return;
@@ -123,11 +114,22 @@ async function watch(options: FollowOptions, { open, label, projectNames }: Tail
   followed.onEvent((event) => {
     output.write(line(event, projectNames.get(event.project_id) ?? event.project_id));
   });
-  const ended = reportStatus(followed, {
-    report,
-    place: `${printable(label)} at ${serverUrl.origin}`,
-    closeReason: () => closed,
-    onLive: () => (lastProblem = ''),
+  const place = `${printable(label)} at ${serverUrl.origin}`;
+  let isWatching = false;
+  const ended = new Promise<FlagcastError | null>((resolve) => {
+    let reported: ChannelStatus = followed.getState().status;
+    followed.subscribe(() => {
+      const { status } = followed.getState();
+      if (status === reported) return;
+      reported = status;
+      if (status.state === 'closed') resolve(status.error);
+      else if (status.state === 'stale') report(describeStale(status, client));
+      else if (status.state === 'live') {
+        report(isWatching ? 'live' : `watching ${place}`);
+        isWatching = true;
+        lastProblem = '';
+      } else if (isWatching) report('catching up');
+    });
   });
   const close = (): void => client.close();
   stop.addEventListener('abort', close, { once: true });
@@ -138,54 +140,13 @@ async function watch(options: FollowOptions, { open, label, projectNames }: Tail
   throw new CommandError(`${scrub(error.message)}${code}`);
 }
 
-interface StatusReport {
-  readonly report: (text: string) => void;
-  /** What is watched, and where. */
-  readonly place: string;
-  /** Why the server closed the last connection; empty if it did not. */
-  readonly closeReason: () => string;
-  readonly onLive: () => void;
-}
-
-/** Reports each change of the status. Resolves with the error when the channel or feed is closed. */
-async function reportStatus(
-  followed: Channel | Approvals,
-  options: StatusReport,
-): Promise<FlagcastError | null> {
-  const { report, place, closeReason, onLive } = options;
-  return await new Promise((resolve) => {
-    let reported: ChannelStatus = followed.getState().status;
-    let isWatching = false;
-    followed.subscribe(() => {
-      const { status } = followed.getState();
-      if (status === reported) return;
-      reported = status;
-      switch (status.state) {
-        case 'connecting':
-          break;
-        case 'catching-up':
-          if (isWatching) report('catching up');
-          break;
-        case 'live':
-          report(isWatching ? 'live' : `watching ${place}`);
-          isWatching = true;
-          onLive();
-          break;
-        case 'stale': {
-          const since = `stale since ${new Date(status.sinceMs).toTimeString().slice(0, 8)}`;
-          const { reason } = status;
-          report(
-            reason === 'disconnected'
-              ? `${since}, connecting again${closeReason()}`
-              : `${since}: ${staleReasons[reason]}`,
-          );
-          break;
-        }
-        case 'closed':
-          resolve(status.error);
-      }
-    });
-  });
+function describeStale({ sinceMs, reason }: StaleStatus, client: Client): string {
+  const since = `stale since ${new Date(sinceMs).toTimeString().slice(0, 8)}`;
+  if (reason !== 'disconnected') return `${since}: ${staleReasons[reason]}`;
+  const { closeCode = 0, code = '' } = client.getStatus().lastError ?? {};
+  // Codes below 4000 are those of a lost connection.
+  const why = closeCode < 4000 ? '' : ` (close code ${closeCode}: ${printable(code)})`;
+  return `${since}, connecting again${why}`;
 }
 
 const staleReasons: Readonly<Record<FreshnessReason, string>> = {
@@ -203,20 +164,12 @@ function retrying(error: unknown): string {
 
 /**
  * WebSockets and fetch that read nothing while the output is full, so that a stalled reader (a pager) stops the server
- * instead of filling the memory. `onClose` is called before the client handles the close.
+ * instead of filling the memory.
  */
-function createNetwork(options: {
-  readonly output: Writable;
-  readonly onOpening: () => void;
-  readonly onClose: (code: number, reason: string) => void;
-}): NetworkOptions {
-  const { output, onOpening, onClose } = options;
-
+function createNetwork(output: Writable): NetworkOptions {
   class TailSocket extends WebSocket {
     constructor(url: string, protocols: string[]) {
       super(url, protocols);
-      onOpening();
-      this.once('close', (code, reason) => onClose(code, reason.toString('utf8')));
       this.on('message', () => {
         const draining = this.isPaused ? null : drained(output);
         if (draining === null) return;

@@ -1,4 +1,4 @@
-import { type Environment, allowsColors, loadLocalConfig, tokenSettings } from './config.js';
+import { type Environment, loadLocalConfig, tokenSettings } from './config.js';
 import { styleText } from 'node:util';
 import type { EventMessage } from '@flagcast/client';
 import { describeError, printable, printableJson } from '../describe.js';
@@ -30,16 +30,15 @@ export const tailCommand = defineCommand({
     },
     json: { help: 'print events as JSON, as the server sent them' },
   },
-  settings: [...tokenSettings, 'dataDir', 'noColor'],
+  settings: [...tokenSettings, 'dataDir'],
   run: async ({ options: { url = defaultUrl, token, json, ...options }, environment }) => {
-    const colors = process.stdout.isTTY && allowsColors(environment);
     const of = followedBy(options);
     const textLine = of === 'approvals' ? stepLine : eventLine;
     await tail({
       serverUrl: parseServerUrl(url),
       of,
       makeToken: await tokenSource(token, environment),
-      line: json ? jsonLine : (event, projectName) => textLine(event, { colors, projectName }),
+      line: json ? jsonLine : textLine,
     });
   },
 });
@@ -129,7 +128,7 @@ const placeWidth = 24;
 const unknown = '-';
 
 /** An event as an aligned line: time (UTC), type, actor, entity, key of the feature or environment, id. */
-export function eventLine(event: EventMessage, { colors }: { readonly colors: boolean }): string {
+export function eventLine(event: EventMessage): string {
   // The longest type of the specification.
   const type = printable(event.type).padEnd('pending_change_cancelled'.length);
   // An event of an environment has no feature, and its entity id is always the same.
@@ -139,7 +138,7 @@ export function eventLine(event: EventMessage, { colors }: { readonly colors: bo
       : [event.feature?.key ?? unknown, event.entity_id];
   const columns = [
     timeOf(event),
-    colors ? colored(type, event.action) : type,
+    colored(type, event.action),
     shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
     printable(event.entity).padEnd('feature_schedule'.length),
     printable(key).padEnd(featureWidth),
@@ -149,10 +148,7 @@ export function eventLine(event: EventMessage, { colors }: { readonly colors: bo
 }
 
 /** A step of a request as an aligned line: time (UTC), action, actor, project / environment, key of the feature, reason. */
-export function stepLine(
-  event: EventMessage,
-  { colors, projectName }: { readonly colors: boolean; readonly projectName: string },
-): string {
+function stepLine(event: EventMessage, projectName: string): string {
   const { action, pending_change: request } = event;
   const step = printable(action).padEnd('cancelled'.length);
   // A feature that is gone has left its key in the request.
@@ -166,7 +162,7 @@ export function stepLine(
       : null;
   const columns = [
     timeOf(event),
-    colors ? colored(step, action) : step,
+    colored(step, action),
     shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
     printable(`${projectName} / ${event.environment}`).padEnd(placeWidth),
     printable(event.feature?.key ?? entity?.feature_key ?? unknown).padEnd(featureWidth),
@@ -181,7 +177,7 @@ function timeOf({ timestamp }: EventMessage): string {
 
 function colored(text: string, action: string): string {
   const color = colorOfAction.get(action);
-  return color === undefined ? text : styleText(color, text, { validateStream: false });
+  return color === undefined ? text : styleText(color, text, { stream: process.stdout });
 }
 
 function shortened(text: string, width: number): string {

@@ -9,13 +9,12 @@ export interface WorkerSettings {
   readonly server: ServerSettings;
   /** Whether it listens before it has read the database, because no other worker listens. */
   readonly listensAtOnce: boolean;
-  /** Whether the database is checked already. Otherwise `begin` follows. */
-  readonly begun: boolean;
 }
 
 /** Messages of the primary process to a worker. */
 export type ToWorker =
   | { readonly type: 'settings'; readonly settings: WorkerSettings }
+  /** The database is checked: start to read it. */
   | { readonly type: 'begin' }
   /** Stop listening, and close connections after `graceMs`. */
   | { readonly type: 'stop'; readonly graceMs: number }
@@ -36,6 +35,8 @@ export type FromWorker =
   /** It was asked for /metrics. */
   | { readonly type: 'gather'; readonly request: number };
 
+type Message<Type extends FromWorker['type']> = Extract<FromWorker, { type: Type }>;
+
 /** A worker, as the primary process sees it. */
 export class WorkerProcess {
   /** Resolves with its URLs when it listens. */
@@ -45,61 +46,36 @@ export class WorkerProcess {
   /** Resolves with the reason when it has ended. */
   readonly ended: Promise<string>;
   readonly startedAtMs = performance.now();
-  /** Null if the system has refused to start a process. */
-  readonly #worker: Worker | null;
+  readonly #worker: Worker = cluster.fork();
   /** Emits each message by its type; answers with the number of the request. */
   readonly #messages = new EventEmitter();
-  /** Messages that wait until it is loaded; null afterwards. */
-  #queue: ToWorker[] | null = [];
+  readonly #loaded = once(this.#messages, 'loaded');
   #isListening = false;
   #failure: string | null = null;
   #requests = 0;
 
   /** `gather` returns the metrics of all workers. */
   constructor(settings: WorkerSettings, gather: () => Promise<string>) {
-    let worker: Worker | null = null;
-    let refusal = '';
-    try {
-      worker = cluster.fork();
-    } catch (error) {
-      refusal = describeError(error);
-    }
-    this.#worker = worker;
+    this.#worker.on('message', (message: FromWorker) => {
+      const name = message.type === 'collected' ? `collected ${message.request}` : message.type;
+      this.#messages.emit(name, message);
+    });
+    this.#messages.once('listening', () => (this.#isListening = true));
     this.listening = once(this.#messages, 'listening').then(
-      ([urls]: ListeningUrls[]) => urls as ListeningUrls,
+      ([message]) => (message as Message<'listening'>).urls,
     );
     this.ready = once(this.#messages, 'ready');
-    this.ended = worker === null ? Promise.resolve(refusal) : this.#watchEnd(worker);
-    void this.ended.then(() => (this.#isListening = false));
-    worker?.on('message', (message: FromWorker) => {
-      switch (message.type) {
-        case 'loaded':
-          for (const each of this.#queue?.splice(0) ?? []) worker.send(each, undefined, () => undefined);
-          this.#queue = null;
-          break;
-        case 'listening':
-          this.#isListening = true;
-          this.#messages.emit('listening', message.urls);
-          break;
-        case 'ready':
-          this.#messages.emit('ready');
-          break;
-        case 'failed':
-          this.#failure = message.reason;
-          break;
-        case 'collected':
-          this.#messages.emit(`collected ${message.request}`, message.metrics);
-          break;
-        case 'gather':
-          void gather().then((text) => this.#send({ type: 'gathered', request: message.request, text }));
-          break;
-      }
+    this.#messages.on('failed', ({ reason }: Message<'failed'>) => (this.#failure = reason));
+    this.#messages.on('gather', ({ request }: Message<'gather'>) => {
+      void gather().then((text) => this.#send({ type: 'gathered', request, text }));
     });
+    this.ended = this.#watchEnd();
+    void this.ended.then(() => (this.#isListening = false));
     this.#send({ type: 'settings', settings });
   }
 
-  get pid(): number | null {
-    return this.#worker?.process.pid ?? null;
+  get pid(): number | undefined {
+    return this.#worker.process.pid;
   }
 
   get isListening(): boolean {
@@ -130,7 +106,7 @@ export class WorkerProcess {
   }
 
   kill(): void {
-    this.#worker?.process.kill('SIGKILL');
+    this.#worker.process.kill('SIGKILL');
   }
 
   /** Its metrics; null if it does not answer within `limitMs`. */
@@ -140,18 +116,20 @@ export class WorkerProcess {
     const answer = once(this.#messages, `collected ${this.#requests}`, { signal });
     this.#send({ type: 'collect', request: this.#requests });
     return await Promise.race([
-      answer.then(([metrics]) => metrics as readonly object[]),
+      answer.then(([message]) => (message as Message<'collected'>).metrics),
       this.ended.then(() => null),
     ]).catch(() => null);
   }
 
   #send(message: ToWorker): void {
     // The end of a worker that cannot receive messages is noticed by `ended`.
-    if (this.#queue !== null) this.#queue.push(message);
-    else if (this.#worker?.isConnected() === true) this.#worker.send(message, undefined, () => undefined);
+    void this.#loaded.then(() => {
+      if (this.#worker.isConnected()) this.#worker.send(message, undefined, () => undefined);
+    });
   }
 
-  async #watchEnd(worker: Worker): Promise<string> {
+  async #watchEnd(): Promise<string> {
+    const worker = this.#worker;
     return await new Promise((resolve) => {
       worker.on('error', (error) => {
         // Errors of a process that runs are followed by its end.

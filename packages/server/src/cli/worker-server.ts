@@ -28,21 +28,20 @@ export function runWorker(): void {
     // A closed pipe must not end the worker.
     stream.on('error', () => undefined);
   }
-  const serving = serve();
+  void serve().catch((error: unknown) => {
+    send({ type: 'failed', reason: describeError(error) }, () => process.exit(1));
+  });
   process.on('message', (message: ToWorker) => {
     messages.emit(message.type === 'gathered' ? `gathered ${message.request}` : message.type, message);
   });
   process.on('SIGTERM', () => messages.emit('stop', { type: 'stop', graceMs: 0 } satisfies ToWorker));
   send({ type: 'loaded' });
-  void serving.catch((error: unknown) => {
-    send({ type: 'failed', reason: describeError(error) }, () => process.exit(1));
-  });
 }
 
 async function serve(): Promise<void> {
   const begin = next('begin');
   const stopped = next('stop');
-  const { worker, server, listensAtOnce, begun } = (await next('settings')).settings;
+  const { worker, server, listensAtOnce } = (await next('settings')).settings;
   const logger = createLogger({ human: process.stdout.isTTY, base: { worker } });
   const running = new CleanupStack(logger);
   let stopGraceMs = 0;
@@ -68,7 +67,7 @@ async function serve(): Promise<void> {
     send({ type: 'listening', urls });
   };
   if (listensAtOnce) await startListening();
-  if (!begun) await begin;
+  await begin;
   const started = once(flagcast.lifecycle, 'reader:started');
   void flagcast.ready();
   await started;

@@ -51,7 +51,7 @@ export async function startWorkers(
   const workers = new Workers(settings, logger);
   running.add('workers', async (remainingMs) => await workers.stop(remainingMs));
   // A terminal sends SIGHUP when it is closed.
-  if (!process.stdout.isTTY) process.on('SIGHUP', () => void workers.renew());
+  if (!process.stdout.isTTY) process.on('SIGHUP', () => workers.renew());
   return { ...(await workers.start(stopping)), begin: () => workers.begin() };
 }
 
@@ -59,8 +59,6 @@ export async function startWorkers(
 interface Place {
   readonly number: number;
   worker: WorkerProcess;
-  /** While a replacement is starting; resolves when it is known whether it takes the place. */
-  handover: Promise<void> | null;
   /** How many workers in a row ended soon after their start. */
   shortLives: number;
 }
@@ -74,8 +72,7 @@ class Workers {
   readonly #metrics = new Registry();
   readonly #endedTotal: Counter;
   #begun = false;
-  #renewing = false;
-  #renewalsWanted = 0;
+  #renewal = Promise.resolve();
 
   constructor(settings: ServerSettings, logger: Logger) {
     this.#settings = settings;
@@ -90,7 +87,7 @@ class Workers {
   /** Resolves with the URLs when one worker listens. */
   async start(stopping: AbortSignal): Promise<ListeningUrls> {
     for (let number = 1; number <= this.#settings.workers; number += 1) {
-      this.#places.push({ number, worker: this.#launch(number), handover: null, shortLives: 0 });
+      this.#places.push({ number, worker: this.#launch(number), shortLives: 0 });
     }
     const stopped = new Promise<never>((_resolve, reject) => {
       const abandon = (): void => reject(new CommandError('stopped while the workers were starting'));
@@ -117,16 +114,9 @@ class Workers {
     for (const worker of this.#alive) worker.begin();
   }
 
-  /** Replaces the workers one after another. A call during a renewal causes another one after it. */
-  async renew(): Promise<void> {
-    this.#renewalsWanted += 1;
-    if (this.#renewing) return;
-    this.#renewing = true;
-    while (this.#renewalsWanted > 0 && !this.#isStopping()) {
-      this.#renewalsWanted = 0;
-      await this.#renewAll();
-    }
-    this.#renewing = false;
+  /** Replaces the workers one after another, after a renewal that is running. */
+  renew(): void {
+    this.#renewal = this.#renewal.then(async () => await this.#renewAll());
   }
 
   /** Asks all workers to end, and kills them shortly before `limitMs` are over. */
@@ -146,10 +136,10 @@ class Workers {
         worker: number,
         server: this.#settings,
         listensAtOnce: !this.#places.some((place) => place.worker.isListening),
-        begun: this.#begun,
       },
       async () => await this.#gather(),
     );
+    if (this.#begun) worker.begin();
     this.#alive.add(worker);
     void worker.ended.then(() => this.#alive.delete(worker));
     void worker.ready.then(() => {
@@ -163,7 +153,7 @@ class Workers {
     while (!this.#isStopping()) {
       const { worker } = place;
       const reason = await worker.ended;
-      await place.handover;
+      // A renewal has replaced it.
       if (place.worker !== worker) continue;
       if (this.#isStopping()) return;
       const lifeMs = Math.round(performance.now() - worker.startedAtMs);
@@ -173,8 +163,6 @@ class Workers {
       this.#logger('worker_ended', { worker: place.number, pid: worker.pid, reason, lifeMs, replacedInMs });
       // Rejects when the server is stopping, which the loop checks.
       await delay(replacedInMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      // A renewal may have replaced it meanwhile.
-      await place.handover;
       if (!this.#isStopping() && place.worker === worker) place.worker = this.#launch(place.number);
     }
   }
@@ -183,21 +171,16 @@ class Workers {
     this.#logger('workers_renewing', { workers: this.#places.length });
     for (const place of this.#places) {
       if (this.#isStopping()) return;
-      const previous = place.worker;
       const next = this.#launch(place.number);
-      const handover = this.#whyNotReady(next);
-      place.handover = handover.then((problem) => {
-        if (problem === null) place.worker = next;
-        place.handover = null;
-      });
-      const problem = await handover;
-      await place.handover;
+      const problem = await this.#whyNotReady(next);
       if (this.#isStopping()) return;
       if (problem !== null) {
         next.kill();
         this.#logger('workers_renewal_failed', { worker: place.number, reason: problem });
         return;
       }
+      const previous = place.worker;
+      place.worker = next;
       place.shortLives = 0;
       await this.#end(previous, { limitMs: stopLimitMs, graceMs });
     }
