@@ -4,7 +4,6 @@ import { approvals } from './benchmarks/approvals.ts';
 import { fairness } from './benchmarks/fairness.ts';
 import { fanout } from './benchmarks/fanout.ts';
 import { burst } from './benchmarks/burst.ts';
-import { fleet } from './benchmarks/fleet.ts';
 import { hostCost } from './benchmarks/host-cost.ts';
 import { idle } from './benchmarks/idle.ts';
 import { importRows } from './benchmarks/import.ts';
@@ -34,7 +33,6 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   workers,
   scale,
   soak,
-  fleet,
 };
 
 const names = Object.keys(benchmarks);

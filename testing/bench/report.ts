@@ -2,11 +2,6 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { type Bound, boundLine, markdownTable, saveResult } from '../testkit/report.ts';
 import type { Spread } from './rounds.ts';
 
-/** A least value. The default unit is a factor. */
-export function atLeast(name: string, value: number, limit: number, unit = 'x'): Bound {
-  return { name, value, limit, unit, isLeast: true };
-}
-
 type Cell = string | number | Spread;
 
 /** The rows have the same keys, which are the heads of the columns. */

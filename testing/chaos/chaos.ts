@@ -5,7 +5,7 @@ import type { TestChannel } from '../testkit/channel.ts';
 import type { RecordingClient } from '../testkit/clients/recording-client.ts';
 import { pollUntil } from '../testkit/poll.ts';
 import { withClient } from '../testkit/postgres.ts';
-import { awaitSentinels, findFeedDifferences, findStateDifferences } from '../testkit/quiesce.ts';
+import { awaitSentinels, findStateDifferences } from '../testkit/quiesce.ts';
 import { SeededRandom } from '../testkit/random.ts';
 import { showProgress } from '../testkit/report.ts';
 import { commitPrepared, runWriters } from '../testkit/writers.ts';
@@ -166,17 +166,13 @@ async function quiesce(
   page: OpenedPage | null,
 ): Promise<Pick<Outcome, 'quiescedAtMs' | 'stuck' | 'different'>> {
   const { databaseUrl } = context;
-  const channels = [...context.channels, context.importChannel];
   await commitPrepared(databaseUrl);
   for (const client of clients) client.readAtFullSpeed?.();
-  const stuck = await awaitSentinels(databaseUrl, channels, clients);
+  const stuck = await awaitSentinels(databaseUrl, clients);
   const quiescedAtMs = Date.now();
   // A replay ends with the cancelled requests, which come after the first sentinel: wait for a second one.
-  if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, channels, clients)));
-  const different = [
-    ...(await findStateDifferences(databaseUrl, channels, clients)),
-    ...(await findFeedDifferences(databaseUrl, clients)),
-  ];
+  if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, clients)));
+  const different = await findStateDifferences(databaseUrl, clients);
   if (page !== null) {
     problems.push(...page.client.violations.map((violation) => `the browser: ${violation}`));
     const expected = await readSwitches(databaseUrl, page.channel);

@@ -17,10 +17,10 @@ export class TokenIssuer {
   }
 
   /** `ttlMs`: default depends on the mode. Rejects while no tokens are issued. */
-  async issue({ id, username }: TestUser, ttlMs?: number): Promise<string> {
+  async issue(user: TestUser, ttlMs?: number): Promise<string> {
     if (this.mode === 'none') throw new Error('The issuer of tokens is unavailable');
     const usualMs = usual.leastMs + (usual.mostMs - usual.leastMs) * this.#chance();
     const ttl = ttlMs ?? (this.mode === 'short' ? shortMs : usualMs);
-    return await Promise.resolve(signToken({ secret: this.#secret, userId: id, username, ttlMs: ttl }));
+    return await Promise.resolve(signToken(this.#secret, user, ttl));
   }
 }

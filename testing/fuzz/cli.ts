@@ -98,10 +98,11 @@ function showAttacks(results: AttackResults, seed: number): void {
     );
   }
   for (const line of warnings) console.log(`LOG ${line}`);
-  const { written, events, slowestMs } = controlClients;
+  const { events, slowestMs, differences, interruptions } = controlClients;
+  for (const line of [...differences, ...interruptions]) console.log(`CONTROL CLIENTS ${line}`);
   console.log(`
 ${attacks} attacks in ${seconds.toFixed(0)} s; up to ${mostHeld} connections held open, ${closedByServer} of them closed by the server
-control clients: ${written} changes written, ${events} events, the slowest arrived after ${slowestMs.toFixed(0)} ms
+control clients: ${events} events, the slowest arrived after ${slowestMs.toFixed(0)} ms
 `);
 }
 

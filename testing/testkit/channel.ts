@@ -4,6 +4,11 @@ export interface ChannelIds {
   readonly environmentId: string;
 }
 
+/** A flag in a channel. */
+export interface FlagIds extends ChannelIds {
+  readonly featureId: string;
+}
+
 /** A channel with its environment's keys. */
 export interface TestChannel extends ChannelIds {
   /** The environment's first key. */

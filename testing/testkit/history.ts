@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { isFeed, type TestChannel, type ChannelIds } from './channel.ts';
-import { readRequestVersions, type RequestVersion } from './request-contents.ts';
+import { readRequestVersions, type RequestVersion } from './contents.ts';
 import { plainKey } from './segment.ts';
 
 /** Maximum number of rows that a read of the server returns. */
@@ -123,33 +123,4 @@ export async function readHistory(client: pg.Client): Promise<History> {
     })),
     await readRequestVersions(client),
   );
-}
-
-/** The state of a channel as in a client's store. */
-export interface ChannelContents {
-  /** The flags' parameters, by id. */
-  readonly features: readonly {
-    readonly id: string;
-    readonly enabled: boolean;
-    readonly default_value: string;
-  }[];
-  /** The ids of the open change requests. */
-  readonly pending: readonly string[];
-}
-
-export async function readContents(
-  client: pg.Client,
-  { projectId, environmentId }: ChannelIds,
-): Promise<ChannelContents> {
-  const features = await client.query<ChannelContents['features'][number]>(
-    `SELECT f.id, p.enabled, p.default_value FROM features f
-     JOIN feature_params p ON p.feature_id = f.id AND p.environment_id = $2
-     WHERE f.project_id = $1 ORDER BY f.id`,
-    [projectId, environmentId],
-  );
-  const pending = await client.query<{ id: string }>(
-    `SELECT id FROM pending_changes WHERE environment_id = $1 AND status = 'pending' ORDER BY id`,
-    [environmentId],
-  );
-  return { features: features.rows, pending: pending.rows.map(({ id }) => id) };
 }

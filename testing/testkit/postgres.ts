@@ -5,6 +5,8 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '@flagcast/demo';
 import { install } from 'flagcast/testing';
 import pg from 'pg';
 import type { Owner } from './bounded-run.ts';
+import type { FlagIds } from './channel.ts';
+import type { TestUser } from './tokens.ts';
 
 /**
  * Starts a PostgreSQL with Flagcast's default settings (fsync is on) in a temporary folder. The end of the owner removes it.
@@ -57,24 +59,28 @@ export async function openClient(url: string, applicationName: string): Promise<
   return client;
 }
 
-/** A database with one project, one feature and one superuser. */
+/** A database with projects of three environments each, a flag in each project, and a superuser. */
 export interface BenchDatabase {
   readonly url: string;
   /** A connection to it. */
   readonly client: pg.Client;
-  readonly projectId: string;
-  readonly environmentId: string;
-  readonly environmentKey: string;
-  readonly featureId: string;
-  readonly userId: string;
-  readonly username: string;
+  /** One for each environment. */
+  readonly channels: readonly [BenchChannel, ...BenchChannel[]];
+  readonly user: TestUser;
 }
 
-/** Creates a database with the objects of `flagcast install --tables`, and fills it. */
+interface BenchChannel extends FlagIds {
+  readonly env: string;
+}
+
+const environmentsPerProject = 3;
+
+/** Creates a database with the objects of `flagcast install --tables`, and at least so many channels. */
 export async function createDatabase(
   owner: Owner,
   postgres: EmbeddedPostgres,
   name: string,
+  channelCount = 1,
 ): Promise<BenchDatabase> {
   await withClient(postgres.url(), async (admin) => {
     await admin.query(`CREATE DATABASE ${name} TEMPLATE template0`);
@@ -82,26 +88,33 @@ export async function createDatabase(
   const url = postgres.url(name);
   const client = await connect(owner, url, 'writer');
   await install(client, { tables: true });
-  await client.query(`
-    INSERT INTO users (username, email, password_hash, is_superuser) VALUES ('bench', 'bench@example.com', '', true);
-    INSERT INTO projects (name) VALUES ('bench');
-    INSERT INTO features (project_id, key, name, kind) SELECT id, 'bench', 'bench', 'simple' FROM projects`);
-  const { rows } = await client.query<Omit<BenchDatabase, 'url' | 'client'>>(`
-    SELECT f.project_id AS "projectId", e.id::text AS "environmentId", e.key AS "environmentKey",
-      f.id AS "featureId", u.id::text AS "userId", u.username
-    FROM features f JOIN environments e ON e.project_id = f.project_id AND e.key = 'prod' CROSS JOIN users u`);
-  const [ids] = rows;
-  if (ids === undefined) throw new Error('The project has no environment "prod"');
-  return { url, client, ...ids };
+  await client.query(
+    "INSERT INTO projects (name) SELECT 'bench ' || number FROM generate_series(1, $1::integer) AS number",
+    [Math.ceil(channelCount / environmentsPerProject)],
+  );
+  const { rows: channels } = await client.query<BenchChannel>(`
+    WITH flags AS (
+      INSERT INTO features (project_id, key, name, kind) SELECT id, 'bench', 'bench', 'simple' FROM projects RETURNING *
+    )
+    SELECT e.project_id AS "projectId", e.id::text AS "environmentId", e.key AS env, f.id AS "featureId"
+    FROM environments e JOIN flags f ON f.project_id = e.project_id ORDER BY e.id`);
+  const { rows: users } = await client.query<TestUser>(`
+    INSERT INTO users (username, email, password_hash, is_superuser) VALUES ('bench', 'bench@example.com', '', true)
+    RETURNING id::text, username`);
+  const [first, ...others] = channels;
+  const [user] = users;
+  if (first === undefined || user === undefined) throw new Error('The database has no channel');
+  return { url, client, channels: [first, ...others], user };
 }
 
 /** Creates users with a role in the project. */
 export async function createMembers(
-  { client, projectId }: BenchDatabase,
+  client: pg.Client,
+  projectId: string,
   count: number,
   role: 'project_owner' | 'project_viewer',
-): Promise<Pick<BenchDatabase, 'userId' | 'username'>[]> {
-  const { rows } = await client.query<Pick<BenchDatabase, 'userId' | 'username'>>(
+): Promise<TestUser[]> {
+  const { rows } = await client.query<TestUser>(
     `WITH made AS (
        INSERT INTO users (username, email, password_hash)
        SELECT 'member ' || n, 'member' || n || '@example.com', '' FROM generate_series(1, $1::int) n
@@ -110,7 +123,7 @@ export async function createMembers(
        INSERT INTO memberships (project_id, user_id, role_id)
        SELECT $2, made.id, r.id FROM made, roles r WHERE r.key = $3
      )
-     SELECT id::text AS "userId", username FROM made`,
+     SELECT id::text, username FROM made`,
     [count, projectId, role],
   );
   return rows;

@@ -1,17 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Owner } from './bounded-run.ts';
 import { MessageLog } from './message-log.ts';
-import { pollUntil } from './poll.ts';
 import { childrenOf } from './process-figures.ts';
 
 /** Of each stream, the program keeps at most this many lines. */
 const maxLines = 20_000;
-const startLimitMs = 60_000;
-const retryIntervalMs = 20;
+/** Time limit for a graceful end, in milliseconds. */
+const endLimitMs = 15_000;
 /** Below the ephemeral ports: no client connection takes the port of a server that is being restarted. */
 const ports = { first: 20_000, count: 12_000 };
 
@@ -134,62 +133,39 @@ function quoted(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-export interface StartedProgram {
+/** A server program, which runs until `end`, `kill` or the end of its owner. */
+export interface Supervised {
   /** The program, then its child processes. */
   pids(): Promise<readonly number[]>;
-  /** Ends it with SIGTERM. Resolves when it has ended. */
+  /** Lets it shut down; after 15 s it is killed. Resolves when it has ended. */
   end(): Promise<void>;
+  /** Ends it with SIGKILL. Resolves when it has ended. */
+  kill(): Promise<void>;
 }
 
-/**
- * Runs an installed server program until `end` or the end of its owner, which fails if the program ends before. Resolves
- * when it accepts connections on `port` and has `children` child processes (default 0).
- */
-export async function startProgram(
-  owner: Owner,
-  {
-    command,
-    args,
-    env,
-    port,
-    children = 0,
-  }: {
-    readonly command: string;
-    readonly args: readonly string[];
-    readonly env?: Readonly<Record<string, string>>;
-    readonly port: number;
-    readonly children?: number;
-  },
-): Promise<StartedProgram> {
-  const program = new Program(command, args, env === undefined ? {} : { env });
+/** The owner ends the program, and fails if the program ends before. */
+export function supervise(owner: Owner, program: Program, name: string): Supervised {
   let isEnding = false;
-  const end = async (): Promise<void> => {
+  const kill = async (): Promise<void> => {
     isEnding = true;
-    program.signal('SIGTERM');
-    await program.ended;
+    await program.end();
   };
-  owner.defer(end);
-  void program.ended.then(({ stderr }) => {
-    if (!isEnding) owner.fail(new Error(`${command} ended: ${stderr.trim()}`));
+  owner.defer(kill);
+  void program.ended.then(({ code, signal, stderr }) => {
+    if (isEnding) return;
+    owner.fail(new Error(`${name} ended with ${code ?? signal ?? 'nothing'}: ${stderr.trim()}`));
   });
-  const pids = async (): Promise<number[]> => [program.pid, ...(await childrenOf(program.pid))];
-  const isReady = async (): Promise<boolean> => (await accepts(port)) && (await pids()).length > children;
-  if (!(await pollUntil(startLimitMs, isReady, { intervalMs: retryIntervalMs }))) {
-    throw new Error(`${command} does not listen on port ${port}`);
-  }
-  return { pids, end };
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
+  return {
+    pids: async () => [program.pid, ...(await childrenOf(program.pid))],
+    end: async () => {
+      isEnding = true;
+      program.signal('SIGTERM');
+      const limit = setTimeout(() => program.signal('SIGKILL'), endLimitMs);
+      await program.ended;
+      clearTimeout(limit);
+    },
+    kill,
+  };
 }
 
 /** A TCP port of 127.0.0.1 that is free now and that no outgoing connection takes. */

@@ -17,6 +17,11 @@ export function atMost(name: string, value: number, limit: number, unit = 'x'): 
   return { name, value, limit, unit, isLeast: false };
 }
 
+/** A least value. */
+export function atLeast(name: string, value: number, limit: number, unit = 'x'): Bound {
+  return { name, value, limit, unit, isLeast: true };
+}
+
 /** A count of what must not happen. */
 export const none = (name: string, value: number) => atMost(name, value, 0, '');
 

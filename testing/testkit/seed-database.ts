@@ -4,7 +4,7 @@ import type { EmbeddedPostgres } from '@flagcast/demo';
 import { install } from 'flagcast/testing';
 import type { TestChannel } from './channel.ts';
 import { withClient } from './postgres.ts';
-import { keepRequestVersions } from './request-contents.ts';
+import { keepRequestVersions } from './contents.ts';
 import type { TestUser } from './tokens.ts';
 
 const databaseName = 'host';

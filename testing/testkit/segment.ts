@@ -1,6 +1,6 @@
 import type { EventMessage } from '@flagcast/protocol';
 import type { TestChannel } from './channel.ts';
-import { contentsOf } from './request-contents.ts';
+import { contentsOf } from './contents.ts';
 
 interface Receipt {
   readonly key: string;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import type { ChannelIds, TestChannel } from './channel.ts';
+import type { ChannelIds, FlagIds, TestChannel } from './channel.ts';
 import { openClient, withClient } from './postgres.ts';
 import { SeededRandom } from './random.ts';
 
@@ -62,6 +62,21 @@ async function runWriter(
   await client?.end().catch(() => undefined);
 }
 
+/** What a transaction does in one environment, or in all of the project, with the share of the transactions. */
+const changes: readonly (readonly [
+  share: number,
+  change: (session: Session, channel: ChannelIds, all: readonly ChannelIds[]) => Promise<void>,
+])[] = [
+  [0.55, edit],
+  [0.07, addFlag],
+  [0.07, deleteFlag],
+  [0.1, requestChange],
+  [0.1, decideRequest],
+  [0.06, editRequest],
+  [0.03, reopenRequest],
+  [0.02, deleteRequest],
+];
+
 async function work(session: Session, channels: readonly ChannelIds[], prepares: boolean): Promise<void> {
   const { client, random } = session;
   const outcome = random.next();
@@ -71,15 +86,9 @@ async function work(session: Session, channels: readonly ChannelIds[], prepares:
   if (prepared) await client.query(`SET LOCAL flagcast.notify = 'off'`);
   const savepoint = random.next() < 1 / 3;
   if (savepoint) await client.query('SAVEPOINT step');
-  const kind = random.next();
-  if (kind < 0.07) await addFlag(session, channels);
-  else if (kind < 0.14) await deleteFlag(session, channels);
-  else if (kind < 0.24) await requestChange(session, random.pick(channels));
-  else if (kind < 0.34) await decideRequest(session, random.pick(channels));
-  else if (kind < 0.4) await editRequest(session, random.pick(channels));
-  else if (kind < 0.43) await reopenRequest(session, random.pick(channels));
-  else if (kind < 0.45) await deleteRequest(session, random.pick(channels));
-  else await edit(session, random.pick(channels));
+  let drawn = random.next();
+  const [, change = edit] = changes.find(([share]) => (drawn -= share) < 0) ?? [];
+  await change(session, random.pick(channels), channels);
   if (savepoint && random.next() < 0.25) await client.query('ROLLBACK TO SAVEPOINT step');
   const seconds = (2 * 200 ** random.next()) / 1_000;
   await client.query('SELECT pg_sleep($1)', [seconds]);
@@ -102,32 +111,43 @@ export async function prepareAndCommit(
 }
 
 async function edit({ client, random }: Session, channel: ChannelIds): Promise<void> {
-  const feature = await lockFlag(client, channel.projectId);
-  if (feature === null) return;
+  const featureId = await lockFlag(client, channel.projectId);
+  if (featureId === null) return;
   await client.query(
     `UPDATE feature_params SET enabled = $4, default_value = $3, updated_at = now()
      WHERE feature_id = $1 AND environment_id = $2`,
-    [feature, channel.environmentId, randomUUID(), random.next() < 0.5],
+    [featureId, channel.environmentId, randomUUID(), random.next() < 0.5],
   );
-  await audit({ client, random }, channel, feature, 'update');
+  await insertAudit(client, { ...channel, featureId }, { offsetSeconds: timeOffset(random) });
 }
 
 /** Adds a flag, with an audit row for each environment. */
-async function addFlag({ client, random }: Session, channels: readonly ChannelIds[]): Promise<void> {
+async function addFlag(session: Session, channel: ChannelIds, all: readonly ChannelIds[]): Promise<void> {
   const feature = randomUUID();
-  await client.query(
+  await session.client.query(
     `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, $3, $3, 'simple')`,
-    [feature, channels[0]?.projectId, feature],
+    [feature, channel.projectId, feature],
   );
-  for (const channel of channels) await audit({ client, random }, channel, feature, 'create');
+  await auditAll(session, all, feature, 'create');
 }
 
 /** Deletes a flag, with an audit row for each environment. */
-async function deleteFlag({ client, random }: Session, channels: readonly ChannelIds[]): Promise<void> {
-  const feature = await lockFlag(client, channels[0]?.projectId ?? '');
+async function deleteFlag(session: Session, channel: ChannelIds, all: readonly ChannelIds[]): Promise<void> {
+  const feature = await lockFlag(session.client, channel.projectId);
   if (feature === null) return;
-  await client.query('DELETE FROM features WHERE id = $1', [feature]);
-  for (const channel of channels) await audit({ client, random }, channel, feature, 'delete');
+  await session.client.query('DELETE FROM features WHERE id = $1', [feature]);
+  await auditAll(session, all, feature, 'delete');
+}
+
+async function auditAll(
+  { client, random }: Session,
+  channels: readonly ChannelIds[],
+  featureId: string,
+  action: string,
+): Promise<void> {
+  for (const channel of channels) {
+    await insertAudit(client, { ...channel, featureId }, { action, offsetSeconds: timeOffset(random) });
+  }
 }
 
 async function requestChange({ client, random }: Session, channel: ChannelIds): Promise<void> {
@@ -175,38 +195,38 @@ async function decideRequest({ client, random }: Session, channel: ChannelIds): 
     `status = 'rejected', rejected_by = 'alice', rejected_at = now(), rejection_reason = gen_random_uuid()`,
     `status = 'cancelled'`,
   ]);
-  await client.query(`UPDATE pending_changes SET ${decision} WHERE ${isOneRequest("status = 'pending'")}`, [
-    channel.environmentId,
-  ]);
+  await writeRequest(client, `UPDATE pending_changes SET ${decision}`, "status = 'pending'", channel);
 }
 
 async function editRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  await client.query(
-    `UPDATE pending_changes SET change = ${requestedChange("(change #>> '{entities,0,entity_id}')")}
-     WHERE ${isOneRequest("status = 'pending'")}`,
-    [channel.environmentId],
-  );
+  const change = requestedChange("(change #>> '{entities,0,entity_id}')");
+  await writeRequest(client, `UPDATE pending_changes SET change = ${change}`, "status = 'pending'", channel);
 }
 
 async function reopenRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  await client.query(
-    `UPDATE pending_changes SET status = 'pending', approved_by = NULL, approved_at = NULL, rejected_by = NULL,
-       rejected_at = NULL, rejection_reason = NULL
-     WHERE ${isOneRequest("status <> 'pending'")}`,
-    [channel.environmentId],
-  );
+  const reopen = `UPDATE pending_changes SET status = 'pending', approved_by = NULL, approved_at = NULL,
+    rejected_by = NULL, rejected_at = NULL, rejection_reason = NULL`;
+  await writeRequest(client, reopen, "status <> 'pending'", channel);
 }
 
 /** Deletes an open request: the deletion of a decided one is no step. */
 async function deleteRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  await client.query(`DELETE FROM pending_changes WHERE ${isOneRequest("status = 'pending'")}`, [
-    channel.environmentId,
-  ]);
+  await writeRequest(client, 'DELETE FROM pending_changes', "status = 'pending'", channel);
 }
 
-/** A condition for one request of the environment $1 that no other session has locked. */
-const isOneRequest = (condition: string): string => `id = (
-  SELECT id FROM pending_changes WHERE ${condition} AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`;
+/** Executes a statement for one request of the environment that no other session has locked. */
+async function writeRequest(
+  client: pg.Client,
+  statement: string,
+  condition: string,
+  { environmentId }: ChannelIds,
+): Promise<void> {
+  await client.query(
+    `${statement} WHERE id = (
+       SELECT id FROM pending_changes WHERE ${condition} AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`,
+    [environmentId],
+  );
+}
 
 /** Locks a random flag that no other session has locked; null if there is none. */
 async function lockFlag(client: pg.Client, projectId: string): Promise<string | null> {
@@ -217,18 +237,34 @@ async function lockFlag(client: pg.Client, projectId: string): Promise<string | 
   return rows[0]?.id ?? null;
 }
 
-async function audit(
-  { client, random }: Session,
-  channel: ChannelIds,
-  feature: string,
-  action: string,
+/** Inserts an audit row of the flag; by default of its update, now. */
+export async function insertAudit(
+  client: pg.Client,
+  { projectId, environmentId, featureId }: FlagIds,
+  {
+    entityId = featureId,
+    action = 'update',
+    username = 'alice',
+    value = 'new',
+    offsetSeconds = 0,
+  }: {
+    readonly entityId?: string;
+    readonly action?: string;
+    readonly username?: string;
+    /** The new default value. */
+    readonly value?: string;
+    /** Of created_at from now. */
+    readonly offsetSeconds?: number;
+  } = {},
 ): Promise<void> {
-  await client.query(
-    `INSERT INTO audit_log
-       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
-     VALUES ($1, $2, $3, 'feature', $3, 'user', 'alice', $4, now() + $5 * interval '1 s')`,
-    [channel.projectId, channel.environmentId, feature, action, timeOffset(random)],
-  );
+  await client.query({
+    name: 'insert_audit',
+    text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, old_value, new_value,
+        project_id, environment_id, created_at)
+      VALUES ($1, 'feature', $2, 'user', $3, $4, '{}', jsonb_build_object('default_value', $5::text), $6, $7,
+        now() + $8 * interval '1 s')`,
+    values: [featureId, entityId, username, action, value, projectId, environmentId, offsetSeconds],
+  });
 }
 
 /**

@@ -12,7 +12,7 @@ interface FuzzResults {
   readonly attacks: {
     readonly attacks: number;
     readonly outcomes: Record<string, number>;
-    readonly controlClients: { readonly written: number; readonly events: number };
+    readonly controlClients: { readonly events: number };
   };
 }
 
@@ -39,7 +39,6 @@ it.runIf(process.platform === 'linux')(
     const { outcomes, controlClients } = results.attacks;
     const kinds = new Set(Object.keys(outcomes).map((name) => name.split(':', 1)[0]));
     expect([...kinds].sort()).toStrictEqual(['frames', 'handshake', 'http', 'slow']);
-    expect(controlClients.written).toBeGreaterThan(0);
-    expect(controlClients.events).toBeGreaterThanOrEqual(controlClients.written);
+    expect(controlClients.events).toBeGreaterThan(0);
   },
 );

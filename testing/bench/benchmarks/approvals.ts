@@ -81,7 +81,7 @@ async function startFeeds(bench: Bench, count: number) {
   const feeds = Array.from({ length: count }, () => {
     const client: Client = createClient({
       url: flagcast.url,
-      getToken: () => flagcast.token(flagcast.database),
+      getToken: () => flagcast.token(flagcast.database.user),
       WebSocket,
       // A user gets two snapshots at a time; the other requests are refused, and repeated.
       onError: () => undefined,

@@ -11,14 +11,32 @@ import type { RunningTarget, Target } from '../targets/target.ts';
 /** Limits of the processor time of Flagcast over that of a target, with one channel and these numbers of clients. */
 const boundClients = [1_000, 5_000];
 const limits = [
-  { pattern: 'single', kind: 'nchan', limit: 0.95 },
-  { pattern: 'single', kind: 'ws', limit: 0.7 },
-  { pattern: 'single', kind: 'socket.io', limit: 0.4 },
-  { pattern: 'burst-20', kind: 'nchan', limit: 0.15 },
-  { pattern: 'burst-20', kind: 'socket.io', limit: 0.06 },
+  { pattern: 'single events', kind: 'nchan', limit: 0.95 },
+  { pattern: 'single events', kind: 'ws', limit: 0.7 },
+  { pattern: 'single events', kind: 'socket.io', limit: 0.4 },
+  { pattern: 'bursts of 20', kind: 'nchan', limit: 0.15 },
+  { pattern: 'bursts of 20', kind: 'socket.io', limit: 0.06 },
 ];
 
 type Running = RunningTarget & Pick<Target, 'kind' | 'name'>;
+
+/** Bursts of events. Each burst goes to the channels after those of the previous one. */
+interface Pattern {
+  readonly title: string;
+  /** The number of events in a burst. */
+  readonly size: number;
+  /** The number of bursts in a round. */
+  readonly times: number;
+  /** The least interval of the bursts; the next burst also waits until the previous one has arrived. */
+  readonly intervalMs: number;
+}
+
+/** `clients` distributed evenly over `channels`, and the patterns to measure. */
+interface Setup {
+  readonly clients: number;
+  readonly channels: number;
+  readonly patterns: readonly Pattern[];
+}
 
 export const fanout = benchmark({
   summary: 'processor time of the server for each delivered event, beside other servers (20 minutes)',
@@ -58,12 +76,12 @@ export const fanout = benchmark({
 /** Connects the clients, measures each pattern in its order, and disconnects the clients. */
 async function measureSetup({ run }: Bench, receivers: Receivers, running: Running, setup: Setup) {
   await receivers.connect(running, setup);
-  const figures: Figures[] = [];
-  for (const pattern of roundWarmUp(setup))
+  const measure = async (pattern: Pattern) =>
     await measurePattern(run.signal, receivers, running, pattern, setup);
-  for (const pattern of setup.patterns) {
-    figures.push(await measurePattern(run.signal, receivers, running, pattern, setup));
-  }
+  // Caches are cold after other servers have run.
+  for (const pattern of setup.patterns) await measure({ ...pattern, times: pattern.size === 1 ? 10 : 1 });
+  const figures = [];
+  for (const pattern of setup.patterns) figures.push(await measure(pattern));
   await receivers.disconnect();
   return figures;
 }
@@ -72,24 +90,24 @@ async function measurePattern(
   signal: AbortSignal,
   receivers: Receivers,
   running: Running,
-  pattern: Pattern,
+  { size, times, intervalMs }: Pattern,
   { clients, channels }: Setup,
 ) {
   const before = await receivers.count();
   const cpuMsBefore = await cpuMsOf(running.pids);
   let deliveryMs = 0;
   let due = 0;
-  for (let burst = 0; burst < pattern.times; burst += 1) {
-    const published = pattern.channels(burst);
+  for (let burst = 0; burst < times; burst += 1) {
+    const published = Array.from({ length: size }, (_, index) => (burst * size + index) % channels);
     const startedAtMs = performance.now();
     const arriving = receivers.expect(published);
     await running.publish(published);
-    const arrival = await arriving;
-    due += (published.length * clients) / channels;
+    const haveArrived = await arriving;
+    due += (size * clients) / channels;
     deliveryMs += performance.now() - startedAtMs;
     // The rest of the pattern would not arrive either.
-    if (arrival === null) break;
-    const restMs = startedAtMs + pattern.intervalMs - performance.now();
+    if (!haveArrived) break;
+    const restMs = startedAtMs + intervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal });
   }
   const cpuMs = (await cpuMsOf(running.pids)) - cpuMsBefore;
@@ -127,110 +145,68 @@ function tableOf({ clients }: Setup, { title }: Pattern, measured: MeasuredPatte
   return { caption: `${clients} clients, ${title}`, rows };
 }
 
-function boundsOf({ clients, channels }: Setup, { name }: Pattern, measured: MeasuredPattern): Bound[] {
-  const label = `${name}, ${clients} clients`;
+function boundsOf({ clients, channels }: Setup, { title }: Pattern, measured: MeasuredPattern): Bound[] {
+  const label = `${clients} clients, ${title}`;
   const own = measured.filter(isOurs);
   const lost = own.flatMap(({ rounds }) => rounds.map((round) => round['% missing'] + round.closed));
   const arrived = own.length === 0 ? [] : [none(`${label}: missing and closed`, spread(lost).high)];
   const ours = own.find(({ target }) => target.kind === 'flagcast');
   if (ours === undefined || channels > 1 || !boundClients.includes(clients)) return arrived;
   const limited = limits.flatMap(({ pattern, kind, limit }) => {
-    const other = measured.find(({ target }) => pattern === name && kind === target.kind);
+    const other = measured.find(({ target }) => pattern === title && kind === target.kind);
     if (other === undefined) return [];
     return [atMost(`${label}: over ${kind}`, ratio(ours.rounds, other.rounds, cpuUsOf).median, limit)];
   });
   return [...arrived, ...limited];
 }
 
-/** A pattern of events. */
-interface Pattern {
-  readonly name: string;
-  readonly title: string;
-  /** The channels that burst number `burst` publishes to. */
-  readonly channels: (burst: number) => readonly number[];
-  /** The number of bursts in a round. */
-  readonly times: number;
-  /** The least interval of the bursts; the next burst also waits until the previous one has arrived. */
-  readonly intervalMs: number;
-}
-
-/** `clients` distributed evenly over `channels`, and the patterns to measure. */
-interface Setup {
-  readonly clients: number;
-  readonly channels: number;
-  readonly patterns: readonly Pattern[];
-}
-
 const manyChannels = 1_000;
 const channelsAtOnce = 100;
-/** Approximate deliveries of a round. */
-const deliveries = { ofSingles: 100_000, ofBursts: 300_000 };
-/** Each server sends these events before the first round, so that its code is compiled. */
-const warmUpEvents = 3_000;
-const warmUpClients = 10;
-
-/** The pause for each client is longer than the server needs to send to it. */
-const burstIntervalMs = (clients: number) => 10 + 0.04 * clients;
-
-/** `most` limits the number of bursts with few clients, so that a trial run is short. */
-const timesFor = (wanted: number, least: number, most: number) =>
-  Math.max(least, Math.ceil(Math.min(wanted, most)));
-
-const single = (clients: number): Pattern => ({
-  name: 'single',
-  title: 'single events',
-  channels: () => [0],
-  times: timesFor(deliveries.ofSingles / clients, 20, clients / 10),
-  intervalMs: Math.max(10, 0.02 * clients),
-});
-
-/** Bursts of `events` to one channel. */
-const burst = (events: number, clients: number): Pattern => ({
-  name: `burst-${events}`,
-  title: `bursts of ${events}`,
-  channels: () => Array.from({ length: events }, () => 0),
-  times: timesFor(deliveries.ofBursts / events / clients, 2, clients / 66),
-  intervalMs: burstIntervalMs(clients),
-});
-
-/** Each burst has one event for each of up to 100 channels; the next burst uses the next channels. */
-function manyAtOnce(clients: number, channels: number): Pattern {
-  const atOnce = Math.min(channelsAtOnce, channels);
-  return {
-    name: 'channels',
-    title: `${atOnce} events at once, in different ones of ${channels} channels`,
-    channels: (number) => Array.from({ length: atOnce }, (_, index) => (number * atOnce + index) % channels),
-    times: timesFor((deliveries.ofSingles * channels) / atOnce / clients, 5, clients / 25),
-    intervalMs: burstIntervalMs(clients),
-  };
-}
+/** Each server sends this number of events to a few clients before the first round, so that its code is compiled. */
+const warmUp = { events: 3_000, clients: 10 };
+/** With fewer clients each pattern has only its least number of bursts: a trial run is short. */
+const trialClients = 1_000;
 
 /** One setup for each number of clients in one channel, and one with many channels. */
 function setupsFor(counts: readonly number[]): readonly Setup[] {
   const [fewest = 1] = counts;
   const channels = Math.min(manyChannels, fewest);
-  return [
-    ...counts.map((clients) => ({
-      clients,
-      channels: 1,
-      patterns: [single(clients), burst(20, clients), burst(100, clients)],
-    })),
-    { clients: fewest, channels, patterns: [manyAtOnce(fewest, channels)] },
-  ];
+  const atOnce = Math.min(channelsAtOnce, channels);
+  const timesFor = (clients: number, least: number, times: number) =>
+    clients < trialClients ? least : Math.max(least, Math.ceil(times));
+  // The pause for each client is longer than the server needs to send to it.
+  const intervalMs = (clients: number) => 10 + 0.04 * clients;
+  const burst = (size: number, clients: number) => ({
+    title: `bursts of ${size}`,
+    size,
+    times: timesFor(clients, 2, 300_000 / size / clients),
+    intervalMs: intervalMs(clients),
+  });
+  const ofOneChannel = counts.map((clients) => ({
+    clients,
+    channels: 1,
+    patterns: [
+      single(timesFor(clients, 20, 100_000 / clients), clients),
+      burst(20, clients),
+      burst(100, clients),
+    ],
+  }));
+  const manyAtOnce = {
+    title: `${atOnce} events at once, in different ones of ${channels} channels`,
+    size: atOnce,
+    times: timesFor(fewest, 5, 40),
+    intervalMs: intervalMs(fewest),
+  };
+  return [...ofOneChannel, { clients: fewest, channels, patterns: [manyAtOnce] }];
 }
 
-/** The warm-up of a server before its first round; shorter in a trial run with few clients. */
+function single(times: number, clients: number): Pattern {
+  return { title: 'single events', size: 1, times, intervalMs: Math.max(10, 0.02 * clients) };
+}
+
+/** The warm-up of a server before its first round; shorter in a trial run. */
 function serverWarmUp(clients: number): Setup {
-  const times = warmUpEvents * Math.min(1, clients / 1_000);
-  const patterns = [{ ...single(clients), times, intervalMs: 0 }];
-  return { clients: Math.min(clients, warmUpClients), channels: 1, patterns };
-}
-
-/** The warm-up before each round: caches are cold after other servers have run. */
-function roundWarmUp({ clients, channels }: Setup): readonly Pattern[] {
-  if (channels > 1) return [{ ...manyAtOnce(clients, channels), times: 5 }];
-  return [
-    { ...single(clients), times: 10 },
-    { ...burst(20, clients), times: 1 },
-  ];
+  const times = warmUp.events * Math.min(1, clients / trialClients);
+  const patterns = [{ ...single(times, clients), intervalMs: 0 }];
+  return { clients: Math.min(clients, warmUp.clients), channels: 1, patterns };
 }

@@ -54,7 +54,7 @@ export const latency = benchmark({
 
 async function probeBaseline(bench: Bench, payload: 'message' | 'id') {
   const { database, url } = await startBaseline(bench, payload);
-  return await Probe.open(bench.run, { url, writer: database.client, channel: database });
+  return await Probe.open(bench.run, { url, writer: database.client, channel: database.channels[0] });
 }
 
 async function probeFlagcast(bench: Bench, notifies: boolean) {

@@ -1,12 +1,11 @@
-import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
+import type { FlagIds } from '../../testkit/channel.ts';
 import { nowMs } from '../../testkit/child.ts';
 import { atMost } from '../../testkit/report.ts';
-import { insertRequest } from '../../testkit/writers.ts';
+import { insertAudit, insertRequest } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
-import type { FlagIds } from '../load/probe.ts';
 import { percentiles, rowsOf } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 import { startBaseline } from './baselines.ts';
@@ -102,21 +101,14 @@ async function change({ windows, writer, write }: Target, index: number): Promis
 
 /** Changes the default value of the flag to `change-<index>`. */
 async function writeValue(writer: pg.Client, channel: FlagIds, index: number): Promise<string> {
-  const { featureId, projectId, environmentId } = channel;
-  const text = `change-${index}`;
+  const value = `change-${index}`;
   await writer.query({
     name: 'bench_update',
     text: 'UPDATE feature_params SET default_value = $3, updated_at = now() WHERE feature_id = $1 AND environment_id = $2',
-    values: [featureId, environmentId, text],
+    values: [channel.featureId, channel.environmentId, value],
   });
-  await writer.query({
-    name: 'bench_insert',
-    text: `INSERT INTO audit_log
-        (feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id, project_id, environment_id)
-      VALUES ($1, 'feature', $1, 'user', 'bench', 'update', '{}', jsonb_build_object('default_value', $5::text), $2, $3, $4)`,
-    values: [featureId, randomUUID(), projectId, environmentId, text],
-  });
-  return text;
+  await insertAudit(writer, channel, { value });
+  return value;
 }
 
 /** Opens windows that report each text that matches. */
@@ -133,50 +125,61 @@ async function openWindows(
   return await Promise.all(opening);
 }
 
+/** Opens windows of the console at a path, and waits until it shows the element, live. */
+async function openConsole(
+  bench: Bench,
+  browser: Browser,
+  { url, token, database }: Awaited<ReturnType<typeof startFlagcast>>,
+  { path, texts, element }: { path: string; texts: RegExp; element: (page: Page) => Locator },
+) {
+  return await openWindows(bench, browser, texts, async (page) => {
+    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database.user)}')`);
+    await page.goto(`${url}${path}`);
+    await element(page).waitFor();
+    await page.getByRole('button', { name: /: Live/ }).waitFor();
+  });
+}
+
 /** The console of Flagcast with its list of flags. */
 async function openFlags(bench: Bench, browser: Browser): Promise<Target> {
-  const { port, database, token } = await startFlagcast(bench, { channels: 1, clients: windowCount });
-  const { client: writer, projectId, environmentKey } = database;
+  const flagcast = await startFlagcast(bench, { channels: 1, clients: windowCount });
+  const { client: writer, channels } = flagcast.database;
+  const [channel] = channels;
   await writer.query(
     `INSERT INTO features (project_id, key, name, kind)
      SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, ${otherFlags}) AS n`,
-    [projectId],
+    [channel.projectId],
   );
-  const windows = await openWindows(bench, browser, /change-\d+/g, async (page) => {
-    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database)}')`);
-    await page.goto(`http://127.0.0.1:${port}/p/${projectId}/${environmentKey}/features`);
-    await page.getByRole('link', { name: 'bench', exact: true }).waitFor();
-    await page.getByRole('button', { name: /: Live/ }).waitFor();
+  const windows = await openConsole(bench, browser, flagcast, {
+    path: `/p/${channel.projectId}/${channel.env}/features`,
+    texts: /change-\d+/g,
+    element: (page) => page.getByRole('link', { name: 'bench', exact: true }),
   });
-  const write = async (index: number) => await writeValue(writer, database, index);
+  const write = async (index: number) => await writeValue(writer, channel, index);
   return { name: 'the list of flags', windows, writer, write };
 }
 
 /** The page of an approver, which says how many requests are new. */
 async function openApprovals(bench: Bench, browser: Browser): Promise<Target> {
-  const { port, database, token, channel } = await startFlagcast(bench, {
-    channels: environments,
-    clients: windowCount,
-  });
-  const { client: writer } = database;
+  const flagcast = await startFlagcast(bench, { channels: environments, clients: windowCount });
+  const { client: writer } = flagcast.database;
   const write = async (index: number): Promise<string> => {
-    const place = channel(index % environments);
+    const channel = flagcast.channel(index % environments);
     // A flag has at most one open request.
     const { rows } = await writer.query<{ id: string }>({
       name: 'bench_feature',
       text: `INSERT INTO features (project_id, key, name, kind) VALUES ($1, $2, $2, 'simple') RETURNING id`,
-      values: [place.projectId, `requested-${index}`],
+      values: [channel.projectId, `requested-${index}`],
     });
-    await insertRequest(writer, place, rows[0]?.id ?? '');
+    await insertRequest(writer, channel, rows[0]?.id ?? '');
     return `${index} new`;
   };
   // The page shows the first request at once: on an empty list nothing can move.
   await write(0);
-  const windows = await openWindows(bench, browser, /\d+ new/g, async (page) => {
-    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database)}')`);
-    await page.goto(`http://127.0.0.1:${port}/approvals`);
-    await page.getByRole('article').waitFor();
-    await page.getByRole('button', { name: /: Live/ }).waitFor();
+  const windows = await openConsole(bench, browser, flagcast, {
+    path: '/approvals',
+    texts: /\d+ new/g,
+    element: (page) => page.getByRole('article'),
   });
   return { name: `approvals in ${environments} environments`, windows, writer, write };
 }
@@ -184,6 +187,7 @@ async function openApprovals(bench: Bench, browser: Browser): Promise<Target> {
 /** A page that sets one text. NOTIFY carries the whole change, so the page makes no request. */
 async function openBaseline(bench: Bench, browser: Browser): Promise<Target> {
   const { database, url } = await startBaseline(bench, 'value');
+  const { client: writer, channels } = database;
   const windows = await openWindows(bench, browser, /change-\d+/g, async (page) => {
     await page.setContent('<!doctype html><p>nothing yet</p>');
     await page.evaluate(`new Promise((resolve, reject) => {
@@ -194,6 +198,6 @@ async function openBaseline(bench: Bench, browser: Browser): Promise<Target> {
       socket.onerror = reject;
     })`);
   });
-  const write = async (index: number) => await writeValue(database.client, database, index);
-  return { name: 'baseline: NOTIFY -> ws -> textContent', windows, writer: database.client, write };
+  const write = async (index: number) => await writeValue(writer, channels[0], index);
+  return { name: 'baseline: NOTIFY -> ws -> textContent', windows, writer, write };
 }

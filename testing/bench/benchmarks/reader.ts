@@ -3,28 +3,21 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createFlagcast, type LifecycleEvents } from 'flagcast';
 import { type BenchDatabase, createDatabase } from '../../testkit/postgres.ts';
-import { cpuMsOf } from '../../testkit/process-figures.ts';
 import { atMost } from '../../testkit/report.ts';
+import { insertAudit } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
-import { insertRow } from '../load/probe.ts';
-import { percentile, ratio, spreads } from '../rounds.ts';
+import { percentile, ratio, spread } from '../rounds.ts';
 
 const readsPerRound = 100;
-/** Interval of the commits and reads in each database, in milliseconds. */
-const tickMs = 20;
-/** Not measured, in milliseconds: code is compiled and plans are made at first use. */
-const warmUpMs = 3_000;
+/** Not measured: code is compiled and plans are made at first use. */
+const warmUpReads = 100;
+/** Pause after a read, in milliseconds: two reads in a row would be held apart. */
+const pauseMs = 20;
 /** Rows of the event log and decided requests in the large database, for each audit row. */
 const logShare = 0.2;
 const decidedShare = 0.02;
 /** Limit of a read with large tables relative to empty ones. */
 const boundToEmpty = 1.2;
-
-interface Read {
-  readonly ms: number;
-  /** Of the PostgreSQL backend. */
-  readonly cpuMs: number;
-}
 
 export const reader = benchmark({
   summary: 'a read of new events with empty tables and with large ones (6 minutes)',
@@ -40,63 +33,48 @@ export const reader = benchmark({
       if (phase === 'after ANALYZE') for (const { client } of [empty, large]) await client.query('ANALYZE');
       bench.step(phase);
       const [ofEmpty = [], ofLarge = []] = await measurePhase(bench, rounds, [empty, large]);
-      const over = ratio(ofLarge, ofEmpty, ({ ms }) => ms);
-      const cpuOver = ratio(ofLarge, ofEmpty, ({ cpuMs }) => cpuMs);
+      const over = ratio(ofLarge, ofEmpty, (ms) => ms);
       tables.push({
         caption: `One read, ${phase}`,
-        rows: [
-          { tables: 'empty', ...spreads(ofEmpty) },
-          { tables: `${rows} audit rows`, ...spreads(ofLarge) },
-          { tables: 'ratio', ms: over, cpuMs: cpuOver },
-        ],
+        rows: [{ 'empty, ms': spread(ofEmpty), 'large, ms': spread(ofLarge), 'large over empty': over }],
       });
       bounds.push(atMost(`a read with ${rows} audit rows over empty, ${phase}`, over.median, boundToEmpty));
     }
-    const title = `One read: median of ${rounds} rounds of ${readsPerRound} reads in turns (lowest-highest round); cpuMs: of the PostgreSQL backend`;
+    const title = `One read with ${rows} audit rows and with empty tables: median of ${rounds} rounds of ${readsPerRound} reads in turns (lowest-highest round)`;
     return { title, tables, bounds };
   },
 });
 
-/** Reads in the databases in turns, so that other load on the machine affects all of them. */
+/** Commits and reads in the databases in turns. Returns the reads of each. */
 async function measurePhase({ run: { signal } }: Bench, rounds: number, databases: readonly BenchDatabase[]) {
   // New sessions, because a session keeps its plans.
   const readers = await Promise.all(databases.map(async (database) => await startReader(signal, database)));
-  const sides = readers.map((each) => ({ ...each, samples: [] as number[], rounds: [] as Read[] }));
-  const tick = async () => {
-    const startedAtMs = performance.now();
-    for (const { commitAndRead, samples } of sides) samples.push(...(await commitAndRead()));
-    await delay(Math.max(0, tickMs - (performance.now() - startedAtMs)), undefined, { signal });
-  };
-  const warmUntilMs = performance.now() + warmUpMs;
-  while (performance.now() < warmUntilMs) await tick();
-  for (let round = 0; round < rounds; round += 1) {
-    for (const { samples } of sides) samples.length = 0;
-    const before = await Promise.all(sides.map(async ({ cpuMs }) => await cpuMs()));
-    let ticks = 0;
-    for (; sides.some(({ samples }) => samples.length < readsPerRound); ticks += 1) await tick();
-    for (const [index, side] of sides.entries()) {
-      const cpuMs = ((await side.cpuMs()) - (before[index] ?? NaN)) / ticks;
-      side.rounds.push({ ms: percentile(side.samples, 0.5), cpuMs });
+  /** In turns, so that other load on the machine affects all. Returns the median of each. */
+  const readMs = async (reads: number): Promise<number[]> => {
+    const samples = readers.map((): number[] => []);
+    while (samples.some(({ length }) => length < reads)) {
+      for (const [index, reader] of readers.entries())
+        samples[index]?.push(...(await reader.commitAndRead()));
+      await delay(pauseMs, undefined, { signal });
     }
-  }
-  for (const { stop } of sides) await stop();
-  return sides.map((side) => side.rounds);
+    return samples.map((each) => percentile(each, 0.5));
+  };
+  await readMs(warmUpReads);
+  const measured: number[][] = [];
+  for (let round = 0; round < rounds; round += 1) measured.push(await readMs(readsPerRound));
+  for (const reader of readers) await reader.stop();
+  return readers.map((_reader, index) => measured.map((each) => each[index] ?? NaN));
 }
 
 /** A server without connections, in this process. */
 async function startReader(signal: AbortSignal, database: BenchDatabase) {
-  const { client, url } = database;
+  const { client, url, channels } = database;
   const flagcast = createFlagcast({ database: { url }, auth: { secret: randomUUID() } });
   const { lifecycle } = flagcast;
   const listening = once(lifecycle, 'listener:listening', { signal });
   await flagcast.ready();
   await listening;
-  const { rows } = await client.query<{ pid: number }>(
-    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'flagcast reader'",
-  );
-  const backendPids = rows.map(({ pid }) => pid);
   return {
-    cpuMs: async () => await cpuMsOf(backendPids),
     stop: async () => await flagcast.close(),
     /** Commits an audit row. Returns the milliseconds of the read that returned it; nothing if a poll read it. */
     commitAndRead: async (): Promise<readonly number[]> => {
@@ -108,7 +86,7 @@ async function startReader(signal: AbortSignal, database: BenchDatabase) {
         };
         lifecycle.on('reader:read', onRead);
       });
-      await insertRow(client, database, randomUUID());
+      await insertAudit(client, channels[0]);
       return await rowRead;
     },
   };
@@ -120,7 +98,7 @@ async function startReader(signal: AbortSignal, database: BenchDatabase) {
  * gets no rows.
  */
 async function load(
-  { client, projectId, environmentId, featureId }: BenchDatabase,
+  { client, channels: [{ projectId, environmentId, featureId }] }: BenchDatabase,
   rows: number,
 ): Promise<void> {
   const tables = ['audit_log', 'pending_changes', 'pending_change_entities'];

@@ -1,151 +1,186 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { nowMs } from '../../testkit/child.ts';
-import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
+import type pg from 'pg';
+import { LibraryClient } from '../../testkit/clients/library-client.ts';
+import { startNats, type TestNats } from '../../testkit/nats-server.ts';
+import { pollUntil } from '../../testkit/poll.ts';
+import { connect } from '../../testkit/postgres.ts';
+import { findDifferences } from '../../testkit/quiesce.ts';
 import { atMost, none } from '../../testkit/report.ts';
+import { type SeededDatabase, seedDatabase, serverRole } from '../../testkit/seed-database.ts';
+import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
+import { signToken } from '../../testkit/tokens.ts';
+import { commitPrepared, runWriters } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
-import { costOf, costs, type Fleet } from '../fleet-costs.ts';
-import { Receivers } from '../load/receivers.ts';
-import { percentile, percentiles, spreads } from '../rounds.ts';
-import { startFlagcast } from '../targets/flagcast.ts';
-import { quiesceMs, startMs } from './idle.ts';
 
-/** Indexes of the channel of all clients and of a small one. */
-const large = 0;
-const smallChannel = 1;
-const steps = { commits: 50, pauseLimitMs: 20 };
-const mostInStorm = 20_000;
-/** With 120,000 connections. */
-const boundKilobytes = 6;
-const boundCpuPercent = 8;
-/** Limit of the measured memory relative to the formula. */
-const boundMemory = 1.2;
+const serverCounts = [1, 2, 4, 8];
+/** Average pause of a writer between two transactions, in milliseconds, so that the machine is not saturated. */
+const writerPauseMs = 150;
+/** Limit of the queries of 8 servers relative to one. */
+const queriesBound = 1.2;
+/** Limit of the relative difference of the formula. */
+const formulaBound = 0.25;
+/** Time limit for each server to get its role, in milliseconds. */
+const roleLimitMs = 30_000;
+const warmUpMs = 2_000;
 
-/** Sizes that are calculated. */
-const fleets: readonly Fleet[] = [
-  { servers: 1, relay: false, connections: 5_000, channelSize: 50, events: 10 },
-  { servers: 4, relay: true, connections: 50_000, channelSize: 100, events: 20 },
-  { servers: 8, relay: false, connections: 100_000, channelSize: 100, events: 50 },
-  { servers: 8, relay: true, connections: 100_000, channelSize: 100, events: 50 },
-  { servers: 64, relay: true, connections: 1_000_000, channelSize: 1_000, events: 50 },
-  { servers: 64, relay: true, connections: 1_000_000, channelSize: 1_000_000, events: 1 },
-];
-
-const options = { clients: 10_000, workers: 2, rounds: 3, seconds: 50 };
+interface Case {
+  readonly servers: number;
+  readonly relay: boolean;
+  readonly seconds: number;
+  readonly clients: number;
+  readonly writers: number;
+}
 
 export const scale = benchmark({
-  summary: 'many connections of serve --workers: memory, one event to all, a storm; the formulas (5 minutes)',
-  options,
-  measure: async (bench, given) => {
-    const { clients, workers, rounds, seconds } = given;
-    const { kilobytes, cpuPercent, arrival, storm, small, lost } = await measure(bench, given);
-    const formula = {
-      kilobytes: costs.connectionBytes / 1_000,
-      cpuPercent: (clients * costs.idleMicroseconds) / 1e4,
-    };
+  summary: '1, 2, 4 and 8 servers with and without the relay: the formulas; needs nats-server (8 minutes)',
+  isLong: true,
+  options: { clients: 32, writers: 8, seconds: 30 },
+  settings: {
+    shared_preload_libraries: 'pg_stat_statements',
+    track_commit_timestamp: 'on',
+    max_prepared_transactions: '50',
+    max_connections: '200',
+  },
+  measure: async (bench, options) => {
+    const nats = await startNats();
+    bench.run.defer(async () => await nats.remove());
+    const seeded = await seedDatabase(bench.postgres);
+    const admin = await connect(bench.run, seeded.databaseUrl, 'bench admin');
+    await admin.query(`CREATE EXTENSION pg_stat_statements; ALTER ROLE ${serverRole} CONNECTION LIMIT -1`);
+    const rows: Awaited<ReturnType<typeof measure>>['row'][] = [];
+    const problems: string[] = [];
+    for (const servers of serverCounts) {
+      for (const relay of [false, true]) {
+        bench.step(`${servers} servers ${relay ? 'with' : 'without'} the relay`);
+        const measured = await measure(bench, admin, seeded, nats, { ...options, servers, relay });
+        rows.push(measured.row);
+        problems.push(...measured.problems);
+      }
+    }
+    for (const problem of problems) console.error(problem);
+    const queriesOf = (servers: number) =>
+      rows.find((row) => row.relay === 'yes' && row.servers === servers)?.queries ?? NaN;
+    const differences = rows.map((row) => Math.abs(row['by formula'] / row.queries - 1));
     return {
-      title: `${clients} flagcast.v1 connections of serve --workers ${workers}`,
-      tables: [
-        {
-          caption: `Idle for ${seconds} s`,
-          rows: [
-            { '': 'measured', 'kB a connection': kilobytes, '% of a core': cpuPercent },
-            { '': 'formula', 'kB a connection': formula.kilobytes, '% of a core': formula.cpuPercent },
-          ],
-        },
-        {
-          caption: `One event to all, ms from sending COMMIT, median of ${rounds} rounds (lowest-highest round)`,
-          rows: [arrival],
-        },
-        { caption: 'Clients lose their connections and resume, s', rows: [storm] },
-        { caption: 'From COMMIT to the message in a small channel, in ms', rows: small },
-        { caption: 'Calculated, not measured', rows: fleets.map(calculatedRow) },
-      ],
+      title: `${options.writers} writers, ${options.clients} clients with 3 channels each, ${options.seconds} s a case; per second`,
+      tables: [{ rows }],
       bounds: [
-        atMost('memory of a connection', kilobytes, boundKilobytes, ' kB'),
-        atMost('CPU while all are idle', cpuPercent, boundCpuPercent, ' %'),
-        atMost('memory of a connection over the formula', kilobytes / formula.kilobytes, boundMemory),
-        none('lost connections', lost),
+        atMost('queries of 8 servers with the relay over one', queriesOf(8) / queriesOf(1), queriesBound),
+        atMost('queries: difference of the formula', Math.max(...differences), formulaBound, ''),
+        none('wrong events and states, and clients without the last event', problems.length),
       ],
     };
   },
 });
 
-function calculatedRow(fleet: Fleet) {
-  const { queries, messages, deliveries, coresOfServer, bytesOfServer } = costOf(fleet);
-  return {
-    servers: fleet.servers,
-    relay: fleet.relay ? 'yes' : 'no',
-    connections: fleet.connections,
-    'in a channel': fleet.channelSize,
-    'events/s': fleet.events,
-    'queries/s': Math.round(queries),
-    'NATS messages/s': Math.round(messages),
-    'deliveries/s': Math.round(deliveries),
-    'cores of each': coresOfServer.toFixed(3),
-    'GB of each': bytesOfServer / 1e9,
-  };
+/**
+ * The formulas of docs/PERFORMANCE.md for the load on the database and on NATS. The writers of this benchmark commit several
+ * events in a transaction.
+ */
+function loadOf(servers: number, relay: boolean, eventsPerSecond: number) {
+  const commits = 0.665 * eventsPerSecond;
+  // Commits during a read, which takes 1.1 ms, share the next read; one read a second is the poll.
+  const reads = commits / (1 + commits * 0.0011) + 1;
+  // The retention floor and the check of LISTEN are two queries of a reader; rights and the leader lock, of a follower.
+  const ofReader = reads + 1.96;
+  return relay
+    ? {
+        queries: ofReader + (servers - 1) * 0.3,
+        messages: eventsPerSecond * (4.14 + (servers - 1) * 1.49),
+      }
+    : { queries: servers * ofReader, messages: 0 };
 }
 
-async function measure(bench: Bench, { clients, workers, rounds, seconds }: typeof options) {
-  const { run, step } = bench;
-  const flagcast = await startFlagcast(bench, { channels: 2, clients, workers });
-  await delay(startMs, undefined, { signal: run.signal });
-  const pids = await flagcast.pids();
-  const before = await memoryOf(pids);
-  const stormClients = Math.min(mostInStorm, Math.ceil(clients / 2));
-  const groups: Receivers[] = [];
-  for (const [count, resumes] of [[stormClients, true] as const, [clients - stormClients, false] as const]) {
-    step(`connecting ${count} clients`);
-    const receivers = new Receivers(run, count);
-    await receivers.connect({ ...flagcast, dialect: 'flagcast.v1' }, { clients: count, resumes });
-    groups.push(receivers);
-  }
-  await delay(quiesceMs, undefined, { signal: run.signal });
-  step(`idle for ${seconds} s`);
-  const cpuMsBefore = await cpuMsOf(pids);
+async function measure(
+  { run }: Bench,
+  admin: pg.Client,
+  seeded: SeededDatabase,
+  nats: TestNats,
+  { servers: count, relay, seconds, writers, clients: clientCount }: Case,
+) {
+  const { databaseUrl, projects } = seeded;
+  const secret = randomUUID();
+  const relayed: Readonly<Record<string, string>> = relay ? { FLAGCAST_RELAY_URL: nats.url } : {};
+  const env = { DATABASE_URL: seeded.serverUrl, FLAGCAST_JWT_SECRET: secret, ...relayed };
+  const starting = Array.from({ length: count }, async () => await startServe(run, { env }));
+  const servers = await Promise.all(starting);
+  if (relay) await awaitRoles(servers);
+  const clients = openClients(servers, seeded, secret, clientCount);
+  const problems = await findDifferences(databaseUrl, clients);
+
+  const ending = new AbortController();
+  const signal = AbortSignal.any([ending.signal, run.signal]);
+  const pauseMs = writerPauseMs;
+  const writing = runWriters({ databaseUrl, projects, writers, signal, pauseMs, prepares: true });
+  await delay(warmUpMs, undefined, { signal: run.signal });
+  await admin.query('SELECT pg_stat_statements_reset()');
+  const before = { ...(await countLoad(admin)), messages: await nats.messages() };
+  const startedAtMs = performance.now();
   await delay(seconds * 1_000, undefined, { signal: run.signal });
-  const cpuPercent = ((await cpuMsOf(pids)) - cpuMsBefore) / seconds / 10;
-  const after = await memoryOf(pids);
+  const perSecond = (value: number) => (value * 1_000) / (performance.now() - startedAtMs);
+  const { queries, events } = await countLoad(admin);
+  const committed = perSecond(events - before.events);
+  const formula = loadOf(count, relay, committed);
+  const row = {
+    servers: count,
+    relay: relay ? 'yes' : 'no',
+    events: committed,
+    queries: perSecond(queries),
+    'by formula': formula.queries,
+    'NATS messages': perSecond((await nats.messages()) - before.messages),
+    'by the formula': formula.messages,
+  };
+  ending.abort();
+  await writing;
+  await commitPrepared(databaseUrl);
+  problems.push(...(await findDifferences(databaseUrl, clients)));
+  for (const client of clients) client.close();
+  await Promise.all(servers.map(async (server) => await server.end()));
+  return { row, problems };
+}
 
-  const publishToAll = async () => {
-    const arriving = groups.map(async (receivers) => await receivers.expect([large]));
-    const sentAtMs = nowMs();
-    await flagcast.publish([large]);
-    const arrivals = await Promise.all(arriving);
-    return {
-      'first client': Math.min(...arrivals.map((arrival) => arrival?.firstAtMs ?? NaN)) - sentAtMs,
-      'last client': Math.max(...arrivals.map((arrival) => arrival?.lastAtMs ?? NaN)) - sentAtMs,
+function openClients(
+  servers: readonly ServeProcess[],
+  { projects, root }: SeededDatabase,
+  secret: string,
+  length: number,
+) {
+  const channels = projects.flat();
+  const token = signToken(secret, root);
+  return Array.from({ length }, (_, index) => {
+    const subscribed = [0, 2, 3].flatMap((step) => channels[(index + step) % channels.length] ?? []);
+    const options = {
+      ...{ kind: 'library', index },
+      baseUrl: servers[index % servers.length]?.url ?? '',
+      userId: root.id,
+      getToken: async () => await Promise.resolve(token),
+      chance: Math.random,
     };
-  };
-  // The first event compiles code, and gives the clients a cursor.
-  await publishToAll();
-  const [measured] = await bench.rounds(rounds, [{ name: 'one event to all' }], publishToAll);
-  const probe = await flagcast.probe(flagcast.port, smallChannel);
-  const alone = percentiles(await probe.latencies(steps));
+    return new LibraryClient(options, subscribed, false);
+  });
+}
 
-  bench.step(`${stormClients} clients reconnect`);
-  const [stormed] = groups;
-  const over = new AbortController();
-  const live = stormed?.expectLive().finally(() => over.abort());
-  const droppedAtMs = nowMs();
-  await stormed?.drop();
-  const during: number[] = [];
-  while (!over.signal.aborted) during.push(...(await probe.latencies({ ...steps, commits: 1 })));
-  const liveSeconds = ((await live) ?? []).map((atMs) => (atMs - droppedAtMs) / 1_000);
-  const counts = await Promise.all(groups.map(async (receivers) => await receivers.disconnect()));
-  return {
-    kilobytes: (after.residentBytes - before.residentBytes) / clients / 1_000,
-    cpuPercent,
-    arrival: spreads(measured?.rounds ?? []),
-    storm: {
-      clients: stormClients,
-      'half are live after': percentile(liveSeconds, 0.5),
-      'all are live after': percentile(liveSeconds, 1),
-    },
-    small: [
-      { '': 'before the storm', ...alone },
-      { '': 'during the storm', ...percentiles(during) },
-    ],
-    lost: counts.reduce((sum, count) => sum + count.lost, 0),
+/** Waits until one server leads and the others follow. */
+async function awaitRoles(servers: readonly ServeProcess[]): Promise<void> {
+  const roleOf = async ({ url }: ServeProcess) => {
+    const response = await fetch(`${url}/metrics`, { headers: { Connection: 'close' } });
+    return /^flagcast_relay_role\{role="(\w+)"\} 1$/m.exec(await response.text())?.[1];
   };
+  const isElected = async () => {
+    const roles = await Promise.all(servers.map(roleOf));
+    return roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct');
+  };
+  if (!(await pollUntil(roleLimitMs, isElected))) throw new Error('The servers did not elect a leader');
+}
+
+/** Counts the queries of the servers since the reset, and all events. */
+async function countLoad(admin: pg.Client) {
+  const { rows } = await admin.query<{ queries: number; events: number }>(
+    `SELECT coalesce(sum(calls), 0)::integer AS queries,
+       (SELECT count(*)::integer FROM flagcast.v_realtime_events) AS events
+     FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid WHERE r.rolname = $1`,
+    [serverRole],
+  );
+  return rows[0] ?? { queries: 0, events: 0 };
 }

@@ -1,10 +1,9 @@
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
-import { WebSocket } from 'ws';
+import { V1Client } from '../../testkit/clients/v1-client.ts';
 import { createMembers } from '../../testkit/postgres.ts';
 import { memoryOf } from '../../testkit/process-figures.ts';
 import { atMost, none } from '../../testkit/report.ts';
+import { writeMany } from '../../testkit/writers.ts';
 import { benchmark } from '../benchmark.ts';
 import { percentile } from '../rounds.ts';
 import { prepareFlagcast } from '../targets/flagcast.ts';
@@ -20,14 +19,15 @@ export const search = benchmark({
   measure: async (bench, { rows, seconds }) => {
     const prepared = await prepareFlagcast(bench, { channels: 1, clients: 1 });
     const { client } = prepared.database;
+    const channel = prepared.channel(0);
     bench.step(`writing ${rows} rows`);
-    await fillAuditLog(client, rows);
-    const viewers = await createMembers(prepared.database, 1 + otherUsers, 'project_viewer');
+    await writeMany(client, channel, rows);
+    await client.query('ANALYZE audit_log');
+    const viewers = await createMembers(client, channel.projectId, 1 + otherUsers, 'project_viewer');
     const [viewer = '', ...others] = viewers.map(prepared.token);
     const { port, pid } = await prepared.serve();
-    const { projectId, environmentId } = prepared.channel(0);
-    const query = new URLSearchParams({ project_id: projectId, env_id: environmentId, username: 'nobody' });
-    const url = `http://127.0.0.1:${port}/api/audit?${query.toString()}`;
+    const query = { project_id: channel.projectId, env_id: channel.environmentId, username: 'nobody' };
+    const url = `http://127.0.0.1:${port}/api/audit?${new URLSearchParams(query).toString()}`;
 
     bench.step('without searches');
     const quiet = await serveOthers(port, others, quietMs);
@@ -73,17 +73,6 @@ export const search = benchmark({
   },
 });
 
-async function fillAuditLog(client: pg.Client, rows: number): Promise<void> {
-  await client.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value, created_at)
-     SELECT e.project_id, e.id, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || number % 100, 'update',
-       '{"enabled": false}', '{"enabled": true}', now() - number * interval '1 s'
-     FROM generate_series(1, $1::int) AS number, (SELECT * FROM environments ORDER BY id LIMIT 1) e`,
-    [rows],
-  );
-  await client.query('ANALYZE audit_log');
-}
-
 /** Returns the milliseconds and the status of a request, and its response. */
 async function request(url: string, token: string) {
   const startedAtMs = performance.now();
@@ -125,15 +114,11 @@ async function serveOthers(port: number, tokens: readonly string[], durationMs: 
 /** Returns the milliseconds until the first message; nothing if the connection was refused. */
 async function connectOnce(port: number, token: string): Promise<readonly number[]> {
   const startedAtMs = performance.now();
-  const socket = new WebSocket(`ws://127.0.0.1:${port}/api/ws`, ['flagcast.v1', `bearer.${token}`]);
-  const closed = new AbortController();
-  socket.on('close', () => closed.abort());
   try {
-    await once(socket, 'message', { signal: closed.signal });
+    await using client = await V1Client.connect(`ws://127.0.0.1:${port}/api/ws`, { token });
+    await client.control('hello');
     return [performance.now() - startedAtMs];
   } catch {
     return [];
-  } finally {
-    socket.on('error', () => undefined).terminate();
   }
 }

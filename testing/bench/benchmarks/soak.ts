@@ -1,6 +1,5 @@
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { WebSocket } from 'ws';
+import { PlainClient } from '../../testkit/clients/plain-client.ts';
 import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
 import { atMost, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
@@ -42,9 +41,10 @@ export const soak = benchmark({
     const publishing = repeatAtRate(eventsPerSecond, ending.signal, async (number) => {
       await flagcast.publish([number % channels]);
     });
+    const url = `ws://127.0.0.1:${port}${flagcast.path(0)}`;
     const visits: Promise<boolean>[] = [];
     const visiting = repeatAtRate(visitsPerSecond, ending.signal, async (number) => {
-      visits.push(visit(`ws://127.0.0.1:${port}${flagcast.path(0)}`, flagcast.headers, number % 2 === 0));
+      visits.push(visit(url, flagcast.headers, number % 2 === 0));
       await Promise.resolve();
     });
     const samples = await takeSamples(bench, flagcast, minutes);
@@ -74,7 +74,7 @@ export const soak = benchmark({
           ' ms',
         ),
         none('leaked open files', leakedFiles),
-        none('groups of clients with missing events', arrivals.filter((arrival) => arrival === null).length),
+        none('groups of clients with missing events', arrivals.filter((haveArrived) => !haveArrived).length),
         none('closed connections', Math.max(...counts.map(({ lost }) => lost))),
         none('failed short-lived connections', failed),
       ],
@@ -139,14 +139,14 @@ async function visit(
   headers: Readonly<Record<string, string>>,
   closes: boolean,
 ): Promise<boolean> {
-  const socket = new WebSocket(url, { headers });
-  let wasOpen = false;
-  socket.on('open', () => {
-    wasOpen = true;
-    setTimeout(() => (closes ? socket.close() : socket.terminate()), stayMs);
-  });
-  // A close event follows each error.
-  socket.on('error', () => undefined);
-  await once(socket, 'close');
-  return wasOpen;
+  try {
+    const { socket, closed } = await PlainClient.connect(url, {}, { headers });
+    await delay(stayMs);
+    if (closes) socket.close();
+    else socket.terminate();
+    await closed;
+    return true;
+  } catch {
+    return false;
+  }
 }

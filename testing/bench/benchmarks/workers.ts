@@ -1,8 +1,7 @@
 import { cpuMsOf } from '../../testkit/process-figures.ts';
-import { none } from '../../testkit/report.ts';
+import { atLeast, none } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
-import { atLeast } from '../report.ts';
 import { rowsOf } from '../rounds.ts';
 import { type PreparedFlagcast, prepareFlagcast } from '../targets/flagcast.ts';
 

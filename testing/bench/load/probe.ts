@@ -4,13 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
-import type { ChannelIds } from '../../testkit/channel.ts';
+import type { FlagIds } from '../../testkit/channel.ts';
 import { nowMs } from '../../testkit/child.ts';
-
-/** A flag in a channel. */
-export interface FlagIds extends ChannelIds {
-  readonly featureId: string;
-}
+import { insertAudit } from '../../testkit/writers.ts';
 
 export interface Steps {
   readonly commits: number;
@@ -84,7 +80,7 @@ export class Probe {
       await delay(Math.random() * pauseLimitMs);
       const entityId = randomUUID();
       await this.#writer.query('BEGIN');
-      await insertRow(this.#writer, this.#channel, entityId);
+      await insertAudit(this.#writer, this.#channel, { entityId });
       const arriving = this.arrivals(entityId);
       const sentAtMs = nowMs();
       await this.#writer.query('COMMIT');
@@ -92,15 +88,4 @@ export class Probe {
     }
     return latencies;
   }
-}
-
-/** Inserts an audit row with the entity id. */
-export async function insertRow(writer: pg.Client, channel: FlagIds, entityId: string): Promise<void> {
-  await writer.query({
-    name: 'bench_insert',
-    text: `INSERT INTO audit_log
-        (feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id, project_id, environment_id)
-      VALUES ($1, 'feature_params', $2, 'user', 'bench', 'update', '{"enabled": false}', '{"enabled": true}', $2, $3, $4)`,
-    values: [channel.featureId, entityId, channel.projectId, channel.environmentId],
-  });
 }

@@ -187,11 +187,6 @@ export class Receiver {
     }, Math.random() * limitMs);
   }
 
-  /** Loses the connection, as in a failure of the network. */
-  drop(): void {
-    this.#socket.resetAndDestroy();
-  }
-
   /** Resets the connection, because an orderly close would keep the port in TIME_WAIT for a minute. */
   close(): void {
     this.#isClosed = true;

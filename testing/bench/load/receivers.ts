@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import { type Child, startChild } from '../../testkit/child.ts';
-import type { Arrival, Count, Task } from './receiver-program.ts';
+import type { Count, Task } from './receiver-program.ts';
 import type { ReceiverOptions } from './receiver.ts';
 
 /** Clients of a process: limited by its open files (20,000) and by one core. */
@@ -73,42 +73,34 @@ export class Receivers {
       const localAddress = `127.0.${1 + Math.floor(addresses / 250)}.${1 + (addresses % 250)}`;
       const groups = [...each.clients].map(([channel, count]) => ({ path: path(channel), clients: count }));
       const common = { port, headers, dialect, resumes, localAddress };
-      await this.#ask(each, { do: 'connect', ...common, groups }, connectLimitMs);
+      const task: Task = { do: 'connect', ...common, groups };
+      await each.child.request(task, connectLimitMs);
     };
     await Promise.all(this.#processes.map(connectProcess));
     await delay(subscribeMs);
   }
 
   /**
-   * Call it before publishing, with the channels of the events. Resolves when all of them have arrived, with the times; with
-   * null if they have not within two minutes.
+   * Call it before publishing, with the channels of the events. Resolves with whether all of them have arrived within two
+   * minutes.
    */
-  async expect(channels: readonly number[]): Promise<Arrival | null> {
+  async expect(channels: readonly number[]): Promise<boolean> {
     try {
-      const arrivals = await this.#all<Arrival>((each) => {
+      await this.#all((each) => {
         for (const channel of channels) each.due += each.clients.get(channel) ?? 0;
         return { do: 'await', events: each.due };
       }, arrivalLimitMs);
-      return {
-        // A process without clients in these channels has no first event.
-        firstAtMs: Math.min(...arrivals.map(({ firstAtMs }) => firstAtMs).filter((atMs) => atMs > 0)),
-        lastAtMs: Math.max(...arrivals.map(({ lastAtMs }) => lastAtMs)),
-      };
+      return true;
     } catch {
       // Missing events are not expected again.
       await this.count();
-      return null;
+      return false;
     }
   }
 
   /** Resolves with the times at which each client is live again. Call it before the connections are lost. */
   async expectLive(): Promise<readonly number[]> {
     return (await this.#all<number[]>(() => ({ do: 'await-live' }), connectLimitMs)).flat();
-  }
-
-  /** All clients lose their connections. */
-  async drop(): Promise<void> {
-    await this.#all(() => ({ do: 'drop' }));
   }
 
   /** The totals since the connect. */
@@ -121,12 +113,8 @@ export class Receivers {
     return this.#sum(await this.#all(() => ({ do: 'disconnect' })));
   }
 
-  async #ask(each: Process, task: Task, limitMs?: number): Promise<unknown> {
-    return await each.child.request(task, limitMs);
-  }
-
   async #all<Result>(taskOf: (each: Process) => Task, limitMs?: number): Promise<Result[]> {
-    const asked = this.#processes.map(async (each) => await this.#ask(each, taskOf(each), limitMs));
+    const asked = this.#processes.map(async (each) => await each.child.request(taskOf(each), limitMs));
     return (await Promise.all(asked)) as Result[];
   }
 

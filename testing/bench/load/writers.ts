@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
+import type { FlagIds } from '../../testkit/channel.ts';
 import { nowMs } from '../../testkit/child.ts';
 import { connect } from '../../testkit/postgres.ts';
-import { type FlagIds, insertRow } from './probe.ts';
+import { insertAudit } from '../../testkit/writers.ts';
 
 interface WriteOptions {
   /** Returns the channel of the next row. */
@@ -39,23 +40,12 @@ export async function commitUntil(
       const entityId = randomUUID();
       // Without BEGIN the statement is a transaction.
       onCommit(entityId, nowMs());
-      await insertRow(session, channel(), entityId);
+      await insertAudit(session, channel(), { entityId });
       commits += 1;
     }
   };
   await Promise.all(sessions.map(write));
   return (commits * 1_000) / (nowMs() - startedAtMs);
-}
-
-/** Inserts audit rows in one statement and returns its duration in milliseconds. */
-export async function insertMany(session: pg.Client, channel: FlagIds, rows: number): Promise<number> {
-  const startedAtMs = nowMs();
-  await session.query(
-    `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)
-    SELECT $1, 'feature', gen_random_uuid(), 'user', 'bench', 'update', $2, $3 FROM generate_series(1, $4::int)`,
-    [channel.featureId, channel.projectId, channel.environmentId, rows],
-  );
-  return nowMs() - startedAtMs;
 }
 
 /** Repeats `work` at a steady rate until the signal, without overlap. Resolves with how often. */

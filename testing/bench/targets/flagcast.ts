@@ -1,16 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import type { FlagIds } from '../../testkit/channel.ts';
 import { connect, createDatabase } from '../../testkit/postgres.ts';
 import { type ServeOptions, startServe } from '../../testkit/serve-process.ts';
-import { signToken } from '../../testkit/tokens.ts';
+import { signToken, type TestUser } from '../../testkit/tokens.ts';
 import type { Bench } from '../benchmark.ts';
-import { type FlagIds, Probe } from '../load/probe.ts';
+import { Probe } from '../load/probe.ts';
 import type { Address } from '../load/receivers.ts';
 import type { Target, TargetOptions } from './target.ts';
-
-/** Every project has this many environments, and so channels. */
-const environmentsPerProject = 3;
-const tokenTtlMs = 10_800_000;
 
 /** `flagcast serve` with clients of one of its dialects. */
 export function flagcastTarget(
@@ -22,7 +19,6 @@ export function flagcastTarget(
   return {
     kind,
     name,
-    isInstalled: async () => await Promise.resolve(true),
     start: async (bench, options) => {
       const started = await startFlagcast(bench, { ...options, env });
       return { ...started, dialect, pids: await started.pids(), end: async () => await started.end() };
@@ -32,13 +28,12 @@ export function flagcastTarget(
 
 /** Creates a database with channels. `serve` starts a server, by default with one process on a free port. */
 export async function prepareFlagcast({ run, postgres }: Bench, { channels, clients }: TargetOptions) {
-  const database = await createDatabase(run, postgres, `bench_${randomUUID().replaceAll('-', '')}`);
-  const ids = await createChannels(database.client, channels);
+  const name = `bench_${randomUUID().replaceAll('-', '')}`;
+  const database = await createDatabase(run, postgres, name, channels);
   const secret = randomUUID();
-  const token = ({ userId, username }: { readonly userId: string; readonly username: string }) =>
-    signToken({ secret, userId, username, ttlMs: tokenTtlMs });
+  const token = (user: TestUser) => signToken(secret, user);
   const channel = (index: number) => {
-    const found = ids[index];
+    const found = database.channels[index];
     if (found === undefined) throw new Error(`There is no channel ${index}`);
     return found;
   };
@@ -46,7 +41,7 @@ export async function prepareFlagcast({ run, postgres }: Bench, { channels, clie
     const { projectId, environmentId } = channel(index);
     return `/api/ws?${new URLSearchParams({ project_id: projectId, env_id: environmentId }).toString()}`;
   };
-  const headers = { Authorization: `Bearer ${token(database)}` };
+  const headers = { Authorization: `Bearer ${token(database.user)}` };
   return {
     database,
     channel,
@@ -90,20 +85,6 @@ export async function startFlagcast(bench: Bench, options: TargetOptions & Parti
   const { channels, clients, ...serving } = options;
   const prepared = await prepareFlagcast(bench, { channels, clients });
   return { ...prepared, ...(await prepared.serve(serving)) };
-}
-
-async function createChannels(client: pg.Client, channels: number): Promise<readonly FlagIds[]> {
-  await client.query({
-    text: "INSERT INTO projects (name) SELECT 'bench ' || number FROM generate_series(2, $1::integer) AS number",
-    values: [Math.ceil(channels / environmentsPerProject)],
-  });
-  await client.query(`INSERT INTO features (project_id, key, name, kind)
-    SELECT id, 'bench', 'bench', 'simple' FROM projects p
-    WHERE NOT EXISTS (SELECT FROM features WHERE project_id = p.id)`);
-  const { rows } = await client.query<FlagIds>(`
-    SELECT e.project_id AS "projectId", e.id::text AS "environmentId", f.id AS "featureId"
-    FROM environments e JOIN features f ON f.project_id = e.project_id ORDER BY e.id`);
-  return rows;
 }
 
 async function insertEvents(client: pg.Client, published: readonly FlagIds[]): Promise<void> {

@@ -2,7 +2,8 @@ import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { freePort, startProgram } from '../../testkit/program.ts';
+import { pollUntil } from '../../testkit/poll.ts';
+import { freePort, Program, supervise } from '../../testkit/program.ts';
 import { channelName, messageText, type Target } from './target.ts';
 
 const programs = ['/usr/sbin/nginx', '/usr/local/sbin/nginx', '/usr/bin/nginx'];
@@ -10,6 +11,8 @@ const modules = [
   '/usr/lib/nginx/modules/ngx_nchan_module.so',
   '/usr/lib64/nginx/modules/ngx_nchan_module.so',
 ];
+
+const startLimitMs = 60_000;
 
 /** nginx with nchan: one worker, events published over a persistent HTTP connection. */
 export const nchan: Target = {
@@ -22,12 +25,13 @@ export const nchan: Target = {
     run.defer(async () => await rm(folder, { recursive: true, force: true }));
     const file = path.join(folder, 'nginx.conf');
     await writeFile(file, configuration(folder, port, await firstOf(modules), 2 * clients + 100));
-    const server = await startProgram(run, {
-      command: (await firstOf(programs)) ?? 'nginx',
-      args: ['-e', 'stderr', '-p', folder, '-c', file],
-      port,
-      children: 1,
-    });
+    const command = (await firstOf(programs)) ?? 'nginx';
+    const program = new Program(command, ['-e', 'stderr', '-p', folder, '-c', file]);
+    const server = supervise(run, program, command);
+    // nginx listens before it starts its worker.
+    const hasWorker = async () => (await server.pids()).length > 1;
+    if (!(await pollUntil(startLimitMs, hasWorker, { intervalMs: 20 })))
+      throw new Error('nginx did not start');
     // Discards responses.
     const publisher = connect({ port, host: '127.0.0.1', noDelay: true }).resume();
     publisher.on('error', (error) => run.fail(error));

@@ -22,7 +22,8 @@ export interface RunningTarget extends Address {
 export interface Target {
   readonly kind: string;
   readonly name: string;
-  readonly isInstalled: () => Promise<boolean>;
+  /** Default: it is. */
+  readonly isInstalled?: () => Promise<boolean>;
   readonly start: (bench: Bench, options: TargetOptions) => Promise<RunningTarget>;
 }
 

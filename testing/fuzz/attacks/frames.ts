@@ -166,8 +166,8 @@ export const frames: readonly Attack[] = [
     await attempt.expectText(connection, '"type":"error"');
   }),
   on('v1', 'invented cursors', async (connection, attempt) => {
-    const { projectId, environmentKey } = attempt.target;
-    const channel = { project_id: projectId, env: environmentKey };
+    const { projectId, env } = attempt.target;
+    const channel = { project_id: projectId, env };
     const cursor = drawn(attempt.random, mutated(corpora.cursorFields)).toString('base64url');
     connection.write(frame(1, JSON.stringify({ type: 'unsubscribe', ...channel })));
     connection.write(frame(1, JSON.stringify({ type: 'subscribe', ...channel, cursor })));

@@ -5,7 +5,8 @@ export interface Target {
   readonly port: number;
   readonly tokens: readonly string[];
   readonly projectId: string;
-  readonly environmentKey: string;
+  /** The key of an environment. */
+  readonly env: string;
   readonly featureId: string;
 }
 
@@ -44,6 +45,6 @@ export function handshakeText(random: SeededRandom, target: Target, handshake: H
 }
 
 /** The parameters of an existing channel. */
-export function channelQuery({ projectId, environmentKey }: Target): string {
-  return `project_id=${projectId}&env=${environmentKey}`;
+export function channelQuery({ projectId, env }: Target): string {
+  return `project_id=${projectId}&env=${env}`;
 }

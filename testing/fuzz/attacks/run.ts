@@ -1,15 +1,16 @@
 import { createInterface } from 'node:readline';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import { pollUntil } from '../../testkit/poll.ts';
-import { createDatabase, createMembers, startTemporaryPostgres } from '../../testkit/postgres.ts';
+import { connect, createMembers, startTemporaryPostgres } from '../../testkit/postgres.ts';
 import { memoryOf, openFilesOf, requireFiles, resetPeak, usedHeapOf } from '../../testkit/process-figures.ts';
 import { parseFields } from '../../testkit/program.ts';
 import { atMost, none } from '../../testkit/report.ts';
+import { seedDatabase } from '../../testkit/seed-database.ts';
 import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
 import { signToken } from '../../testkit/tokens.ts';
 import { Attacker, attackerFiles } from './attacker.ts';
 import type { FuzzOptions } from '../parsers/run.ts';
-import { ControlClients } from './control-clients.ts';
+import { checkControlClients, openControlClients, writeRegularly } from './control-clients.ts';
 
 const secret = 'a secret that is long enough for a run';
 const attackers = 20;
@@ -38,7 +39,16 @@ export async function attackServer(
 ) {
   const { attacks, first, seed, endsAtMs, onProgress } = options;
   await requireFiles(attackerFiles);
-  const database = await createDatabase(run, await startTemporaryPostgres(run), 'fuzz');
+  const postgres = await startTemporaryPostgres(run, { track_commit_timestamp: 'on' });
+  const { databaseUrl, projects, root } = await seedDatabase(postgres);
+  const [channel] = projects.flat();
+  if (channel === undefined) throw new Error('The database has no channel');
+  const session = await connect(run, databaseUrl, 'fuzz');
+  const features = await session.query<{ id: string }>(
+    'SELECT id FROM features WHERE project_id = $1 ORDER BY id LIMIT 1',
+    [channel.projectId],
+  );
+  const featureId = features.rows[0]?.id ?? '';
   let made = 0;
   const fail = ({ message }: Error): void =>
     run.fail(new Error(`${message}, after attack ${first + made} and before ${first + made + batchSize}`));
@@ -46,22 +56,21 @@ export async function attackServer(
     { defer: (cleanUp) => run.defer(cleanUp), fail },
     {
       // Enables writes, so that attacks reach their validation.
-      env: { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: secret, FLAGCAST_WRITES: 'on' },
+      env: { DATABASE_URL: databaseUrl, FLAGCAST_JWT_SECRET: secret, FLAGCAST_WRITES: 'on' },
       execArgv: ['--inspect=127.0.0.1:0'],
     },
   );
   const warnings = collectWarnings(server);
-  const token = tokenOf(database);
-  const clients = new ControlClients(database);
-  for (const protocols of [[], ['flagcast.v1']]) await clients.connect(run, server.url, token, protocols);
+  const clients = openControlClients(run, { baseUrl: server.url, secret, user: root, channel });
   const stop = new AbortController();
-  const writing = clients.write(stop.signal);
+  const writing = writeRegularly(databaseUrl, { ...channel, featureId }, stop.signal);
   writing.catch((error: unknown) =>
     run.fail(new Error('The control clients cannot write', { cause: error })),
   );
   // Owners may view and change the project.
-  const owners = await createMembers(database, attackers, 'project_owner');
-  const attacker = new Attacker({ ...database, port: server.port, tokens: owners.map(tokenOf) });
+  const owners = await createMembers(session, channel.projectId, attackers, 'project_owner');
+  const tokens = owners.map((owner) => signToken(secret, owner));
+  const attacker = new Attacker({ ...channel, featureId, port: server.port, tokens });
   run.defer(async () => await attacker.end());
 
   await attacker.attack({ ...warmUp, count: Math.min(warmUp.count, Math.ceil(attacks / 4)) });
@@ -83,7 +92,8 @@ export async function attackServer(
   await attacker.end();
   stop.abort();
   await writing;
-  const controlClients = await clients.compare();
+  const controlClients = await checkControlClients(databaseUrl, clients);
+  for (const client of clients) client.close();
   const filesLimit = filesBefore + (attacks < longRun ? pooled : 0);
   const files = await awaitFiles(server, filesLimit);
   const heap = (await usedHeapOf(server.program)) - heapBefore;
@@ -97,9 +107,8 @@ export async function attackServer(
   const slowestSeconds = controlClients.slowestMs / 1_000;
   const bounds = [
     none('attacks with a wrong or missing answer', faults.length),
-    none('closed control clients', controlClients.closed.length),
-    none('missing events of the control clients', controlClients.missing),
-    none('repeated or unknown events of the control clients', controlClients.wrong),
+    none('interruptions of the control clients', controlClients.interruptions.length),
+    none('missing, wrong or repeated events of the control clients', controlClients.differences.length),
     atMost(
       'longest time from a commit to the slower control client',
       slowestSeconds,
@@ -152,10 +161,6 @@ async function awaitFiles(server: ServeProcess, limit: number): Promise<number> 
     return files <= limit || (limit === 0 && unchanged >= 5);
   });
   return files;
-}
-
-function tokenOf({ userId, username }: { readonly userId: string; readonly username: string }): string {
-  return signToken({ secret, userId, username, ttlMs: 24 * 3_600_000 });
 }
 
 function megabytes(bytes: number): number {

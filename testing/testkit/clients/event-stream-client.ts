@@ -1,7 +1,7 @@
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
-import type { ControlMessage, EventMessage, ServerMessage } from '@flagcast/protocol';
-import { MessageLog } from '../message-log.ts';
+import type { ServerMessage } from '@flagcast/protocol';
+import { MessageClient } from './message-client.ts';
 import { Refused } from './refused.ts';
 
 /** A message with the cursor that the client sends when it resumes after it. */
@@ -10,28 +10,29 @@ export interface Block {
   readonly message: ServerMessage;
 }
 
-interface OpenOptions extends Omit<RequestOptions, 'headers'> {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
-  readonly onBlock?: (block: Block) => void;
-}
-
 /** One stream of server-sent events, parsed as the standard says: fields in blocks, which an empty line ends. */
-export class EventStreamClient implements AsyncDisposable {
+export class EventStreamClient extends MessageClient<ServerMessage> {
   readonly response: IncomingMessage;
+  /** The messages with their cursors. */
+  readonly blocks: Block[] = [];
   /** The value of the `retry` field, in milliseconds. */
   retryMs: number | null = null;
   /** Resolves when the stream has ended: true if the server ended it, false if it was cut off. */
   readonly ended: Promise<boolean>;
-  readonly #log = new MessageLog<Block>();
   readonly #onBlock: (block: Block) => void;
 
   private constructor(response: IncomingMessage, onBlock?: (block: Block) => void) {
+    super();
     this.response = response;
-    this.#onBlock = onBlock ?? ((block) => this.#log.add(block));
+    this.#onBlock =
+      onBlock ??
+      ((block) => {
+        this.blocks.push(block);
+        this.log.add(block.message);
+      });
     this.ended = new Promise((resolve) => {
       response.once('close', () => {
-        this.#log.end('the stream has ended');
+        this.log.end('the stream has ended');
         resolve(response.complete);
       });
     });
@@ -46,22 +47,18 @@ export class EventStreamClient implements AsyncDisposable {
   }
 
   /**
-   * Rejects with a Refused when the response is not a stream. `requestOptions`: such as whose certificates are trusted.
+   * Rejects with a Refused when the response is not a stream. `options`: such as whose certificates are trusted.
    * `onBlock`: called with each block, which is not kept then.
    */
   static async open(
     httpUrl: string,
     query: Readonly<Record<string, string>> | string,
     headers: Readonly<Record<string, string>> = {},
-    requestOptions: RequestOptions = {},
+    options: RequestOptions = {},
     onBlock?: (block: Block) => void,
   ): Promise<EventStreamClient> {
-    const parameters = new URLSearchParams(query).toString();
-    return await EventStreamClient.#open(`${httpUrl}/api/events?${parameters}`, {
-      ...requestOptions,
-      headers,
-      ...(onBlock === undefined ? {} : { onBlock }),
-    });
+    const url = `${httpUrl}/api/events?${new URLSearchParams(query).toString()}`;
+    return await EventStreamClient.#open(url, { ...options, headers }, { onBlock });
   }
 
   /** Opens one stream of several channels, and of the feed. Rejects as `open`. */
@@ -70,20 +67,20 @@ export class EventStreamClient implements AsyncDisposable {
     subscribe: readonly object[],
     headers: Readonly<Record<string, string>> = {},
   ): Promise<EventStreamClient> {
-    return await EventStreamClient.#open(`${httpUrl}/api/events`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json', ...headers },
+    const options = { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers } };
+    return await EventStreamClient.#open(`${httpUrl}/api/events`, options, {
       body: JSON.stringify({ subscribe }),
     });
   }
 
-  static async #open(url: string, { onBlock, body, ...options }: OpenOptions): Promise<EventStreamClient> {
+  static async #open(
+    url: string,
+    options: RequestOptions & { readonly headers: Readonly<Record<string, string>> },
+    { body, onBlock }: { readonly body?: string; readonly onBlock?: ((block: Block) => void) | undefined },
+  ): Promise<EventStreamClient> {
     const send = url.startsWith('https:') ? httpsRequest : httpRequest;
-    const request = send(url, {
-      ...options,
-      headers: { Accept: 'text/event-stream', ...options.headers },
-      agent: false,
-    });
+    const headers = { Accept: 'text/event-stream', ...options.headers };
+    const request = send(url, { ...options, headers, agent: false });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);
       // A stream that is cut off later resolves `ended`.
@@ -94,52 +91,9 @@ export class EventStreamClient implements AsyncDisposable {
     throw await Refused.from(response);
   }
 
-  get blocks(): readonly Block[] {
-    return this.#log.messages;
-  }
-
-  get messages(): ServerMessage[] {
-    return this.blocks.map(({ message }) => message);
-  }
-
-  /** The messages without heartbeats, which arrive at any time. */
-  get withoutHeartbeats(): ServerMessage[] {
-    return this.messages.filter(({ type }) => type !== 'heartbeat');
-  }
-
-  get events(): EventMessage[] {
-    return this.messages.filter((message) => 'source' in message);
-  }
-
-  /** Resolves with the first past or future message that matches. */
-  async message(fits: (message: ServerMessage) => boolean): Promise<ServerMessage> {
-    return (await this.#log.find(({ message }) => fits(message))).message;
-  }
-
-  /** Resolves with the first event about the entity. */
-  async event(entityId: string): Promise<EventMessage> {
-    return (await this.message(
-      (message) => 'source' in message && message.entity_id === entityId,
-    )) as EventMessage;
-  }
-
-  /** Resolves with the first control message of this type. */
-  async control<Type extends ControlMessage['type']>(
-    type: Type,
-  ): Promise<Extract<ControlMessage, { type: Type }>> {
-    return (await this.message((message) => !('source' in message) && message.type === type)) as Extract<
-      ControlMessage,
-      { type: Type }
-    >;
-  }
-
   async close(): Promise<void> {
     this.response.destroy();
     await this.ended;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
   }
 
   #receive(block: string): void {

@@ -2,9 +2,8 @@ import { type Channel, type Client, createClient, type WebSocketClass } from '@f
 import { type Approvals, approvals } from '@flagcast/client/approvals';
 import type { EventMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
-import { isFeed, type TestChannel, type TestFeed } from '../channel.ts';
-import type { ChannelContents } from '../history.ts';
-import { contentsOf } from '../request-contents.ts';
+import { isFeed, type TestChannel } from '../channel.ts';
+import { type ChannelContents, contentsOf } from '../contents.ts';
 import { receive, type Segment } from '../segment.ts';
 import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
 
@@ -62,20 +61,14 @@ export class LibraryClient extends RecordingClient {
   }
 
   override contents(wanted: TestChannel): ChannelContents | null {
-    const state = this.#states.find(({ name }) => name === wanted);
-    const snapshot = state?.channel?.toSnapshot();
-    if (!snapshot || !('features' in snapshot)) return null;
-    return {
-      features: [...snapshot.features]
-        .sort((one, other) => (one.id < other.id ? -1 : 1))
-        .map(({ id, enabled, default_value }) => ({ id, enabled, default_value })),
-      pending: snapshot.pending_changes.map(({ id }) => id).sort(),
-    };
-  }
-
-  override requests(wanted: TestFeed): ReadonlyMap<string, string> | null {
     const snapshot = this.#states.find(({ name }) => name === wanted)?.channel?.toSnapshot();
-    return snapshot ? new Map(snapshot.pending_changes.map((each) => [each.id, contentsOf(each)])) : null;
+    if (!snapshot) return null;
+    const { pending_changes: requests } = snapshot;
+    if (!('features' in snapshot)) return new Map(requests.map((each) => [each.id, contentsOf(each)]));
+    return new Map([
+      ...snapshot.features.map((each) => [each.id, `${each.enabled} ${each.default_value}`] as const),
+      ...requests.map(({ id }) => [id, 'pending'] as const),
+    ]);
   }
 
   close(): void {

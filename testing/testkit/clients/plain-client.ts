@@ -7,19 +7,23 @@ export interface PlainClientOptions extends WebSocketClientOptions<PlainMessage>
 
 /** A connection in the plain dialect. */
 export class PlainClient extends WebSocketClient<PlainMessage> {
-  /** Connects to `<wsUrl>?<query>`; rejects with a Refused when the server answers with HTTP. */
+  /** Connects to `<wsUrl>?<query>`, or to a URL with a query; rejects with a Refused when the server answers with HTTP. */
   static async connect(
     wsUrl: string,
     query: Readonly<Record<string, string>>,
     { token, headers, ...options }: PlainClientOptions = {},
   ): Promise<PlainClient> {
     const authorization = token === undefined ? {} : { Authorization: `Bearer ${token}` };
-    const url = `${wsUrl}?${new URLSearchParams(query).toString()}`;
-    return await new PlainClient(url, { ...options, headers: { ...authorization, ...headers } }).opened();
+    const url = new URL(wsUrl);
+    for (const [name, value] of Object.entries(query)) url.searchParams.append(name, value);
+    return await new PlainClient(url.href, {
+      ...options,
+      headers: { ...authorization, ...headers },
+    }).opened();
   }
 
   /** Resolves with the first past or future message that matches. */
   async received(fits: (message: PlainMessage) => boolean): Promise<PlainMessage> {
-    return await this.log.find(fits);
+    return await this.message(fits);
   }
 }

@@ -7,6 +7,7 @@ import { PlainClient } from './plain-client.ts';
 import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
 import { Refused } from './refused.ts';
 import { V1Client } from './v1-client.ts';
+import type { WebSocketClient } from './web-socket-client.ts';
 
 /** How a client reads: always, for a short time every second, or with long pauses. */
 export type ReadRate = 'steady' | 'slow' | 'pausing';
@@ -25,6 +26,7 @@ const pingIntervalMs = 2_000;
 /** The client reconnects after this time without data, in milliseconds; the server of chaos sends some every second. */
 const idleTimeoutMs = 6_000;
 const handshakeTimeoutMs = 10_000;
+const socketOptions = { handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false };
 
 /** A client of one channel or feed, without the client library. */
 abstract class ReconnectingClient extends RecordingClient {
@@ -97,6 +99,19 @@ abstract class ReconnectingClient extends RecordingClient {
     return this.#closing.signal.aborted;
   }
 
+  protected connectionOf({ socket, closed }: Pick<WebSocketClient<object>, 'socket' | 'closed'>): Connection {
+    return {
+      ended: closed.then(({ code, reason }) => {
+        if (code === 1006) this.note('lost the connection');
+        else this.rejected(code, reason);
+      }),
+      pause: () => socket.pause(),
+      resume: () => socket.resume(),
+      terminate: () => socket.terminate(),
+      ping: () => socket.send('{"type":"ping"}', () => undefined),
+    };
+  }
+
   #tick(): void {
     if (this.#connection === null || (!this.#reads && this.#rate === 'pausing')) return;
     if (Date.now() - this.#lastReceivedAtMs > idleTimeoutMs) {
@@ -125,24 +140,15 @@ export class ReconnectingPlainClient extends ReconnectingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
     let segment: Segment | null = null;
     const open = (): Segment => (segment ??= this.openSegment(channel, 'plain'));
-    const wsUrl = `${this.options.baseUrl.replace('http', 'ws')}/api/ws`;
-    const { socket, closed } = await PlainClient.connect(wsUrl, this.query(channel), {
-      token,
-      socketOptions: { handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false },
+    const client = await PlainClient.connect(webSocketUrl(this.options), this.query(channel), {
+      ...{ token, socketOptions },
       onMessage: (message) => this.#receive(open(), message),
     });
     open();
-    return {
-      ended: closed.then(({ code, reason }) => {
-        open().untilMs = Date.now();
-        if (code === 1006) this.note('lost the connection');
-        else this.rejected(code, reason);
-      }),
-      pause: () => socket.pause(),
-      resume: () => socket.resume(),
-      terminate: () => socket.terminate(),
-      ping: () => socket.send('{"type":"ping"}', () => undefined),
-    };
+    void client.closed.then(() => {
+      open().untilMs = Date.now();
+    });
+    return this.connectionOf(client);
   }
 
   #receive(segment: Segment, event: PlainMessage | { readonly type: 'pong' }): void {
@@ -164,8 +170,24 @@ abstract class ResumingClient extends ReconnectingClient {
   /** The open segment, which continues over reconnects. */
   #segment: Segment | null = null;
 
-  /** Returns whether the connection continues. `receivedIds`: of this connection. */
-  protected receive(message: ServerMessage, channel: TestChannel, receivedIds: Set<string>): boolean {
+  /** Returns the handler of the messages of one connection, with their cursors. `end` ends the connection. */
+  protected handler(
+    channel: TestChannel,
+    end: () => void,
+  ): (message: ServerMessage, cursor: string | null) => void {
+    const receivedIds = new Set<string>();
+    let isOver = false;
+    return (message, cursor) => {
+      this.received();
+      if (isOver) return;
+      isOver = !this.#receive(message, channel, receivedIds);
+      if (isOver) end();
+      else this.cursor = cursor ?? this.cursor;
+    };
+  }
+
+  /** Returns whether the connection continues. */
+  #receive(message: ServerMessage, channel: TestChannel, receivedIds: Set<string>): boolean {
     if (!('source' in message)) return this.#receiveControl(message, channel);
     const { id } = message;
     if (receivedIds.has(id)) this.violations.push(`it received event ${id} twice on one connection`);
@@ -175,47 +197,43 @@ abstract class ResumingClient extends ReconnectingClient {
   }
 
   #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
-    if (message.type === 'caught_up') {
-      this.#segment ??= this.openSegment(channel, 'id');
-      this.scope = message.scope ?? null;
-    } else if (message.type === 'close') {
-      this.rejected(message.code, message.reason);
-      return false;
-    } else if (message.type === 'resync') {
-      this.note(`resync: ${message.reason}`);
-      if (this.#segment !== null) this.#segment.untilMs = Date.now();
-      this.#segment = null;
-      this.cursor = null;
-      return false;
+    switch (message.type) {
+      case 'caught_up':
+        this.#segment ??= this.openSegment(channel, 'id');
+        this.scope = message.scope ?? null;
+        return true;
+      case 'close':
+        this.rejected(message.code, message.reason);
+        return false;
+      case 'error':
+        this.note(`error: ${message.code}`);
+        return false;
+      case 'resync':
+        this.note(`resync: ${message.reason}`);
+        if (this.#segment !== null) this.#segment.untilMs = Date.now();
+        this.#segment = null;
+        this.cursor = null;
+        return false;
+      default:
+        return true;
     }
-    return true;
   }
 }
 
 /** A client of server-sent events, which resumes with Last-Event-ID. */
 export class ReconnectingStreamClient extends ResumingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
-    const headers = {
-      Authorization: `Bearer ${token}`,
-      ...(this.cursor === null ? {} : { 'Last-Event-ID': this.cursor }),
-    };
-    const receivedIds = new Set<string>();
-    let isOver = false;
-    const { baseUrl } = this.options;
+    const resume = this.cursor === null ? {} : { 'Last-Event-ID': this.cursor };
+    const headers = { Authorization: `Bearer ${token}`, ...resume };
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), handshakeTimeoutMs);
+    const handle = this.handler(channel, () => stream.response.destroy());
     const stream = await EventStreamClient.open(
-      baseUrl,
+      this.options.baseUrl,
       this.query(channel),
       headers,
       { signal: limit.signal },
-      ({ id: cursor, message }) => {
-        this.received();
-        if (isOver) return;
-        isOver = !this.receive(message, channel, receivedIds);
-        if (isOver) stream.response.destroy();
-        else this.cursor = cursor ?? this.cursor;
-      },
+      ({ id, message }) => handle(message, id),
     ).finally(() => clearTimeout(timer));
     const { response } = stream;
     return {
@@ -233,26 +251,15 @@ export class ReconnectingStreamClient extends ResumingClient {
 /** A client of the approvals feed in flagcast.v1. */
 export class ReconnectingFeedClient extends ResumingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
-    const receivedIds = new Set<string>();
-    let isOver = false;
     let isCaughtUp = false;
-    const client = await V1Client.connect(`${this.options.baseUrl.replace('http', 'ws')}/api/ws`, {
-      token,
-      socketOptions: { handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false },
+    const handle = this.handler(channel, () => client.socket.terminate());
+    const client = await V1Client.connect(webSocketUrl(this.options), {
+      ...{ token, socketOptions },
       onMessage: (message) => {
-        this.received();
-        if (isOver) return;
-        if (message.type === 'error') this.note(`error: ${'code' in message ? message.code : ''}`);
-        isOver = message.type === 'error' || !this.receive(message, channel, receivedIds);
-        if (isOver) {
-          client.socket.terminate();
-          return;
-        }
-        if (message.type === 'caught_up') isCaughtUp = true;
+        isCaughtUp ||= message.type === 'caught_up';
         // Before `caught_up` only the cursors of the feed's own events are valid.
-        if ('cursor' in message && (isCaughtUp || 'source' in message)) {
-          this.cursor = message.cursor ?? this.cursor;
-        }
+        const isValid = 'cursor' in message && (isCaughtUp || 'source' in message);
+        handle(message, isValid ? (message.cursor ?? null) : null);
       },
     });
     client.send({
@@ -260,15 +267,10 @@ export class ReconnectingFeedClient extends ResumingClient {
       feed: 'approvals',
       ...(this.cursor === null || this.scope === null ? {} : { cursor: this.cursor, scope: this.scope }),
     });
-    return {
-      ended: client.closed.then(({ code, reason }) => {
-        if (code === 1006) this.note('lost the connection');
-        else this.rejected(code, reason);
-      }),
-      pause: () => client.socket.pause(),
-      resume: () => client.socket.resume(),
-      terminate: () => client.socket.terminate(),
-      ping: () => client.send({ type: 'ping' }),
-    };
+    return this.connectionOf(client);
   }
+}
+
+function webSocketUrl({ baseUrl }: RecordingClientOptions): string {
+  return `${baseUrl.replace('http', 'ws')}/api/ws`;
 }

@@ -1,5 +1,5 @@
-import type { TestChannel, TestFeed } from '../channel.ts';
-import type { ChannelContents } from '../history.ts';
+import type { TestChannel } from '../channel.ts';
+import type { ChannelContents } from '../contents.ts';
 import { openSegment, type Segment } from '../segment.ts';
 
 export interface RecordingClientOptions {
@@ -47,9 +47,6 @@ export abstract class RecordingClient implements Disposable {
 
   /** The client's state of a channel; null before the first snapshot, undefined if the client keeps none. */
   contents?(channel: TestChannel): ChannelContents | null;
-
-  /** The contents of the requests by id in the client's state of a feed; null and undefined as above. */
-  requests?(feed: TestFeed): ReadonlyMap<string, string> | null;
 
   /** Ends slow reading. */
   readAtFullSpeed?(): void;

@@ -2,7 +2,6 @@ import {
   type ApprovalsSnapshot,
   type ClientMessage,
   type ControlMessage,
-  type EventMessage,
   type ServerMessage,
   subprotocol,
 } from '@flagcast/protocol';
@@ -35,76 +34,37 @@ export class V1Client extends WebSocketClient<ServerMessage> {
     return await new this(url, { ...options, protocols }).opened();
   }
 
-  /** The messages without heartbeats, which arrive at any time. */
-  get withoutHeartbeats(): ServerMessage[] {
-    return this.messages.filter(({ type }) => type !== 'heartbeat');
-  }
-
-  get events(): EventMessage[] {
-    return this.messages.filter((message) => 'source' in message);
-  }
-
   send(message: ClientMessage): void {
     this.socket.send(JSON.stringify(message));
-  }
-
-  /** Resolves with the first past or future message from index `from` on that matches. */
-  async message(fits: (message: ServerMessage) => boolean, from = 0): Promise<ServerMessage> {
-    return await this.log.find(fits, from);
-  }
-
-  /** Resolves with the first event about the entity. */
-  async event(entityId: string): Promise<EventMessage> {
-    return (await this.message(
-      (message) => 'source' in message && message.entity_id === entityId,
-    )) as EventMessage;
-  }
-
-  /** Resolves with the first control message of this type from index `from` on. */
-  async control<Type extends ControlType>(type: Type, from = 0): Promise<Control<Type>> {
-    return (await this.message(
-      (message) => !('source' in message) && message.type === type,
-      from,
-    )) as Control<Type>;
   }
 
   /** Sends a message and resolves with the first later control message of these types. */
   async ask<Type extends ControlType>(message: ClientMessage, ...answers: Type[]): Promise<Control<Type>> {
     const from = this.messages.length;
     this.send(message);
-    return (await this.message(
-      (answer) => !('source' in answer) && (answers as string[]).includes(answer.type),
-      from,
-    )) as Control<Type>;
+    return await this.firstControl(answers, from);
   }
 
   async subscribe({ projectId, environmentId }: ChannelIds, cursor?: string): Promise<Answer> {
     const resume = cursor === undefined ? {} : { cursor };
-    return await this.ask(
-      { type: 'subscribe', project_id: projectId, env_id: environmentId, ...resume },
-      'caught_up',
-      'resync',
-      'error',
-    );
+    return await this.#subscribe({ project_id: projectId, env_id: environmentId, ...resume });
   }
 
   /** Subscribes, which must succeed. Resolves with the cursor. */
   async caughtUp(channel: ChannelIds, cursor?: string): Promise<string> {
-    const answer = await this.subscribe(channel, cursor);
-    return expectCaughtUp(answer).cursor;
+    return expectCaughtUp(await this.subscribe(channel, cursor)).cursor;
   }
 
   /** As `caughtUp`, to the approvals feed. */
   async caughtUpFeed(resume?: FeedPosition): Promise<FeedPosition> {
     const position = resume === undefined ? {} : { cursor: resume.cursor, scope: resume.scope };
-    const answer = await this.ask(
-      { type: 'subscribe', feed: 'approvals', ...position },
-      'caught_up',
-      'resync',
-      'error',
-    );
-    const { cursor, scope = '' } = expectCaughtUp(answer);
+    const { cursor, scope = '' } = expectCaughtUp(await this.#subscribe({ feed: 'approvals', ...position }));
     return { cursor, scope };
+  }
+
+  async #subscribe(to: object): Promise<Answer> {
+    const message = { type: 'subscribe', ...to } as ClientMessage;
+    return await this.ask(message, 'caught_up', 'resync', 'error');
   }
 }
 

@@ -1,5 +1,5 @@
 import { type ClientOptions, WebSocket } from 'ws';
-import { MessageLog } from '../message-log.ts';
+import { MessageClient } from './message-client.ts';
 import { Refused } from './refused.ts';
 
 export interface WebSocketClientOptions<Message> {
@@ -11,17 +11,17 @@ export interface WebSocketClientOptions<Message> {
   readonly onMessage?: ((message: Message) => void) | undefined;
 }
 
-/** A WebSocket connection that keeps the received messages. */
-export abstract class WebSocketClient<Message> implements AsyncDisposable {
+/** A WebSocket connection. */
+export abstract class WebSocketClient<Message extends object> extends MessageClient<Message> {
   /** The unparsed messages. */
   readonly texts: string[] = [];
   readonly socket: WebSocket;
   /** Resolves when the connection has ended. */
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
-  protected readonly log = new MessageLog<Message>();
   readonly #opened: Promise<void>;
 
   constructor(url: string, options: WebSocketClientOptions<Message>) {
+    super();
     const { headers = {}, protocols = [], socketOptions = {}, onMessage } = options;
     const socket = new WebSocket(url, [...protocols], { ...socketOptions, headers });
     this.socket = socket;
@@ -57,16 +57,8 @@ export abstract class WebSocketClient<Message> implements AsyncDisposable {
     return this;
   }
 
-  get messages(): readonly Message[] {
-    return this.log.messages;
-  }
-
   async close(): Promise<void> {
     this.socket.close();
     await this.closed;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
   }
 }

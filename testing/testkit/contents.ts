@@ -1,5 +1,9 @@
 import type { PendingChange } from '@flagcast/protocol';
 import type pg from 'pg';
+import { isFeed, type TestChannel } from './channel.ts';
+
+/** Texts for the flags and the open requests of a channel, or for the requests of a feed, by id. */
+export type ChannelContents = ReadonlyMap<string, string>;
 
 /** What identifies the contents of a request, in any version; of a deleted request `deleted`. */
 export function contentsOf(request: PendingChange | null): string {
@@ -54,14 +58,18 @@ export async function readRequestVersions(client: pg.Client): Promise<Map<string
   return versions;
 }
 
-/** The contents of the requests by id, in the database. */
-export async function readRequests(
-  client: pg.Client,
-  projectIds: readonly string[],
-): Promise<ReadonlyMap<string, string>> {
-  const { rows } = await client.query<{ id: string; contents: string }>(
-    `SELECT c.id, ${contentsInSql('c')} AS contents FROM pending_changes c WHERE c.project_id = ANY($1::uuid[])`,
-    [projectIds],
-  );
+/** The contents in the database. Those of a feed include the decided requests, which a client need not keep. */
+export async function readContents(client: pg.Client, channel: TestChannel): Promise<ChannelContents> {
+  const { rows } = isFeed(channel)
+    ? await client.query<{ id: string; contents: string }>(
+        `SELECT c.id, ${contentsInSql('c')} AS contents FROM pending_changes c WHERE c.project_id = ANY($1::uuid[])`,
+        [channel.viewableProjectIds],
+      )
+    : await client.query<{ id: string; contents: string }>(
+        `SELECT feature_id AS id, concat(enabled::text, ' ', default_value) AS contents FROM feature_params
+         WHERE environment_id = $1
+         UNION ALL SELECT id, 'pending' FROM pending_changes WHERE environment_id = $1 AND status = 'pending'`,
+        [channel.environmentId],
+      );
   return new Map(rows.map(({ id, contents }) => [id, contents]));
 }
