@@ -6,18 +6,19 @@ import type { RecordingClient } from '../testkit/clients/recording-client.ts';
 import { pollUntil } from '../testkit/poll.ts';
 import { withClient } from '../testkit/postgres.ts';
 import { awaitSentinels, findStateDifferences } from '../testkit/quiesce.ts';
-import { SeededRandom } from '../testkit/random.ts';
 import { showProgress } from '../testkit/report.ts';
 import { commitPrepared, runWriters } from '../testkit/writers.ts';
-import { check, countDeliveries, type Outcome, type Report } from './checker.ts';
+import { check, countDeliveries, type Report } from './checker.ts';
 import { openClientMix } from './client-mix.ts';
+import type { ChaosSystem } from './fault.ts';
 import { countUnlogged } from './host-changes.ts';
-import { findLeaks, measureGrowth } from './leaks.ts';
-import { Nemesis } from './nemesis.ts';
+import { findLeaks } from './leaks.ts';
+import { faultKinds, Nemesis, unsupportedFaults } from './nemesis.ts';
 import type { ChaosOptions } from './options.ts';
 import { PageClient, readSwitches } from './page-client.ts';
+import { drawPlan, type PlannedFault } from './plan.ts';
 import type { ServerFigures } from './server-program.ts';
-import { type ChaosSetup, feedsOf, sequences, setUp } from './setup.ts';
+import { feedsOf, randomOf, startSystem } from './setup.ts';
 import type { InjectedFault } from './timeline.ts';
 
 /** Sessions that write, and the average pause of each between two transactions, in milliseconds. */
@@ -43,129 +44,40 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   };
   // Each planned fault adds an abort listener.
   setMaxListeners(0, run.signal);
-  const setup = await setUp(run, options, step);
-  const { survivor, problems, skipped, seeded, context, durationMs } = setup;
-  const { servers, revocations } = context;
-  const before = await survivor.figures();
+  const problems: string[] = [];
+  const skipped = new Map(Object.entries(unsupportedFaults()));
+  skipped.set("PostgreSQL's clock wrong", 'its processes use the clock of the system');
+  const system = await startSystem(run, options, step, (problem) => void problems.push(problem));
+  const { servers, databaseUrl } = system;
+  const before = await servers[0].figures();
 
   step('connects the clients');
-  const clients = connectClients(run, setup);
-  const page = await openPage(run, setup);
-  const unconnected = (): RecordingClient[] =>
-    clients.filter(({ segments, channels }) => segments.length < channels.length);
-  if (!(await pollUntil(connectLimitMs, () => unconnected().length === 0, run))) {
-    const names = unconnected().map(({ name, log }) => `${name} (${log.at(-1)?.[1] ?? 'empty log'})`);
-    throw new Error(
-      `Before the first fault, these clients did not connect within ${connectLimitMs / 1_000} s: ${names.join(', ')}`,
-    );
-  }
-
-  const startedAtMs = Date.now();
-  const faults: InjectedFault[] = [];
-  const warm = await runFaults(run, setup, { faults, clients, startedAtMs });
-
-  step('waits for the clients to catch up after the last fault');
-  const quiesced = await quiesce(setup, clients, page);
-  const unlogged = context.unlogged + (await withClient(seeded.databaseUrl, countUnlogged));
-  const end = await survivor.figures();
-
-  step('closes the clients');
-  for (const client of clients) client.close();
-  await page?.client.close();
-  const leaks = [];
-  for (const server of servers) leaks.push({ server: server.name, ...(await findLeaks(server, before)) });
-  return await check({
-    ...{ options, clients, servers, startedAtMs, ...quiesced },
-    ...{ faults, skipped, problems, leaks, unlogged, revocations },
-    databaseUrl: seeded.databaseUrl,
-    browser: page !== null,
-    memory: { warm, end, growth: measureGrowth(warm, end, durationMs) },
-  });
-}
-
-function connectClients(run: BoundedRun, { options, seeded, context }: ChaosSetup): RecordingClient[] {
-  const { servers, proxy } = context;
-  const clients = openClientMix({
-    ...context,
+  const clients = openClientMix(system, {
     count: options.clients,
-    feeds: feedsOf(seeded),
-    serverUrls: servers.map(({ url }) => url),
-    proxyUrl: proxy.url,
-    random: new SeededRandom(options.seed, sequences.clients),
+    feeds: feedsOf(system),
+    random: randomOf(options, 'clients'),
   });
   run.defer(async () => {
     for (const client of clients) client.close();
     await Promise.resolve();
   });
-  return clients;
-}
+  const page = await openPage(run, options, system, skipped);
+  const unconnected = (): RecordingClient[] =>
+    clients.filter(({ segments, channels }) => segments.length < channels.length);
+  if (!(await pollUntil(connectLimitMs, () => unconnected().length === 0, run))) {
+    const names = unconnected().map(({ name, lastEntry }) => `${name} (${lastEntry})`);
+    throw new Error(
+      `Before the first fault, these clients did not connect within ${connectLimitMs / 1_000} s: ${names.join(', ')}`,
+    );
+  }
 
-/**
- * Writes and injects faults until the end of the run's duration; `faults` receives each fault when it is over. Returns the
- * figures of the surviving server after the warm-up.
- */
-async function runFaults(
-  run: BoundedRun,
-  { options, plan, problems, seeded, survivor, context, durationMs }: ChaosSetup,
-  {
-    faults,
-    clients,
-    startedAtMs,
-  }: {
-    readonly faults: InjectedFault[];
-    readonly clients: readonly RecordingClient[];
-    readonly startedAtMs: number;
-  },
-): Promise<ServerFigures> {
-  const { databaseUrl, projects } = seeded;
-  const writing = new AbortController();
-  const signal = AbortSignal.any([run.signal, writing.signal]);
-  const background = [
-    runWriters({ ...writers, databaseUrl, projects, signal, seed: options.seed }),
-    recoverPrepared(databaseUrl, signal),
-  ];
-  const nemesis = new Nemesis(context, (kind, detail, tookMs) => {
-    const endMs = Date.now();
-    faults.push({ kind, detail, atMs: endMs - tookMs, endMs });
-    const second = Math.round((endMs - tookMs - startedAtMs) / 1_000);
-    if (options.verbose) console.error(`${String(second).padStart(5)} s  ${kind}: ${detail}`);
-  });
-  const ticker = setInterval(() => {
-    const second = Math.round((Date.now() - startedAtMs) / 1_000);
-    const text = `${second} of ${Math.round(durationMs / 1_000)} s, ${faults.length} of ${plan.length} faults, ${countDeliveries(clients)} deliveries`;
-    showProgress(`chaos ${text}`);
-    if (!process.stderr.isTTY && second % progressIntervalS === 0) console.error(`chaos: ${text}`);
-  }, 1_000);
-  run.defer(async () => {
-    clearInterval(ticker);
-    await Promise.resolve();
-  });
-  const wait = async (ms: number): Promise<void> => await delay(ms, undefined, { signal: run.signal });
-  const warming = wait(Math.min(durationMs / 2, Math.max(durationMs / 5, shortestWarmUpMs))).then(
-    async () => await survivor.figures(),
-  );
-  const injecting = plan.map(async (fault) => {
-    await wait(fault.atMs);
-    try {
-      await nemesis.inject(fault);
-    } catch (error) {
-      problems.push(`"${fault.kind}" failed: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  });
-  const [warm] = await Promise.all([warming, wait(durationMs), ...injecting]);
-  writing.abort();
-  await Promise.all(background);
-  clearInterval(ticker);
-  return warm;
-}
+  const kinds = faultKinds.filter((kind) => !skipped.has(kind));
+  const plan = drawPlan(randomOf(options, 'plan'), kinds, system.durationMs);
+  const startedAtMs = Date.now();
+  const faults: InjectedFault[] = [];
+  const warm = await runFaults(run, options, system, { plan, faults, problems, clients });
 
-/** Waits until every client has caught up, and compares the states. */
-async function quiesce(
-  { context, problems }: ChaosSetup,
-  clients: readonly RecordingClient[],
-  page: OpenedPage | null,
-): Promise<Pick<Outcome, 'quiescedAtMs' | 'stuck' | 'different'>> {
-  const { databaseUrl } = context;
+  step('waits for the clients to catch up after the last fault');
   await commitPrepared(databaseUrl);
   for (const client of clients) client.readAtFullSpeed?.();
   const stuck = await awaitSentinels(databaseUrl, clients);
@@ -178,28 +90,97 @@ async function quiesce(
     const expected = await readSwitches(databaseUrl, page.channel);
     if (!(await page.client.waitUntilShown(expected, pageLimitMs))) different.push("the browser's page");
   }
-  return { quiescedAtMs, stuck, different };
+  system.unlogged += await withClient(databaseUrl, countUnlogged);
+  const end = await servers[0].figures();
+
+  step('closes the clients');
+  for (const client of clients) client.close();
+  await page?.client.close();
+  const leaks = [];
+  for (const server of servers) leaks.push({ server: server.name, ...(await findLeaks(server, before)) });
+  return await check({
+    ...{ options, system, clients, startedAtMs, quiescedAtMs, stuck, different },
+    ...{ faults, skipped, problems, leaks, warm, end, browser: page !== null },
+  });
 }
 
-interface OpenedPage {
-  readonly client: PageClient;
-  readonly channel: TestChannel;
+/**
+ * Writes and injects faults until the end of the run's duration; `faults` receives each fault when it is over. Returns the
+ * figures of the first server after the warm-up.
+ */
+async function runFaults(
+  run: BoundedRun,
+  options: ChaosOptions,
+  system: ChaosSystem,
+  {
+    plan,
+    faults,
+    problems,
+    clients,
+  }: {
+    readonly plan: readonly PlannedFault[];
+    readonly faults: InjectedFault[];
+    readonly problems: string[];
+    readonly clients: readonly RecordingClient[];
+  },
+): Promise<ServerFigures> {
+  const { databaseUrl, projects, durationMs } = system;
+  const startedAtMs = Date.now();
+  const secondOf = (atMs: number): number => Math.round((atMs - startedAtMs) / 1_000);
+  const writing = new AbortController();
+  const signal = AbortSignal.any([run.signal, writing.signal]);
+  const background = [
+    runWriters({ ...writers, databaseUrl, projects, signal, seed: options.seed }),
+    recoverPrepared(databaseUrl, signal),
+  ];
+  const nemesis = new Nemesis(system, (kind, detail, tookMs) => {
+    const endMs = Date.now();
+    const atMs = endMs - tookMs;
+    faults.push({ kind, detail, atMs, endMs });
+    if (options.verbose) console.error(`${String(secondOf(atMs)).padStart(5)} s  ${kind}: ${detail}`);
+  });
+  const ticker = setInterval(() => {
+    const second = secondOf(Date.now());
+    const text = `${second} of ${Math.round(durationMs / 1_000)} s, ${faults.length} of ${plan.length} faults, ${countDeliveries(clients)} deliveries`;
+    showProgress(`chaos ${text}`);
+    if (!process.stderr.isTTY && second % progressIntervalS === 0) console.error(`chaos: ${text}`);
+  }, 1_000);
+  signal.addEventListener('abort', () => clearInterval(ticker));
+  const wait = async (ms: number): Promise<void> => await delay(ms, undefined, { signal: run.signal });
+  const warming = wait(Math.min(durationMs / 2, Math.max(durationMs / 5, shortestWarmUpMs))).then(
+    async () => await system.servers[0].figures(),
+  );
+  const injecting = plan.map(async (fault) => {
+    await wait(fault.atMs);
+    try {
+      await nemesis.inject(fault);
+    } catch (error) {
+      problems.push(`"${fault.kind}" failed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  });
+  const [warm] = await Promise.all([warming, wait(durationMs), ...injecting]);
+  writing.abort();
+  await Promise.all(background);
+  return warm;
 }
 
-/** Opens the console in a browser. Null without a browser; the reason is in `skipped`. */
+/** Opens the console in a browser. Null without a browser; then `skipped` gets the reason. */
 async function openPage(
   run: BoundedRun,
-  { options, seeded, skipped, context, durationMs }: ChaosSetup,
-): Promise<OpenedPage | null> {
-  if (!options.browser) {
+  options: ChaosOptions,
+  { channels: [channel], tokens, root, proxy, durationMs }: ChaosSystem,
+  skipped: Map<string, string>,
+): Promise<{ readonly client: PageClient; readonly channel: TestChannel } | null> {
+  if (!options.browser || channel === undefined) {
     skipped.set('a browser', 'option --no-browser');
     return null;
   }
-  const [channel] = context.channels;
-  if (channel === undefined) throw new Error('There are no channels');
   try {
-    const token = await context.tokens.issue(seeded.root, durationMs + pageTokenSpareMs);
-    const client = await PageClient.open(context.proxy.url, channel, token);
+    const client = await PageClient.open(
+      proxy.url,
+      channel,
+      await tokens.issue(root, durationMs + pageTokenSpareMs),
+    );
     run.defer(async () => await client.close());
     return { client, channel };
   } catch (error) {

@@ -9,7 +9,7 @@ import {
 import type { RecordingClient, RecordingClientOptions } from '../testkit/clients/recording-client.ts';
 import type { SeededRandom } from '../testkit/random.ts';
 import type { TestUser } from '../testkit/tokens.ts';
-import type { TokenIssuer } from './tokens.ts';
+import type { ChaosSystem } from './fault.ts';
 
 type Open = (options: RecordingClientOptions, channels: readonly TestChannel[]) => RecordingClient;
 
@@ -57,26 +57,22 @@ const proxiedShare = 0.7;
 /** The channel of imports has few clients: each receives hundreds of thousands of events. */
 const importKinds = ['library, WebSocket', 'plain', 'server-sent events', 'pausing, plain'] as const;
 
-export interface ClientMixOptions {
+interface ClientMixOptions {
   readonly count: number;
-  readonly channels: readonly TestChannel[];
-  readonly importChannel: TestChannel;
-  readonly viewers: readonly TestUser[];
   /** Users with their approvals feeds: each kind of client opens all of them. */
   readonly feeds: readonly (readonly [TestUser, TestFeed])[];
-  readonly serverUrls: readonly string[];
-  readonly proxyUrl: string;
-  readonly tokens: TokenIssuer;
   readonly random: SeededRandom;
 }
 
 /** Opens `count` clients of all kinds over all channels, a few clients of the channel of imports, and those of the feeds. */
-export function openClientMix(options: ClientMixOptions): RecordingClient[] {
-  const { count, channels, importChannel, viewers, feeds, serverUrls, proxyUrl, tokens, random } = options;
+export function openClientMix(
+  { channels, importChannel, viewers, servers, proxy, tokens }: ChaosSystem,
+  { count, feeds, random }: ClientMixOptions,
+): RecordingClient[] {
   const optionsOf = (kind: string, index: number, user: TestUser): RecordingClientOptions => ({
     kind,
     index,
-    baseUrl: random.chance(proxiedShare) ? proxyUrl : random.pick(serverUrls),
+    baseUrl: random.chance(proxiedShare) ? proxy.url : random.pick(servers).url,
     userId: user.id,
     getToken: async () => await tokens.issue(user),
     chance: () => random.next(),

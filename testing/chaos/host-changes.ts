@@ -4,8 +4,7 @@ import type pg from 'pg';
 import { withClient } from '../testkit/postgres.ts';
 import { serverRole } from '../testkit/seed-database.ts';
 import { writeMany } from '../testkit/writers.ts';
-import { deleteEnvironment } from './deleted-environment.ts';
-import type { Fault, NemesisContext } from './fault.ts';
+import type { ChaosSystem, Faults, RunFault } from './fault.ts';
 import type { PlannedFault } from './plan.ts';
 
 /**
@@ -24,7 +23,7 @@ const longRunMs = 240_000;
 const importAttempts = 2;
 /** Retention keeps events of this age, in milliseconds: longer than a server needs to read them. */
 const retentionKeepMs = 90_000;
-const retentionBatches = 20;
+const retention = { batches: 20, rows: 5_000 };
 
 /**
  * Errors after which a statement is retried: no lock, connection or server available, or the feature was deleted
@@ -33,43 +32,38 @@ const retentionBatches = 20;
 const transientErrors =
   /lock timeout|foreign key|deadlock|terminat|connection|ECONNRE|shut(ting)? down|starting up|recovery mode|Connection/i;
 
-/**
- * Runs `work` in a transaction of the host. Retries while a lock is not available or PostgreSQL is down, up to `limit` times.
- */
-async function change(
-  { databaseUrl, signal }: NemesisContext,
+/** What a transaction does: statements without parameters, or a function. */
+type Change = string | ((client: pg.Client) => Promise<void>);
+
+/** Retries `work` on a new connection after these errors, up to `limit` times. */
+async function retry(
+  { databaseUrl, signal }: ChaosSystem,
   work: (client: pg.Client) => Promise<void>,
+  retried = /./,
   limit = attempts,
 ): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     signal.throwIfAborted();
     try {
-      await withClient(databaseUrl, async (client) => {
-        await client.query(`BEGIN; SET LOCAL lock_timeout = '${lockTimeoutMs}ms'`);
-        await work(client);
-        await client.query('COMMIT');
-      });
+      await withClient(databaseUrl, work);
       return;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (attempt >= limit || !transientErrors.test(message)) throw error;
+      if (attempt >= limit || !retried.test(message)) throw error;
       await delay(retryPauseMs);
     }
   }
 }
 
-async function repair(context: NemesisContext): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    context.signal.throwIfAborted();
-    try {
-      await withClient(context.databaseUrl, async (client) => void (await install(client)));
-      return;
-    } catch (error) {
-      // Retries every error: InstallError hides the SQLSTATE of a lock that was not available.
-      if (attempt >= attempts) throw error;
-      await delay(retryPauseMs);
-    }
-  }
+/** Runs a transaction of the host. Retries while a lock is not available or PostgreSQL is down. */
+export async function changeHost(system: ChaosSystem, change: Change, limit = attempts): Promise<void> {
+  const transaction = async (client: pg.Client): Promise<void> => {
+    await client.query(`BEGIN; SET LOCAL lock_timeout = '${lockTimeoutMs}ms'`);
+    if (typeof change === 'string') await client.query(change);
+    else await change(client);
+    await client.query('COMMIT');
+  };
+  await retry(system, transaction, transientErrors, limit);
 }
 
 /** Selects the audit rows that are missing in the event log. */
@@ -80,6 +74,9 @@ const unlogged = `
     WHERE l.source = 'audit' AND l.row_id = a.id::text AND l.created_at = a.created_at
   ) AND NOT EXISTS (SELECT FROM testkit.unlogged_rows u WHERE u.id = a.id AND u.created_at = a.created_at)`;
 
+/** Excludes the rows that were written while the trigger was missing from the count. */
+const excludeUnlogged = `INSERT INTO testkit.unlogged_rows ${unlogged}`;
+
 /** Counts the audit rows that were written while the triggers existed but are missing in the event log. */
 export async function countUnlogged(client: pg.Client): Promise<number> {
   const { rows } = await client.query<{ count: number }>(
@@ -88,183 +85,135 @@ export async function countUnlogged(client: pg.Client): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-/** Excludes the rows that were written while the trigger was missing from the count. */
-async function excludeUnlogged(context: NemesisContext): Promise<void> {
-  await change(context, async (client) => {
-    await client.query(`INSERT INTO testkit.unlogged_rows ${unlogged}`);
+/** Locks the audit log, counts its rows that are missing in the event log, and removes all rows. */
+async function removeRows(system: ChaosSystem, statements: string): Promise<void> {
+  await changeHost(system, async (client) => {
+    await client.query('LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE');
+    system.unlogged += await countUnlogged(client);
+    await client.query(statements);
   });
 }
 
-/** Locks the audit log, and counts its rows that are missing in the event log before they are removed. */
-async function lockAuditLog(context: NemesisContext, client: pg.Client): Promise<void> {
-  await client.query('LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE');
-  context.unlogged += await countUnlogged(client);
-}
-
-/** A fault that executes a statement and reverts it after its duration. */
-function temporaryChange(statement: string, undo: string): Fault {
-  return {
-    resource: 'host',
-    run: async (context, { holdMs }) => {
-      await change(context, async (client) => void (await client.query(statement)));
-      await delay(holdMs);
-      await change(context, async (client) => void (await client.query(undo)));
-      return `for ${holdMs} ms`;
-    },
+/** A fault that changes something and reverts it after its duration. */
+function temporary(change: Change, undo: string): RunFault {
+  return async (system, { holdMs }) => {
+    await changeHost(system, change);
+    await delay(holdMs);
+    await changeHost(system, undo);
+    return `for ${holdMs} ms`;
   };
 }
 
-function alteration(statement: (fault: PlannedFault) => string): Fault {
-  return {
-    resource: 'host',
-    run: async (context, fault) => {
-      const text = statement(fault);
-      await change(context, async (client) => void (await client.query(text)));
-      return text;
-    },
+/** Makes a varchar column of one of two tables longer each time. */
+function alterColumn(one: string, other: string): RunFault {
+  return async (system, { strength, atMs }) => {
+    const [table = '', column = ''] = (strength < 0.5 ? one : other).split('.');
+    const text = `ALTER TABLE public.${table} ALTER COLUMN ${column} TYPE varchar(${256 + Math.round(atMs / 100)})`;
+    await changeHost(system, text);
+    return text;
   };
 }
 
-/** Length of a varchar column, which grows with each change. */
-const widthOf = ({ atMs }: PlannedFault): number => 256 + Math.round(atMs / 100);
+/** Revokes all privileges on the columns of the features. */
+async function revokeFeatures(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ columns: string }>(
+    `SELECT string_agg(quote_ident(attname), ', ') AS columns FROM pg_attribute
+     WHERE attrelid = 'public.features'::regclass AND attnum > 0
+       AND has_column_privilege($1, attrelid, attnum, 'SELECT')`,
+    [serverRole],
+  );
+  await client.query(`REVOKE SELECT ON public.features FROM ${serverRole};
+    REVOKE SELECT (${rows[0]?.columns}) ON public.features FROM ${serverRole}`);
+}
 
-export const hostChanges: Readonly<Record<string, Fault>> = {
-  'audit_log truncated': {
-    resource: 'host',
-    run: async (context) => {
-      await change(context, async (client) => {
-        await lockAuditLog(context, client);
-        await client.query('TRUNCATE public.audit_log RESTART IDENTITY');
-      });
-      return 'and its ids restarted';
-    },
+async function renameEnvironment(system: ChaosSystem, { target, holdMs }: PlannedFault): Promise<string> {
+  // The browser shows the first channel.
+  const others = system.channels.slice(1);
+  const channel = others[Math.floor(target * others.length)];
+  if (channel === undefined) return 'nothing';
+  const renamed = `${channel.env}-renamed`;
+  if (channel.keys?.includes(renamed) === false) channel.keys.push(renamed);
+  for (const key of [renamed, channel.env]) {
+    await changeHost(system, async (client) => {
+      await client.query('UPDATE environments SET key = $2 WHERE id = $1', [channel.environmentId, key]);
+    });
+    if (key === renamed) await delay(holdMs);
+  }
+  return `${channel.env} to ${renamed} for ${holdMs} ms`;
+}
+
+async function deleteOldEvents(system: ChaosSystem): Promise<string> {
+  let deleted = 0;
+  let rows = retention.rows;
+  for (let batch = 0; rows === retention.rows && batch < retention.batches; batch += 1) {
+    await changeHost(system, async (client) => {
+      const answer = await client.query<{ rows: string | null }>(
+        `SELECT flagcast.prune_event_log($1 * interval '1 ms', $2)::text AS rows`,
+        [retentionKeepMs, retention.rows],
+      );
+      rows = Number(answer.rows[0]?.rows ?? 0);
+    });
+    deleted += rows;
+  }
+  return `deleted ${deleted} rows`;
+}
+
+export async function importMany(system: ChaosSystem): Promise<string> {
+  const { importChannel, durationMs } = system;
+  const isFirst = system.imports === 0;
+  system.imports += 1;
+  const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
+  try {
+    const work = async (client: pg.Client): Promise<void> => await writeMany(client, importChannel, rows);
+    await changeHost(system, work, importAttempts);
+    return `${rows} rows in one statement`;
+  } catch (error) {
+    return `rolled back: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+export const hostChanges: Faults = {
+  'audit_log truncated': async (system) => {
+    await removeRows(system, 'TRUNCATE public.audit_log RESTART IDENTITY');
+    return 'and its ids restarted';
   },
-  'audit_log replaced': {
-    resource: 'host',
-    run: async (context, { atMs, holdMs }) => {
-      const old = `audit_log_${atMs}`;
-      await change(context, async (client) => {
-        await lockAuditLog(context, client);
-        await client.query(`ALTER TABLE public.audit_log RENAME TO ${old}`);
-        await client.query(`CREATE TABLE public.audit_log (LIKE public.${old} INCLUDING ALL)`);
-      });
-      await delay(holdMs / 2);
-      await repair(context);
-      await excludeUnlogged(context);
-      return `and installed again after ${Math.round(holdMs / 2)} ms`;
-    },
+  'audit_log replaced': async (system, { atMs, holdMs }) => {
+    const old = `audit_log_${atMs}`;
+    await removeRows(
+      system,
+      `ALTER TABLE public.audit_log RENAME TO ${old};
+       CREATE TABLE public.audit_log (LIKE public.${old} INCLUDING ALL)`,
+    );
+    await delay(holdMs / 2);
+    // Retries every error: InstallError hides the SQLSTATE of a lock that was not available.
+    await retry(system, async (client) => void (await install(client)));
+    await changeHost(system, excludeUnlogged);
+    return `and installed again after ${Math.round(holdMs / 2)} ms`;
   },
-  'triggers switched off': {
-    resource: 'host',
-    run: async (context, { holdMs }) => {
-      await change(context, async (client) => {
-        await client.query('ALTER TABLE public.audit_log DISABLE TRIGGER flagcast_log');
-      });
-      await delay(holdMs);
-      await change(context, async (client) => {
-        await client.query('ALTER TABLE public.audit_log ENABLE ALWAYS TRIGGER flagcast_log');
-      });
-      await excludeUnlogged(context);
-      return `for ${holdMs} ms`;
-    },
+  'triggers switched off': async (system, plan, server) => {
+    const table = 'ALTER TABLE public.audit_log';
+    const run = temporary(
+      `${table} DISABLE TRIGGER flagcast_log`,
+      `${table} ENABLE ALWAYS TRIGGER flagcast_log`,
+    );
+    const done = await run(system, plan, server);
+    await changeHost(system, excludeUnlogged);
+    return done;
   },
-  'columns of audit_log altered': alteration((fault) =>
-    fault.strength < 0.5
-      ? `ALTER TABLE public.audit_log ALTER COLUMN actor TYPE varchar(${widthOf(fault)})`
-      : `ALTER TABLE public.audit_log ALTER COLUMN username TYPE varchar(${widthOf(fault)})`,
-  ),
-  'columns of other tables altered': alteration((fault) =>
-    fault.strength < 0.5
-      ? `ALTER TABLE public.environments ALTER COLUMN key TYPE varchar(${widthOf(fault)})`
-      : `ALTER TABLE public.pending_changes ALTER COLUMN requested_by TYPE varchar(${widthOf(fault)})`,
-  ),
-  'event log unreadable': temporaryChange(
+  'columns of audit_log altered': alterColumn('audit_log.actor', 'audit_log.username'),
+  'columns of other tables altered': alterColumn('environments.key', 'pending_changes.requested_by'),
+  'event log unreadable': temporary(
     `REVOKE SELECT ON flagcast.event_log FROM ${serverRole}`,
     `GRANT SELECT ON flagcast.event_log TO ${serverRole}`,
   ),
-  'features unreadable': {
-    resource: 'host',
-    run: async (context, { holdMs }) => {
-      let columns: string[] = [];
-      await change(context, async (client) => {
-        const { rows } = await client.query<{ name: string }>(
-          `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'public.features'::regclass AND attnum > 0
-             AND has_column_privilege($1, attrelid, attnum, 'SELECT')`,
-          [serverRole],
-        );
-        columns = rows.map(({ name }) => name);
-        await client.query(`REVOKE SELECT ON public.features FROM ${serverRole};
-          REVOKE SELECT (${columns.join(', ')}) ON public.features FROM ${serverRole}`);
-      });
-      await delay(holdMs);
-      await change(context, async (client) => {
-        await client.query(`GRANT SELECT ON public.features TO ${serverRole}`);
-      });
-      return `for ${holdMs} ms`;
-    },
+  'features unreadable': temporary(revokeFeatures, `GRANT SELECT ON public.features TO ${serverRole}`),
+  'event log locked': async (system, { holdMs }) => {
+    await changeHost(
+      system,
+      `LOCK TABLE flagcast.event_log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(${holdMs / 1_000})`,
+    );
+    return `for ${holdMs} ms`;
   },
-  'event log locked': {
-    resource: 'host',
-    run: async (context, { holdMs }) => {
-      await change(context, async (client) => {
-        await client.query('LOCK TABLE flagcast.event_log IN ACCESS EXCLUSIVE MODE');
-        await client.query('SELECT pg_sleep($1)', [holdMs / 1_000]);
-      });
-      return `for ${holdMs} ms`;
-    },
-  },
-  'environment renamed': {
-    resource: 'host',
-    run: async (context, { target, holdMs }) => {
-      // The browser shows the first channel.
-      const others = context.channels.slice(1);
-      const channel = others[Math.floor(target * others.length)];
-      if (channel === undefined) return 'nothing';
-      const renamed = `${channel.env}-renamed`;
-      if (channel.keys?.includes(renamed) === false) channel.keys.push(renamed);
-      for (const key of [renamed, channel.env]) {
-        await change(context, async (client) => {
-          await client.query('UPDATE environments SET key = $2 WHERE id = $1', [channel.environmentId, key]);
-        });
-        if (key === renamed) await delay(holdMs);
-      }
-      return `${channel.env} to ${renamed} for ${holdMs} ms`;
-    },
-  },
-  'environment deleted': {
-    resource: 'environments',
-    run: async (context) => await deleteEnvironment(context, async (work) => await change(context, work)),
-  },
-  import: {
-    resource: 'import',
-    run: async (context) => {
-      const { importChannel, durationMs } = context;
-      const isFirst = context.imports === 0;
-      context.imports += 1;
-      const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
-      let done = `${rows} rows in one statement`;
-      const work = async (client: pg.Client) => await writeMany(client, importChannel, rows);
-      await change(context, work, importAttempts).catch((error: unknown) => {
-        done = `rolled back: ${error instanceof Error ? error.message : String(error)}`;
-      });
-      return done;
-    },
-  },
-  retention: {
-    resource: 'host',
-    run: async (context) => {
-      let deleted = 0;
-      for (let rows = 5_000, batch = 0; rows === 5_000 && batch < retentionBatches; batch += 1) {
-        await change(context, async (client) => {
-          const answer = await client.query<{ rows: string | null }>(
-            `SELECT flagcast.prune_event_log($1 * interval '1 ms', 5000)::text AS rows`,
-            [retentionKeepMs],
-          );
-          rows = Number(answer.rows[0]?.rows ?? 0);
-        });
-        deleted += rows;
-      }
-      return `deleted ${deleted} rows`;
-    },
-  },
+  'environment renamed': renameEnvironment,
+  retention: deleteOldEvents,
 };

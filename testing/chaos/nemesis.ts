@@ -6,8 +6,9 @@ import type { NetworkFault } from '../testkit/faulty-proxy.ts';
 import { withClient } from '../testkit/postgres.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
 import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
-import type { Fault, NemesisContext } from './fault.ts';
-import { hostChanges } from './host-changes.ts';
+import { deleteEnvironment } from './deleted-environment.ts';
+import type { ChaosSystem, Faults, RunFault } from './fault.ts';
+import { hostChanges, importMany } from './host-changes.ts';
 import type { PlannedFault } from './plan.ts';
 import { fullFile } from './server-process.ts';
 
@@ -16,71 +17,57 @@ const revoked = { leastMs: 16_000, mostMs: 32_000 };
 /** Share of the connections that a network fault affects at most. */
 const worstNetworkShare = 0.6;
 
-function network(fault: NetworkFault): Fault {
-  return {
-    resource: 'network',
-    run: async ({ proxy }, { strength }) => {
-      const count = proxy.inject(fault, 0.1 + strength * (worstNetworkShare - 0.1));
-      return await Promise.resolve(`${count} connections`);
-    },
+function network(fault: NetworkFault): RunFault {
+  return async ({ proxy }, { strength }) => {
+    const count = proxy.inject(fault, 0.1 + strength * (worstNetworkShare - 0.1));
+    return await Promise.resolve(`${count} connections`);
   };
 }
 
-function restart(mode: 'fast' | 'immediate'): Fault {
-  return {
-    resource: 'database',
-    run: async ({ postgres }) => {
-      await postgres.restart(mode);
-      return `PostgreSQL is back`;
-    },
+function restart(mode: 'fast' | 'immediate'): RunFault {
+  return async ({ postgres }) => {
+    await postgres.restart(mode);
+    return 'PostgreSQL is back';
   };
 }
 
 /** `where`: a condition on pg_stat_activity. */
-function endBackends(where: string): Fault {
-  return {
-    resource: 'database',
-    run: async ({ databaseUrl }, { strength }) => {
-      let count = 0;
-      await withClient(
-        databaseUrl,
-        async (client) => {
-          const { rowCount } = await client.query(
-            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+function endBackends(where: string): RunFault {
+  return async ({ databaseUrl }, { strength }) => {
+    const ended = await withClient(
+      databaseUrl,
+      async (client) =>
+        await client.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${where} AND random() <= $1`,
-            [Math.max(strength, 0.3)],
-          );
-          count = rowCount ?? 0;
-        },
-        'writer',
-      );
-      return `${count} sessions`;
-    },
+          [Math.max(strength, 0.3)],
+        ),
+      'writer',
+    );
+    return `${ended.rowCount} sessions`;
   };
 }
 
 /** Writes in a transaction of its own. The connection may be lost because another fault runs at the same time. */
-async function write(
-  { databaseUrl, channels }: NemesisContext,
-  { target }: PlannedFault,
-  work: (client: pg.Client, channel: TestChannel) => Promise<string>,
-): Promise<string> {
-  const channel = channels[Math.floor(target * channels.length)];
-  if (channel === undefined) return 'nothing';
-  let done = 'nothing';
-  try {
-    await withClient(
-      databaseUrl,
-      async (client) => {
-        await client.query('BEGIN');
-        done = await work(client, channel);
-      },
-      'writer',
-    );
-  } catch {
-    done = 'rolled back, as the connection was lost';
-  }
-  return done;
+function write(
+  work: (client: pg.Client, channel: TestChannel, plan: PlannedFault) => Promise<string>,
+): RunFault {
+  return async ({ databaseUrl, channels }, plan) => {
+    const channel = channels[Math.floor(plan.target * channels.length)];
+    if (channel === undefined) return 'nothing';
+    try {
+      return await withClient(
+        databaseUrl,
+        async (client) => {
+          await client.query('BEGIN');
+          return await work(client, channel, plan);
+        },
+        'writer',
+      );
+    } catch {
+      return 'rolled back, as the connection was lost';
+    }
+  };
 }
 
 /** How long a membership is held revoked or given, in milliseconds: at most a quarter of the run. */
@@ -91,7 +78,7 @@ function heldMs(strength: number, durationMs: number): number {
 
 /** Gives or revokes the role of a viewer. */
 async function changeMembership(
-  { databaseUrl, signal }: NemesisContext,
+  { databaseUrl, signal }: ChaosSystem,
   { userId, projectId }: Pick<Revocation, 'userId' | 'projectId'>,
   change: 'give' | 'revoke',
 ): Promise<void> {
@@ -100,16 +87,12 @@ async function changeMembership(
       ? 'DELETE FROM memberships WHERE project_id = $1 AND user_id = $2'
       : `INSERT INTO memberships (project_id, user_id, role_id)
          SELECT $1, $2, id FROM roles WHERE key = 'project_viewer' ON CONFLICT DO NOTHING`;
+  const work = async (client: pg.Client): Promise<unknown> =>
+    await client.query(statement, [projectId, userId]);
   // Another fault may restart the database: retry.
   while (!signal.aborted) {
     try {
-      await withClient(
-        databaseUrl,
-        async (client) => {
-          await client.query(statement, [projectId, userId]);
-        },
-        'writer',
-      );
+      await withClient(databaseUrl, work, 'writer');
       return;
     } catch {
       await delay(200);
@@ -117,154 +100,143 @@ async function changeMembership(
   }
 }
 
-const faults: Readonly<Record<string, Fault>> = {
-  'server killed': {
-    resource: 'killable server',
-    run: async (_context, { holdMs }, server) => {
-      await server.kill();
-      await delay(holdMs / 2);
-      await server.start();
-      return `${server.name} is back`;
-    },
+const revokeMembership: RunFault = async (system, { target, strength }) => {
+  const { channels, viewers, revocations, durationMs } = system;
+  const viewer = viewers[Math.floor(target * viewers.length)];
+  const channel = channels[Math.floor(strength * channels.length)];
+  if (viewer === undefined || channel === undefined) return 'nothing';
+  const holdMs = heldMs(strength, durationMs);
+  const membership = { userId: viewer.id, projectId: channel.projectId };
+  await changeMembership(system, membership, 'revoke');
+  const fromMs = Date.now();
+  await delay(holdMs);
+  // Taken before the right is restored: a server may notice sooner than this process.
+  revocations.push({ ...membership, fromMs, untilMs: Date.now() });
+  await changeMembership(system, membership, 'give');
+  return `${viewer.username}'s for ${holdMs} ms`;
+};
+
+const giveMembership: RunFault = async (system, { target, strength }) => {
+  const { approvers, revocations, durationMs } = system;
+  const approver = approvers[Math.floor(target * approvers.length)];
+  const index = revocations.findIndex(
+    ({ userId, untilMs }) => userId === approver?.id && untilMs === Infinity,
+  );
+  const missing = revocations[index];
+  if (approver === undefined || missing === undefined) return 'nothing';
+  const holdMs = heldMs(strength, durationMs);
+  revocations[index] = { ...missing, untilMs: Date.now() };
+  await changeMembership(system, missing, 'give');
+  await delay(holdMs);
+  await changeMembership(system, missing, 'revoke');
+  revocations.push({ ...missing, fromMs: Date.now() });
+  return `to ${approver.username} for ${holdMs} ms`;
+};
+
+const changeTokens: RunFault = async ({ tokens }, { holdMs, strength }) => {
+  const mode = strength < 0.7 ? 'short' : 'none';
+  tokens.mode = mode;
+  await delay(holdMs);
+  tokens.mode = 'usual';
+  return `${mode} for ${holdMs} ms`;
+};
+
+/** Faults that end a server. */
+const serverEnds: Faults = {
+  'server killed': async (_system, { holdMs }, server) => {
+    await server.kill();
+    await delay(holdMs / 2);
+    await server.start();
+    return `${server.name} is back`;
   },
-  'server replaced': {
-    resource: 'killable server',
-    run: async (_context, _fault, server) => {
-      await server.drain();
-      await server.start();
-      return `${server.name} is back`;
-    },
+  'server replaced': async (_system, _plan, server) => {
+    await server.drain();
+    await server.start();
+    return `${server.name} is back`;
   },
-  'log on a full disk': {
-    resource: 'killable server',
-    run: async (_context, { holdMs }, server) => {
-      await server.kill();
-      await server.start({ diskFull: true });
-      await delay(holdMs);
-      await server.drain();
-      await server.start();
-      return `${server.name} is back`;
-    },
-  },
-  'server stopped': {
-    resource: 'server',
-    run: async (_context, { holdMs }, server) => {
-      await server.freeze(holdMs);
-      return `${server.name} for ${holdMs} ms`;
-    },
-  },
-  'log reader stalled': {
-    resource: 'server',
-    run: async (_context, { holdMs }, server) => {
-      await server.stallLog(holdMs);
-      return `of ${server.name} for ${holdMs} ms`;
-    },
-  },
-  'clock wrong': {
-    resource: 'server',
-    run: async (_context, { holdMs, strength }, server) => {
-      // From one second to two hours, backward or forward.
-      const offsetMs = Math.round(Math.sign(strength - 0.5) * 1_000 * 7_200 ** Math.abs(2 * strength - 1));
-      await server.request({ do: 'clock', offsetMs });
-      await delay(holdMs);
-      await server.request({ do: 'clock', offsetMs: 0 });
-      return `of ${server.name} by ${offsetMs} ms for ${holdMs} ms`;
-    },
-  },
-  'PostgreSQL restarted': restart('fast'),
-  'PostgreSQL crashed': restart('immediate'),
-  'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
-  'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
-  'connections cut': network('cut'),
-  'connections reset': network('reset'),
-  'connections torn in a frame': network('torn'),
-  'connections blackholed': network('blackhole'),
-  'connections delayed': network('delay'),
-  'tokens short-lived or unavailable': {
-    resource: 'tokens',
-    run: async ({ tokens }, { holdMs, strength }) => {
-      const mode = strength < 0.7 ? 'short' : 'none';
-      tokens.mode = mode;
-      await delay(holdMs);
-      tokens.mode = 'usual';
-      return `${mode} for ${holdMs} ms`;
-    },
-  },
-  'membership revoked': {
-    resource: 'rights',
-    run: async (context, { target, strength }) => {
-      const { channels, viewers, revocations, durationMs } = context;
-      const viewer = viewers[Math.floor(target * viewers.length)];
-      const channel = channels[Math.floor(strength * channels.length)];
-      if (viewer === undefined || channel === undefined) return 'nothing';
-      const { projectId } = channel;
-      const holdMs = heldMs(strength, durationMs);
-      const membership = { userId: viewer.id, projectId };
-      await changeMembership(context, membership, 'revoke');
-      const fromMs = Date.now();
-      await delay(holdMs);
-      // Taken before the right is restored: a server may notice sooner than this process.
-      revocations.push({ ...membership, fromMs, untilMs: Date.now() });
-      await changeMembership(context, membership, 'give');
-      return `${viewer.username}'s for ${holdMs} ms`;
-    },
-  },
-  'membership given': {
-    resource: 'rights',
-    run: async (context, { target, strength }) => {
-      const { approvers, revocations, durationMs } = context;
-      const approver = approvers[Math.floor(target * approvers.length)];
-      const index = revocations.findIndex(
-        ({ userId, untilMs }) => userId === approver?.id && untilMs === Infinity,
-      );
-      const missing = revocations[index];
-      if (approver === undefined || missing === undefined) return 'nothing';
-      const holdMs = heldMs(strength, durationMs);
-      revocations[index] = { ...missing, untilMs: Date.now() };
-      await changeMembership(context, missing, 'give');
-      await delay(holdMs);
-      await changeMembership(context, missing, 'revoke');
-      revocations.push({ ...missing, fromMs: Date.now() });
-      return `to ${approver.username} for ${holdMs} ms`;
-    },
-  },
-  ...hostChanges,
-  'many changes at once': {
-    resource: 'writers',
-    run: async (context, fault) =>
-      await write(context, fault, async (client, channel) => {
-        // One in five exceeds the number of events that a server replays after a reconnect.
-        const count = fault.strength < 0.8 ? 20 + Math.round(200 * fault.strength) : 1_200;
-        await writeMany(client, channel, count);
-        await client.query('COMMIT');
-        return `${count} in one transaction`;
-      }),
-  },
-  'late commit': {
-    resource: 'writers',
-    run: async (context, fault) =>
-      await write(context, fault, async (client, channel) => {
-        await client.query('SAVEPOINT early');
-        await writeMany(client, channel, 3);
-        await client.query('SELECT pg_sleep($1)', [fault.holdMs / 1_000]);
-        await client.query('COMMIT');
-        return `after ${fault.holdMs} ms`;
-      }),
-  },
-  'long prepared transaction': {
-    resource: 'writers',
-    run: async (context, fault) =>
-      await write(context, fault, async (client, channel) => {
-        await client.query(`SET LOCAL flagcast.notify = 'off'`);
-        await writeMany(client, channel, 3);
-        const end = fault.strength < 0.7 ? 'COMMIT' : 'ROLLBACK';
-        await prepareAndCommit(client, fault.holdMs / 1_000, end);
-        return `${end} after ${fault.holdMs} ms`;
-      }),
+  'log on a full disk': async (_system, { holdMs }, server) => {
+    await server.kill();
+    await server.start({ diskFull: true });
+    await delay(holdMs);
+    await server.drain();
+    await server.start();
+    return `${server.name} is back`;
   },
 };
 
-export const faultKinds = Object.keys(faults);
+const serverStalls: Faults = {
+  'server stopped': async (_system, { holdMs }, server) => {
+    await server.freeze(holdMs);
+    return `${server.name} for ${holdMs} ms`;
+  },
+  'log reader stalled': async (_system, { holdMs }, server) => {
+    await server.stallLog(holdMs);
+    return `of ${server.name} for ${holdMs} ms`;
+  },
+  'clock wrong': async (_system, { holdMs, strength }, server) => {
+    // From one second to two hours, backward or forward.
+    const offsetMs = Math.round(Math.sign(strength - 0.5) * 1_000 * 7_200 ** Math.abs(2 * strength - 1));
+    await server.request({ do: 'clock', offsetMs });
+    await delay(holdMs);
+    await server.request({ do: 'clock', offsetMs: 0 });
+    return `of ${server.name} by ${offsetMs} ms for ${holdMs} ms`;
+  },
+};
+
+const writes: Faults = {
+  'many changes at once': write(async (client, channel, { strength }) => {
+    // One in five exceeds the number of events that a server replays after a reconnect.
+    const count = strength < 0.8 ? 20 + Math.round(200 * strength) : 1_200;
+    await writeMany(client, channel, count);
+    await client.query('COMMIT');
+    return `${count} in one transaction`;
+  }),
+  'late commit': write(async (client, channel, { holdMs }) => {
+    await client.query('SAVEPOINT early');
+    await writeMany(client, channel, 3);
+    await client.query('SELECT pg_sleep($1)', [holdMs / 1_000]);
+    await client.query('COMMIT');
+    return `after ${holdMs} ms`;
+  }),
+  'long prepared transaction': write(async (client, channel, { holdMs, strength }) => {
+    await client.query(`SET LOCAL flagcast.notify = 'off'`);
+    await writeMany(client, channel, 3);
+    const end = strength < 0.7 ? 'COMMIT' : 'ROLLBACK';
+    await prepareAndCommit(client, holdMs / 1_000, end);
+    return `${end} after ${holdMs} ms`;
+  }),
+};
+
+/** By what they affect: faults of one resource, or of one server, run one after the other. */
+const faultsByResource = {
+  'killable server': serverEnds,
+  server: serverStalls,
+  database: {
+    'PostgreSQL restarted': restart('fast'),
+    'PostgreSQL crashed': restart('immediate'),
+    'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
+    'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
+  },
+  network: {
+    'connections cut': network('cut'),
+    'connections reset': network('reset'),
+    'connections torn in a frame': network('torn'),
+    'connections blackholed': network('blackhole'),
+    'connections delayed': network('delay'),
+  },
+  tokens: { 'tokens short-lived or unavailable': changeTokens },
+  rights: { 'membership revoked': revokeMembership, 'membership given': giveMembership },
+  host: hostChanges,
+  environments: { 'environment deleted': deleteEnvironment },
+  import: { import: importMany },
+  writers: writes,
+} satisfies Record<string, Faults>;
+
+const faults = Object.entries<Faults>(faultsByResource).flatMap(([resource, ofResource]) =>
+  Object.entries(ofResource).map(([kind, run]) => ({ resource, kind, run })),
+);
+
+export const faultKinds = faults.map(({ kind }) => kind);
 
 /** Faults that this system cannot inject, each with the reason. */
 export function unsupportedFaults(): Record<string, string> {
@@ -274,19 +246,19 @@ export function unsupportedFaults(): Record<string, string> {
 /** Injects faults: one after the other for the same resource, otherwise concurrently. */
 export class Nemesis {
   readonly #lastFault = new Map<string, Promise<unknown>>();
-  readonly #context: NemesisContext;
+  readonly #system: ChaosSystem;
   readonly #onFault: (kind: string, detail: string, tookMs: number) => void;
 
   /** `onFault`: called when a fault is over. */
-  constructor(context: NemesisContext, onFault: (kind: string, detail: string, tookMs: number) => void) {
-    this.#context = context;
+  constructor(system: ChaosSystem, onFault: (kind: string, detail: string, tookMs: number) => void) {
+    this.#system = system;
     this.#onFault = onFault;
   }
 
   /** Resolves when the fault is over. */
   async inject(plan: PlannedFault): Promise<void> {
-    const fault = faults[plan.kind];
-    const { servers } = this.#context;
+    const fault = faults.find(({ kind }) => kind === plan.kind);
+    const { servers } = this.#system;
     const candidates = fault?.resource === 'killable server' ? servers.slice(1) : servers;
     const server = candidates[Math.floor(plan.target * candidates.length)];
     if (fault === undefined || server === undefined) throw new Error('there is no such fault, or no server');
@@ -294,7 +266,7 @@ export class Nemesis {
     const before = this.#lastFault.get(resource) ?? Promise.resolve();
     const running = before.then(async () => {
       const startedAtMs = performance.now();
-      const detail = await fault.run(this.#context, plan, server);
+      const detail = await fault.run(this.#system, plan, server);
       this.#onFault(plan.kind, detail, performance.now() - startedAtMs);
     });
     this.#lastFault.set(

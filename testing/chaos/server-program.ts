@@ -4,6 +4,7 @@
  */
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, Socket } from 'node:net';
+import { inspect } from 'node:util';
 import v8 from 'node:v8';
 import { ioUring } from '@flagcast/io-uring';
 import type { Flagcast } from 'flagcast';
@@ -76,33 +77,21 @@ async function start({ databaseUrl, secret, port }: Extract<ServerTask, { do: 's
     },
   });
   const { lifecycle } = flagcast;
-  logLifecycle(createLogger({ human: false }), lifecycle);
+  const log = createLogger({ human: false });
+  logLifecycle((event, fields, level) => {
+    log(event, fields, level);
+    note(`${event} ${inspect(fields, { breakLength: Infinity })}`);
+  }, lifecycle);
   lifecycle.on('reader:read', ({ trigger, fresh, xmin, snapshotXmax, isComplete }) => {
     if (fresh > 0) {
       note(`read ${fresh} new (${trigger}), ${xmin}-${snapshotXmax}${isComplete ? '' : ', more to come'}`);
     }
   });
-  lifecycle.on('reader:page-failed', ({ error, rows, readsState }) =>
-    note(`page failed: ${error.message}; next ${rows} rows, ${readsState ? 'with' : 'without'} states`),
-  );
-  lifecycle.on('freshness:changed', (change) =>
-    note(change.state === 'fresh' ? 'fresh' : `stale: ${change.reason}: ${change.problem}`),
-  );
   lifecycle.on('batch:broadcast', ({ events, deliveries }) => {
     if (events > 0) note(`sent ${events} events, ${deliveries} deliveries`);
   });
-  lifecycle.on('reader:failed', ({ error }) => note(`read failed: ${error.message}`));
-  lifecycle.on('reader:recovered', () => note('reads recovered'));
-  lifecycle.on('reader:history-lost', ({ reason }) => note(`history lost: ${reason}`));
-  lifecycle.on('channel:resync', ({ channel, reason }) => note(`resync of channel ${channel}: ${reason}`));
-  lifecycle.on('connection:opened', ({ connectionId, userId, dialect }) => {
-    connections += 1;
-    note(`connection ${connectionId} opened by user ${userId} (${dialect})`);
-  });
-  lifecycle.on('connection:closed', ({ connectionId, userId, code, reason }) => {
-    connections -= 1;
-    note(`connection ${connectionId} of user ${userId} closed: ${code} ${reason}`);
-  });
+  lifecycle.on('connection:opened', () => (connections += 1));
+  lifecycle.on('connection:closed', () => (connections -= 1));
   const http = createServer(flagcast.requestListener);
   flagcast.attach(http);
   running = { flagcast, http };

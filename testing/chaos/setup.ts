@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { BoundedRun } from '../testkit/bounded-run.ts';
-import type { TestChannel, TestFeed } from '../testkit/channel.ts';
+import type { TestFeed } from '../testkit/channel.ts';
 import { FaultyProxy } from '../testkit/faulty-proxy.ts';
 import { startTemporaryPostgres } from '../testkit/postgres.ts';
 import { freePort } from '../testkit/program.ts';
@@ -8,53 +8,30 @@ import { SeededRandom } from '../testkit/random.ts';
 import { type SeededDatabase, seedDatabase } from '../testkit/seed-database.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
 import type { TestUser } from '../testkit/tokens.ts';
-import type { NemesisContext } from './fault.ts';
-import { faultKinds, unsupportedFaults } from './nemesis.ts';
+import type { ChaosSystem } from './fault.ts';
 import type { ChaosOptions } from './options.ts';
-import { drawPlan, type PlannedFault } from './plan.ts';
 import { ServerProcess } from './server-process.ts';
 import { TokenIssuer } from './tokens.ts';
 
 /** Of the run's seed, each part has a sequence of its own. */
-export const sequences = { plan: 0, proxy: 1, clients: 2, tokens: 3 } as const;
+const sequences = { plan: 0, proxy: 1, clients: 2, tokens: 3 } as const;
 
 /** Of a feed, in reports. */
 const feedLabel = 'the approvals feed';
 /** Number of the members of all projects whose feeds are followed. */
 const feedViewers = 3;
 
-/** The system under test, and what will happen to it. */
-export interface ChaosSetup {
-  readonly options: ChaosOptions;
-  readonly durationMs: number;
-  readonly plan: readonly PlannedFault[];
-  /** What the run leaves out, with the reason. */
-  readonly skipped: Map<string, string>;
-  /** Failures of the servers, the faults and the browser. */
-  readonly problems: string[];
-  readonly seeded: SeededDatabase;
-  /** The first server, which no fault ends. */
-  readonly survivor: ServerProcess;
-  readonly context: NemesisContext;
+export function randomOf({ seed }: ChaosOptions, sequence: keyof typeof sequences): SeededRandom {
+  return new SeededRandom(seed, sequences[sequence]);
 }
 
-/** Starts PostgreSQL, the servers and the proxy, and draws the faults. */
-export async function setUp(
+/** Starts PostgreSQL, the servers and the proxy. `onProblem`: called with each failure of a server. */
+export async function startSystem(
   run: BoundedRun,
   options: ChaosOptions,
   step: (text: string) => void,
-): Promise<ChaosSetup> {
-  const durationMs = options.minutes * 60_000;
-  const randomOf = (sequence: keyof typeof sequences): SeededRandom =>
-    new SeededRandom(options.seed, sequences[sequence]);
-  const problems: string[] = [];
-  const skipped = new Map(Object.entries(unsupportedFaults()));
-  skipped.set("PostgreSQL's clock wrong", 'its processes use the clock of the system');
-  const plan = drawPlan(
-    randomOf('plan'),
-    faultKinds.filter((kind) => !skipped.has(kind)),
-    durationMs,
-  );
+  onProblem: (problem: string) => void,
+): Promise<ChaosSystem> {
   step('starts PostgreSQL');
   const postgres = await startTemporaryPostgres(run, {
     fsync: 'off',
@@ -64,36 +41,27 @@ export async function setUp(
   const seeded = await seedDatabase(postgres);
   const secret = randomBytes(32).toString('base64');
   step('starts the servers');
-  const servers: ServerProcess[] = [];
-  for (let number = 1; number <= options.servers; number += 1) {
-    const server = new ServerProcess(run, {
-      name: `server ${number}`,
-      databaseUrl: seeded.serverUrl,
-      secret,
-      port: await freePort(),
-      onProblem: (problem) => void problems.push(problem),
-    });
+  const startServer = async (number: number): Promise<ServerProcess> => {
+    const { serverUrl: databaseUrl } = seeded;
+    const name = `server ${number}`;
+    const server = new ServerProcess(run, { name, databaseUrl, secret, port: await freePort(), onProblem });
     await server.start();
-    servers.push(server);
-  }
-  const [survivor] = servers;
-  if (survivor === undefined) throw new Error('A run needs servers');
-  const random = randomOf('proxy');
-  const proxy = await FaultyProxy.open(
-    servers.map(({ port }) => port),
-    { chance: () => random.next() },
-  );
+    return server;
+  };
+  const servers: [ServerProcess, ...ServerProcess[]] = [await startServer(1)];
+  while (servers.length < options.servers) servers.push(await startServer(servers.length + 1));
+  const proxyRandom = randomOf(options, 'proxy');
+  const ports = servers.map(({ port }) => port);
+  const proxy = await FaultyProxy.open(ports, { chance: () => proxyRandom.next() });
   run.defer(async () => await proxy.close());
-  const channels: TestChannel[] = seeded.projects.flat();
-  const tokenRandom = randomOf('tokens');
-  const tokens = new TokenIssuer(secret, () => tokenRandom.next());
-  const { databaseUrl, importChannel, viewers, approvers } = seeded;
+  const tokenRandom = randomOf(options, 'tokens');
   return {
-    ...{ options, durationMs, plan, skipped, problems, seeded, survivor },
-    context: {
-      ...{ postgres, databaseUrl, servers, proxy, channels, importChannel, viewers, approvers, tokens },
-      ...{ revocations: missingMemberships(seeded), imports: 0, unlogged: 0, durationMs, signal: run.signal },
-    },
+    ...seeded,
+    ...{ postgres, servers, proxy, channels: seeded.projects.flat(), unlogged: 0, imports: 0 },
+    tokens: new TokenIssuer(secret, () => tokenRandom.next()),
+    revocations: missingMemberships(seeded),
+    durationMs: options.minutes * 60_000,
+    signal: run.signal,
   };
 }
 

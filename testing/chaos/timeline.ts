@@ -1,7 +1,6 @@
-import type { RecordingClient } from '../testkit/clients/recording-client.ts';
 import type { Anomaly } from '../testkit/segment-checker.ts';
 import type { Segment } from '../testkit/segment.ts';
-import type { ServerProcess } from './server-process.ts';
+import type { Outcome } from './checker.ts';
 
 /** Notes this long before and after the commit of the event and its arrival are listed, in milliseconds. */
 const aroundMs = { before: 2_000, after: 3_000 };
@@ -23,17 +22,7 @@ export interface InjectedFault {
  */
 export function timelineOf(
   { event, segment, key }: Anomaly,
-  {
-    startedAtMs,
-    clients,
-    servers,
-    faults,
-  }: {
-    readonly startedAtMs: number;
-    readonly clients: readonly RecordingClient[];
-    readonly servers: readonly ServerProcess[];
-    readonly faults: readonly InjectedFault[];
-  },
+  { startedAtMs, clients, system, faults }: Outcome,
 ): string[] {
   const receipts = segment.received.filter((one) => keysOf(event, key).includes(one.key));
   const moments = [event?.committedMs, receipts[0]?.atMs].filter((atMs) => atMs !== undefined);
@@ -58,7 +47,7 @@ export function timelineOf(
     if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${detail}`]);
   }
   const distanceMs = (atMs: number): number => Math.min(...moments.map((moment) => Math.abs(moment - atMs)));
-  const notes = servers.flatMap(({ name, notes: all }) =>
+  const notes = system.servers.flatMap(({ name, notes: all }) =>
     all
       .filter(([atMs, text]) => isNear(atMs) && !isOfOtherUser(text, segment.userId))
       .sort(([one], [other]) => distanceMs(one) - distanceMs(other))
@@ -71,7 +60,7 @@ export function timelineOf(
 }
 
 function isOfOtherUser(note: string, userId: string): boolean {
-  return note.startsWith('connection ') && !note.includes(`user ${userId} `);
+  return note.startsWith('connection_') && !note.includes(`userId: '${userId}'`);
 }
 
 /** The keys of the event in both dialects. */

@@ -7,22 +7,22 @@ import { rowsOf } from '../rounds.ts';
 import { chooseTargets, isFlagcast } from '../targets/all.ts';
 
 /** Pause between the start of a server and its first client, in milliseconds. */
-export const startMs = 2_000;
+const startMs = 2_000;
 /** Pause after the last handshake, in milliseconds, until the garbage of the handshakes is collected. */
-export const quiesceMs = 40_000;
+const quiesceMs = 40_000;
 const boundKilobytes = 6.2;
 const boundCpuPercent = 1.5;
 
 export const idle = benchmark({
   summary: 'memory and processor time of idle connections (15 minutes)',
   // In 50 s each connection gets a keep-alive frame, and its rights are checked twice.
-  options: { clients: 5_000, rounds: 3, seconds: 50, targets: ['flagcast', 'flagcast.v1', 'ws'] },
-  measure: async (bench, { clients, rounds, seconds, targets }) => {
+  options: { clients: 5_000, rounds: 3, seconds: 50, workers: 1, targets: ['flagcast', 'flagcast.v1', 'ws'] },
+  measure: async (bench, { clients, rounds, seconds, workers, targets }) => {
     const { signal } = bench.run;
     const receivers = new Receivers(bench.run, clients);
     const chosen = await chooseTargets(bench, targets);
     const measured = await bench.rounds(rounds, chosen, async ({ start }) => {
-      const running = await start(bench, { channels: 1, clients });
+      const running = await start(bench, { channels: 1, clients, workers });
       await delay(startMs, undefined, { signal });
       const before = await memoryOf(running.pids);
       await receivers.connect(running, { clients });

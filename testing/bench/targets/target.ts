@@ -7,6 +7,8 @@ export interface TargetOptions {
   readonly channels: number;
   /** The number of clients that the server must accept. */
   readonly clients: number;
+  /** Processes of Flagcast. Default 1. */
+  readonly workers?: number;
 }
 
 /** A running server under test. */

@@ -10,6 +10,10 @@ export interface Block {
   readonly message: ServerMessage;
 }
 
+interface OpenOptions extends Omit<RequestOptions, 'headers'> {
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /** One stream of server-sent events, parsed as the standard says: fields in blocks, which an empty line ends. */
 export class EventStreamClient extends MessageClient<ServerMessage> {
   readonly response: IncomingMessage;
@@ -75,11 +79,11 @@ export class EventStreamClient extends MessageClient<ServerMessage> {
 
   static async #open(
     url: string,
-    options: RequestOptions & { readonly headers: Readonly<Record<string, string>> },
+    { headers: own, ...options }: OpenOptions,
     { body, onBlock }: { readonly body?: string; readonly onBlock?: ((block: Block) => void) | undefined },
   ): Promise<EventStreamClient> {
     const send = url.startsWith('https:') ? httpsRequest : httpRequest;
-    const headers = { Accept: 'text/event-stream', ...options.headers };
+    const headers = { Accept: 'text/event-stream', ...own };
     const request = send(url, { ...options, headers, agent: false });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);

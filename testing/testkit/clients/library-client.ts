@@ -1,6 +1,5 @@
 import { type Channel, type Client, createClient, type WebSocketClass } from '@flagcast/client';
 import { type Approvals, approvals } from '@flagcast/client/approvals';
-import type { EventMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import { isFeed, type TestChannel } from '../channel.ts';
 import { type ChannelContents, contentsOf } from '../contents.ts';
@@ -39,11 +38,6 @@ const NoWebSocket = function () {
  * retries until the right is restored.
  */
 export class LibraryClient extends RecordingClient {
-  /** Snapshots that were neither the first of a channel nor requested by the server. */
-  unexpectedSnapshots = 0;
-  resyncs = 0;
-  /** Called with each event. */
-  onEvent: (event: EventMessage) => void = () => undefined;
   readonly #states: readonly ChannelState[];
   #client: Client;
   readonly #ticker: NodeJS.Timeout;
@@ -105,7 +99,6 @@ export class LibraryClient extends RecordingClient {
       if ('pending_changes' in message) this.#openSegment(state);
       else if (message.type === 'resync') {
         this.note(`resync of ${state.name.env}: ${message.reason}`);
-        this.resyncs += 1;
         state.expectedSnapshots += 1;
         this.#closeSegment(state);
       }
@@ -125,7 +118,6 @@ export class LibraryClient extends RecordingClient {
     state.channel = channel;
     state.expectedSnapshots = 1;
     channel.onEvent((event) => {
-      this.onEvent(event);
       if (state.segment !== null && state.channel === channel) {
         receive(state.segment, event.id, isFeed(state.name) ? event : undefined);
       }
@@ -138,7 +130,6 @@ export class LibraryClient extends RecordingClient {
     if (state.expectedSnapshots < 0) {
       state.expectedSnapshots = 0;
       if (Date.now() - state.statelessAtMs < statelessMs) return;
-      this.unexpectedSnapshots += 1;
       this.note('loaded an unexpected snapshot');
       this.violations.push('it loaded an unexpected snapshot');
     }

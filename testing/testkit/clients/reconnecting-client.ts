@@ -197,26 +197,19 @@ abstract class ResumingClient extends ReconnectingClient {
   }
 
   #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
-    switch (message.type) {
-      case 'caught_up':
-        this.#segment ??= this.openSegment(channel, 'id');
-        this.scope = message.scope ?? null;
-        return true;
-      case 'close':
-        this.rejected(message.code, message.reason);
-        return false;
-      case 'error':
-        this.note(`error: ${message.code}`);
-        return false;
-      case 'resync':
-        this.note(`resync: ${message.reason}`);
-        if (this.#segment !== null) this.#segment.untilMs = Date.now();
-        this.#segment = null;
-        this.cursor = null;
-        return false;
-      default:
-        return true;
+    const { type } = message;
+    if (type === 'caught_up') {
+      this.#segment ??= this.openSegment(channel, 'id');
+      this.scope = message.scope ?? null;
+    } else if (type === 'close') this.rejected(message.code, message.reason);
+    else if (type === 'error') this.note(`error: ${message.code}`);
+    else if (type === 'resync') {
+      this.note(`resync: ${message.reason}`);
+      if (this.#segment !== null) this.#segment.untilMs = Date.now();
+      this.#segment = null;
+      this.cursor = null;
     }
+    return type !== 'close' && type !== 'error' && type !== 'resync';
   }
 }
 

@@ -43,6 +43,11 @@ export abstract class RecordingClient implements Disposable {
     return `${this.options.kind} ${this.options.index}`;
   }
 
+  /** Of the log. */
+  get lastEntry(): string {
+    return this.log.at(-1)?.[1] ?? 'empty log';
+  }
+
   abstract close(): void;
 
   /** The client's state of a channel; null before the first snapshot, undefined if the client keeps none. */
