@@ -17,7 +17,7 @@ const flagsPerProject = 30;
 const viewerCount = 12;
 const approverCount = 2;
 
-export interface Approver extends TestUser {
+interface Approver extends TestUser {
   readonly projectId: string;
 }
 

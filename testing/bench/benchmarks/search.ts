@@ -115,9 +115,10 @@ async function serveOthers(port: number, tokens: readonly string[], durationMs: 
 async function connectOnce(port: number, token: string): Promise<readonly number[]> {
   const startedAtMs = performance.now();
   try {
-    await using client = await V1Client.connect(`ws://127.0.0.1:${port}/api/ws`, { token });
-    await client.control('hello');
-    return [performance.now() - startedAtMs];
+    const client = await V1Client.connect(`ws://127.0.0.1:${port}/api/ws`, { token });
+    client.socket.once('message', () => client.socket.terminate());
+    await client.closed;
+    return client.messages.length > 0 ? [performance.now() - startedAtMs] : [];
   } catch {
     return [];
   }
