@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkAuthorizeQuery, querySource } from '../src/auth/authorize-query.js';
-import { CallbackAuthorization } from '../src/auth/callback-authorization.js';
+import {
+  CallbackAuthorization,
+  checkAuthorizeQuery,
+  querySource,
+} from '../src/auth/callback-authorization.js';
 import type { SessionPool } from '../src/postgres/session-pool.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { runCommand } from './command.js';

@@ -1,9 +1,9 @@
-import type { ApprovalsScope } from './approvals-scope.js';
 import type { Identity } from './user-claim.js';
 import type { IncomingMessage } from 'node:http';
 import { printable } from '../describe.js';
 import { HttpProblem } from '../http-problem.js';
 import type {
+  ApprovalsScope,
   Authorization,
   Channel,
   ChannelRefusal,

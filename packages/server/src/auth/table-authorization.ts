@@ -1,8 +1,8 @@
 import { readRights, type Rights } from '../host/rights.js';
-import { ApprovalsScope } from './approvals-scope.js';
 import { QueryBatcher } from '../postgres/query-batcher.js';
 import type { Queries } from '../postgres/session-pool.js';
 import {
+  ApprovalsScope,
   type Authorization,
   type Channel,
   type ChannelRefusal,

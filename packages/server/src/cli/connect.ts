@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { checkAuthorizeQuery } from '../auth/authorize-query.js';
+import { checkAuthorizeQuery } from '../auth/callback-authorization.js';
 import type { Logger } from '../operations/log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { loadDemo } from './packages.js';

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
 import { backoffMs } from '../retry.js';
-import { Metrics } from '../operations/metrics.js';
+import { createMetric } from '../operations/metrics.js';
 import { CommandError } from './command.js';
 import type { CleanupStack } from './shutdown.js';
 import type { ListeningUrls, Server, ServerSettings } from './server.js';
@@ -77,7 +77,7 @@ class Workers {
   constructor(settings: ServerSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
-    this.#endedTotal = new Metrics(this.#metrics).counter('flagcast_workers_ended_total');
+    this.#endedTotal = createMetric(this.#metrics, 'flagcast_workers_ended_total');
     // A worker that hangs would not notice the end of this process.
     process.on('exit', () => {
       for (const worker of this.#alive) worker.kill();

@@ -1,6 +1,11 @@
 import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
-import type { ApprovalsScope } from '../auth/approvals-scope.js';
-import { type Authorization, type Viewer, viewerKey, type Channel } from '../auth/authorization.js';
+import {
+  type ApprovalsScope,
+  type Authorization,
+  type Channel,
+  type Viewer,
+  viewerKey,
+} from '../auth/authorization.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Freshness } from '../reader/freshness.js';

@@ -1,7 +1,6 @@
 import type { CloseCode, CloseReason, FreshnessMessage } from '@flagcast/protocol';
 import type { Principal } from '../auth/request-authorizer.js';
-import type { ApprovalsScope } from '../auth/approvals-scope.js';
-import type { Channel } from '../auth/authorization.js';
+import type { ApprovalsScope, Channel } from '../auth/authorization.js';
 import type { Dialect } from '../events/dialect.js';
 import type { ChannelsChange } from '../lifecycle.js';
 import type { Heartbeat } from './codecs/v1.js';

@@ -1,5 +1,5 @@
 import type { PresenceMessage, PresenceUser } from '@flagcast/protocol';
-import type { ChannelIds } from '../auth/approvals-scope.js';
+import type { ChannelIds } from '../auth/authorization.js';
 import type { Cork } from '../broadcast/deliveries.js';
 import { channelKey } from '../events/event.js';
 import { textFrame } from './codecs/frame.js';

@@ -9,8 +9,13 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import type { OpenedSubscription, Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
-import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
-import type { Channel, ChannelRequest, SubscriptionRequest } from '../auth/authorization.js';
+import type {
+  ApprovalsScope,
+  Channel,
+  ChannelIds,
+  ChannelRequest,
+  SubscriptionRequest,
+} from '../auth/authorization.js';
 import type { Broadcaster, ChannelChange, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { approvalsFeed, channelKey } from '../events/event.js';

@@ -1,6 +1,5 @@
 import type { ChannelName, FeedName, SubscriptionName } from '@flagcast/protocol';
-import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
-import type { Channel, ChannelRequest } from '../auth/authorization.js';
+import type { ApprovalsScope, Channel, ChannelIds, ChannelRequest } from '../auth/authorization.js';
 import type { ChannelChange, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { DeliveryBatch } from '../broadcast/deliveries.js';
 import type { SharedEvents } from '../events/dialect.js';

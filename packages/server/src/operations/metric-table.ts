@@ -170,11 +170,3 @@ export const metricTable = {
     'Workers that ended unexpectedly and were replaced; only with more than one worker.',
   ),
 } as const satisfies Record<string, MetricDefinition>;
-
-type Names<Type> = {
-  [Name in keyof typeof metricTable]: (typeof metricTable)[Name]['type'] extends Type ? Name : never;
-}[keyof typeof metricTable];
-
-export type CounterName = Names<'counter'>;
-export type GaugeName = Names<'gauge'>;
-export type HistogramName = Names<'histogram'>;

@@ -9,13 +9,7 @@ import type { HttpConnections } from '../connections/connection-limits.js';
 import type { Freshness } from '../reader/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventReader } from '../reader/reader.js';
-import {
-  type CounterName,
-  type GaugeName,
-  type HistogramName,
-  type MetricDefinition,
-  metricTable,
-} from './metric-table.js';
+import { type MetricDefinition, metricTable } from './metric-table.js';
 
 /** What the metrics read when they are scraped. */
 export interface MetricsSources {
@@ -39,75 +33,48 @@ export function createMetrics(
   sources: MetricsSources,
   registry = new Registry(),
 ): Registry {
-  const metrics = new Metrics(registry);
-  countLosses(lifecycle, metrics);
-  countReads(lifecycle, metrics);
-  countDeliveries(lifecycle, metrics);
-  countConnections(lifecycle, metrics);
-  countRelay(lifecycle, metrics);
-  showState(sources, metrics);
-  showSessions(sources, metrics);
+  countLosses(lifecycle, registry);
+  countReads(lifecycle, registry);
+  countDeliveries(lifecycle, registry);
+  countConnections(lifecycle, registry);
+  countRelay(lifecycle, registry);
+  showState(sources, registry);
+  showSessions(sources, registry);
   return registry;
 }
 
-/** Makes metrics of the table. `collect` sets the value of a metric when it is scraped. */
-export class Metrics {
-  readonly #registry: Registry;
+const constructors = { counter: Counter, gauge: Gauge, histogram: Histogram };
+type MetricName = keyof typeof metricTable;
+type Metric<Name extends MetricName> = InstanceType<
+  (typeof constructors)[(typeof metricTable)[Name]['type']]
+>;
 
-  constructor(registry: Registry) {
-    this.#registry = registry;
-  }
+/** Makes a metric of the table. `collect` sets its value when it is scraped. */
+export function createMetric<Name extends MetricName>(
+  registry: Registry,
+  name: Name,
+  collect: (metric: Metric<Name>) => void = () => undefined,
+): Metric<Name> {
+  const { type, help, labels = [], buckets = [] }: MetricDefinition = metricTable[name];
+  return new constructors[type]({
+    name,
+    help,
+    labelNames: [...labels],
+    buckets: [...buckets],
+    registers: [registry],
+    collect() {
+      collect(this as Metric<Name>);
+    },
+  }) as Metric<Name>;
+}
 
-  /** `label` and `values`: series that exist before the first event. */
-  counter(name: CounterName, label = '', values: readonly (string | number)[] = []): Counter {
-    const counter = new Counter(this.#options(name));
-    for (const value of values) counter.inc({ [label]: value }, 0);
-    return counter;
-  }
-
-  /** A counter whose value is known elsewhere. */
-  total(name: CounterName, collect: (counter: Counter) => void): void {
-    new Counter({
-      ...this.#options(name),
-      collect() {
-        this.reset();
-        collect(this);
-      },
-    });
-  }
-
-  gauge(name: GaugeName, collect: (gauge: Gauge) => void = () => undefined): Gauge {
-    return new Gauge({
-      ...this.#options(name),
-      collect() {
-        collect(this);
-      },
-    });
-  }
-
-  histogram(name: HistogramName, collect: (histogram: Histogram) => void = () => undefined): Histogram {
-    return new Histogram({
-      ...this.#options(name),
-      buckets: [...metricTable[name].buckets],
-      collect() {
-        collect(this);
-      },
-    });
-  }
-
-  #options(name: keyof typeof metricTable): {
-    name: string;
-    help: string;
-    labelNames: string[];
-    registers: Registry[];
-  } {
-    const { help, labels = [] }: MetricDefinition = metricTable[name];
-    return { name, help, labelNames: [...labels], registers: [this.#registry] };
-  }
+/** Series that exist before the first event. */
+function startAtZero(counter: Counter, label: string, values: readonly (string | number)[]): void {
+  for (const value of values) counter.inc({ [label]: value }, 0);
 }
 
 /** Counters of events of the lifecycle. */
-function countLosses(lifecycle: Lifecycle, metrics: Metrics): void {
+function countLosses(lifecycle: Lifecycle, registry: Registry): void {
   for (const [event, name] of [
     ['reader:page-failed', 'flagcast_read_pages_failed_total'],
     ['reader:failed', 'flagcast_read_failures_total'],
@@ -118,16 +85,17 @@ function countLosses(lifecycle: Lifecycle, metrics: Metrics): void {
     ['connection:drained', 'flagcast_pauses_drained_total'],
     ['relay:lost', 'flagcast_relay_losses_total'],
   ] as const) {
-    const counter = metrics.counter(name);
+    const counter = createMetric(registry, name);
     lifecycle.on(event, () => counter.inc());
   }
 }
 
-function countReads(lifecycle: Lifecycle, metrics: Metrics): void {
-  const reads = metrics.counter('flagcast_reads_total', 'trigger', ['poll', 'wake', 'follow_up']);
-  const readSeconds = metrics.histogram('flagcast_read_seconds');
-  const events = metrics.counter('flagcast_events_total');
-  const lastRead = metrics.gauge('flagcast_last_read_timestamp_seconds');
+function countReads(lifecycle: Lifecycle, registry: Registry): void {
+  const reads = createMetric(registry, 'flagcast_reads_total');
+  startAtZero(reads, 'trigger', ['poll', 'wake', 'follow_up']);
+  const readSeconds = createMetric(registry, 'flagcast_read_seconds');
+  const events = createMetric(registry, 'flagcast_events_total');
+  const lastRead = createMetric(registry, 'flagcast_last_read_timestamp_seconds');
   lifecycle.on('reader:read', ({ trigger, fresh, durationMs }) => {
     reads.inc({ trigger });
     events.inc(fresh);
@@ -136,19 +104,19 @@ function countReads(lifecycle: Lifecycle, metrics: Metrics): void {
   });
   // A follower of the relay learns only that the database was read.
   lifecycle.on('relay:heartbeat', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
-  const pruned = metrics.counter('flagcast_log_rows_pruned_total');
+  const pruned = createMetric(registry, 'flagcast_log_rows_pruned_total');
   lifecycle.on('log:pruned', ({ rows }) => pruned.inc(rows));
-  const listening = metrics.gauge('flagcast_listening');
+  const listening = createMetric(registry, 'flagcast_listening');
   lifecycle.on('listener:listening', () => listening.set(1));
   lifecycle.on('listener:unavailable', () => listening.set(0));
   lifecycle.on('listener:failed', () => listening.set(0));
 }
 
-function countDeliveries(lifecycle: Lifecycle, metrics: Metrics): void {
-  const deliveries = metrics.counter('flagcast_deliveries_total');
-  const batchEvents = metrics.histogram('flagcast_batch_events');
-  const commitToSeen = metrics.histogram('flagcast_commit_to_seen_seconds');
-  const seenToSent = metrics.histogram('flagcast_seen_to_sent_seconds');
+function countDeliveries(lifecycle: Lifecycle, registry: Registry): void {
+  const deliveries = createMetric(registry, 'flagcast_deliveries_total');
+  const batchEvents = createMetric(registry, 'flagcast_batch_events');
+  const commitToSeen = createMetric(registry, 'flagcast_commit_to_seen_seconds');
+  const seenToSent = createMetric(registry, 'flagcast_seen_to_sent_seconds');
   // Clocks differ and can be set back: never less than 0.
   const secondsBetween = (fromMs: number, toMs: number): number => Math.max(0, toMs - fromMs) / 1_000;
   lifecycle.on('batch:broadcast', (batch) => {
@@ -159,27 +127,30 @@ function countDeliveries(lifecycle: Lifecycle, metrics: Metrics): void {
       commitToSeen.observe(secondsBetween(batch.committed.firstAtMs, batch.seenAtMs));
     }
   });
-  const resumes = metrics.counter('flagcast_resumes_total', 'source', ['buffer', 'log', 'database']);
+  const resumes = createMetric(registry, 'flagcast_resumes_total');
+  startAtZero(resumes, 'source', ['buffer', 'log', 'database']);
   lifecycle.on('channel:resumed', ({ source }) => resumes.inc({ source }));
-  const resyncs = metrics.counter('flagcast_resyncs_total', 'reason', resyncReasons);
+  const resyncs = createMetric(registry, 'flagcast_resyncs_total');
+  startAtZero(resyncs, 'reason', resyncReasons);
   lifecycle.on('channel:resync', ({ reason }) => resyncs.inc({ reason }));
 }
 
-function countConnections(lifecycle: Lifecycle, metrics: Metrics): void {
-  const refusedConnections = metrics.counter('flagcast_connections_refused_total');
+function countConnections(lifecycle: Lifecycle, registry: Registry): void {
+  const refusedConnections = createMetric(registry, 'flagcast_connections_refused_total');
   lifecycle.on('connection:refused', ({ code }) => refusedConnections.inc({ code }));
-  const refusedRequests = metrics.counter('flagcast_requests_refused_total');
+  const refusedRequests = createMetric(registry, 'flagcast_requests_refused_total');
   lifecycle.on('request:refused', ({ code }) => refusedRequests.inc({ code }));
   const ownCodes = new Set<number>(Object.values(CloseCode));
-  const closed = metrics.counter('flagcast_connections_closed_total', 'code', [...ownCodes]);
+  const closed = createMetric(registry, 'flagcast_connections_closed_total');
+  startAtZero(closed, 'code', [...ownCodes]);
   lifecycle.on('connection:closed', ({ code }) => {
     // Clients can send any code from 3000 to 4999. It must not become a series each.
     closed.inc({ code: code < 3_000 || ownCodes.has(code) ? code : 'other' });
   });
 }
 
-function countRelay(lifecycle: Lifecycle, metrics: Metrics): void {
-  const role = metrics.gauge('flagcast_relay_role');
+function countRelay(lifecycle: Lifecycle, registry: Registry): void {
+  const role = createMetric(registry, 'flagcast_relay_role');
   const setRole = (own: 'direct' | 'following' | 'leading' | null): void => {
     for (const each of ['direct', 'following', 'leading']) role.set({ role: each }, each === own ? 1 : 0);
   };
@@ -189,46 +160,50 @@ function countRelay(lifecycle: Lifecycle, metrics: Metrics): void {
   }
   lifecycle.on('relay:following', () => setRole('following'));
   lifecycle.on('relay:elected', () => setRole('leading'));
-  const batches = metrics.counter('flagcast_relay_batches_total', 'way', ['published', 'applied']);
+  const batches = createMetric(registry, 'flagcast_relay_batches_total');
+  startAtZero(batches, 'way', ['published', 'applied']);
   lifecycle.on('relay:published', () => batches.inc({ way: 'published' }));
   lifecycle.on('relay:applied', () => batches.inc({ way: 'applied' }));
-  const fetched = metrics.counter('flagcast_relay_fetched_messages_total');
+  const fetched = createMetric(registry, 'flagcast_relay_fetched_messages_total');
   lifecycle.on('relay:fetched', ({ messages }) => fetched.inc(messages));
 }
 
-function showSessions({ sessionPools }: MetricsSources, metrics: Metrics): void {
+function showSessions({ sessionPools }: MetricsSources, registry: Registry): void {
   for (const [name, value] of [
     ['flagcast_database_sessions', 'used'],
     ['flagcast_database_sessions_limit', 'limit'],
     ['flagcast_database_sessions_waiting', 'waiting'],
   ] as const) {
-    metrics.gauge(name, (gauge) => {
+    createMetric(registry, name, (gauge) => {
       for (const each of sessionPools) gauge.set({ purpose: each.purpose }, each[value]);
     });
   }
-  metrics.total('flagcast_database_session_timeouts_total', (counter) => {
+  createMetric(registry, 'flagcast_database_session_timeouts_total', (counter) => {
+    counter.reset();
     for (const { purpose, timeouts } of sessionPools) counter.inc({ purpose }, timeouts);
   });
 }
 
-function showState(sources: MetricsSources, metrics: Metrics): void {
+function showState(sources: MetricsSources, registry: Registry): void {
   const { freshness, connections, presence, httpConnections, broadcaster, reader, eventLoopDelay } = sources;
-  metrics.gauge('flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
-  metrics.gauge('flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
-  metrics.gauge('flagcast_connections', (gauge) => gauge.set(connections.count().all));
-  metrics.gauge('flagcast_connections_unauthenticated', (gauge) =>
+  createMetric(registry, 'flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
+  createMetric(registry, 'flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
+  createMetric(registry, 'flagcast_connections', (gauge) => gauge.set(connections.count().all));
+  createMetric(registry, 'flagcast_connections_unauthenticated', (gauge) =>
     gauge.set(httpConnections.unauthenticated),
   );
-  metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
-  metrics.histogram('flagcast_channel_connections', (histogram) => {
+  createMetric(registry, 'flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
+  createMetric(registry, 'flagcast_channel_connections', (histogram) => {
     histogram.zero({});
     for (const connections of broadcaster.channelSubscribers()) histogram.observe(connections);
   });
-  metrics.gauge('flagcast_approvals_connections', (gauge) => gauge.set(broadcaster.approvalsSubscribers));
-  metrics.gauge('flagcast_presence_views', (gauge) => gauge.set(presence?.size ?? 0));
-  metrics.gauge('flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
-  metrics.gauge('flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
-  metrics.gauge('flagcast_event_loop_delay_seconds', (gauge) => {
+  createMetric(registry, 'flagcast_approvals_connections', (gauge) =>
+    gauge.set(broadcaster.approvalsSubscribers),
+  );
+  createMetric(registry, 'flagcast_presence_views', (gauge) => gauge.set(presence?.size ?? 0));
+  createMetric(registry, 'flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
+  createMetric(registry, 'flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
+  createMetric(registry, 'flagcast_event_loop_delay_seconds', (gauge) => {
     // The histogram includes the interval of its timer.
     const secondsOf = (nanoseconds: number): number =>
       Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
@@ -237,8 +212,9 @@ function showState(sources: MetricsSources, metrics: Metrics): void {
     gauge.set({ statistic: 'max' }, secondsOf(count === 0 ? 0 : max));
     eventLoopDelay.reset();
   });
-  metrics.gauge('flagcast_process_resident_bytes', (gauge) => gauge.set(process.memoryUsage.rss()));
-  metrics.total('flagcast_process_cpu_seconds_total', (counter) => {
+  createMetric(registry, 'flagcast_process_resident_bytes', (gauge) => gauge.set(process.memoryUsage.rss()));
+  createMetric(registry, 'flagcast_process_cpu_seconds_total', (counter) => {
+    counter.reset();
     const { user, system } = process.cpuUsage();
     counter.inc((user + system) / 1e6);
   });

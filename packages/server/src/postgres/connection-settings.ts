@@ -26,26 +26,19 @@ export function isPostgresUrl(text: string): boolean {
   return /^postgres(ql)?:\/\//i.test(text) && URL.canParse(text);
 }
 
+/** What sessions take over of a pool. */
+const poolParameters = [
+  ...(['connectionString', 'host', 'port', 'user', 'password', 'database'] as const),
+  ...(['ssl', 'sslnegotiation', 'options', 'stream'] as const),
+];
+
 /** The parameters of a session: those of the URL, or those of the pool. */
 export function connectionParameters(database: Database): pg.ClientConfig {
   if (database.url !== undefined) return connectionSettings(database.url);
+  const { options } = database.pool;
   // pg hides passwords and keys: they are not enumerable.
-  const {
-    connectionString,
-    host,
-    port,
-    user,
-    password,
-    database: name,
-    ssl,
-    sslnegotiation,
-  } = database.pool.options;
-  const { options, stream } = database.pool.options;
-  const parameters = { connectionString, host, port, user, password, database: name, ssl, sslnegotiation };
-  const defined = Object.entries({ ...parameters, options, stream }).filter(
-    ([, value]) => value !== undefined,
-  );
-  return Object.fromEntries(defined);
+  const defined = poolParameters.filter((name) => options[name] !== undefined);
+  return Object.fromEntries(defined.map((name) => [name, options[name]]));
 }
 
 type ConnectionSettings = Pick<pg.ClientConfig, 'connectionString' | 'ssl' | 'sslnegotiation'>;

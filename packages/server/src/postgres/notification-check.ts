@@ -1,3 +1,4 @@
+import { on } from 'node:events';
 import type pg from 'pg';
 import type { Session } from './session.js';
 
@@ -42,19 +43,13 @@ async function shareSessions(one: pg.Client, other: pg.Client): Promise<boolean>
 }
 
 async function awaitNotification(listener: pg.Client, channel: string, timeoutMs: number): Promise<boolean> {
-  return await new Promise((resolve) => {
-    const finish = (isReceived: boolean): void => {
-      clearTimeout(timer);
-      listener.off('notification', onNotification);
-      listener.off('end', onEnd);
-      resolve(isReceived);
-    };
-    const onNotification = (notification: pg.Notification): void => {
-      if (notification.channel === channel) finish(true);
-    };
-    const onEnd = (): void => finish(false);
-    const timer = setTimeout(() => finish(false), timeoutMs);
-    listener.on('notification', onNotification);
-    listener.once('end', onEnd);
-  });
+  const options = { signal: AbortSignal.timeout(timeoutMs), close: ['end'] };
+  try {
+    for await (const [notification] of on(listener, 'notification', options)) {
+      if ((notification as pg.Notification).channel === channel) return true;
+    }
+  } catch {
+    // Too late.
+  }
+  return false;
 }

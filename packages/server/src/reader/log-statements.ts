@@ -1,7 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ListColumns, withScheduleState } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { isLargeRequest, pendingChangeState } from '../host/pending-change.js';
 import { isoUtcInRange } from '../host/sql-expressions.js';
+import type { Queries } from '../postgres/session-pool.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
 import { coverageOfSnapshot, type Coverage } from '../events/position.js';
 
@@ -43,6 +45,22 @@ export function toSnapshotPosition(row: readonly (string | null)[]): SnapshotPos
     insertLsn: insertLsn === null ? null : BigInt(insertLsn),
     flushLsn: flushLsn === null ? null : BigInt(flushLsn),
   };
+}
+
+/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is immediately. */
+const flushAttempts = 25;
+const flushPauseMs = 20;
+
+/** Waits up to half a second until the write-ahead log is flushed up to this position; false if it is not. */
+export async function isFlushed(session: Queries, insertLsn: bigint): Promise<boolean> {
+  for (let attempt = 1; ; attempt += 1) {
+    const { rowCount } = await session.query(
+      `SELECT WHERE (pg_current_wal_flush_lsn() - '0/0') >= $1::numeric`,
+      [insertLsn.toString()],
+    );
+    if (rowCount === 1 || attempt === flushAttempts) return rowCount === 1;
+    await delay(flushPauseMs);
+  }
 }
 
 /** A read returns at most this many rows of new transactions, and as many of a large one that it continues. */

@@ -1,16 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
-import type { Coverage } from '../events/position.js';
+import { ascending, type Coverage } from '../events/position.js';
 import { listColumnsStatement } from '../host/feature-lists.js';
-import { hiddenTablesStatement } from '../host/host-schema.js';
-import { type HiddenTable } from '../host/host-schema.js';
+import { type HiddenTable, hiddenTablesStatement } from '../host/host-schema.js';
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
   historyStatement,
+  isFlushed,
   type LogRow,
   positionColumns,
   type ReadMode,
@@ -57,9 +56,6 @@ export interface SourceCheck {
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
 const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement})`;
 
-/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is immediately. */
-const flushAttempts = 25;
-const flushPauseMs = 20;
 /** The tables that contain states, open requests and the keys of environments. */
 const stateTables = [
   'features',
@@ -148,29 +144,20 @@ export class ReadingSession {
    * transaction has written and not ended and no other one commits: then `durable` is what the last checkpoint covers.
    */
   async begin(): Promise<{ coverage: Coverage; durable: Coverage }> {
-    const begun = await this.#position();
-    const { insertLsn } = begun;
-    let { coverage } = begun;
+    const { coverage, insertLsn } = await this.#position();
     if (insertLsn === null) {
       // A replica's snapshot does not list transactions in flight, so the coverage lists the visible ones.
       const { rows } = await this.#client.query<[string]>({
-        text: 'SELECT DISTINCT xid::text FROM flagcast.event_log WHERE xid >= $1 ORDER BY 1',
+        text: 'SELECT DISTINCT xid::text FROM flagcast.event_log WHERE xid >= $1',
         values: [coverage.xmin.toString()],
         rowMode: 'array',
       });
-      const xids = rows.map(([xid]) => BigInt(xid)).toSorted((a, b) => (a < b ? -1 : 1));
-      coverage = { ...coverage, xids: xids.filter((xid) => xid < coverage.xmax) };
-      return { coverage, durable: coverage };
+      const xids = rows.map(([xid]) => BigInt(xid)).filter((xid) => xid < coverage.xmax);
+      const visible = { ...coverage, xids: xids.toSorted(ascending) };
+      return { coverage: visible, durable: visible };
     }
-    let { flushLsn } = begun;
-    for (let attempt = 1; (flushLsn ?? insertLsn) < insertLsn; attempt += 1) {
-      if (attempt === flushAttempts) {
-        return { coverage, durable: await this.#lastCheckpoint(coverage.xmin) };
-      }
-      await delay(flushPauseMs);
-      ({ flushLsn } = await this.#position());
-    }
-    return { coverage, durable: coverage };
+    if (await isFlushed(this.#client, insertLsn)) return { coverage, durable: coverage };
+    return { coverage, durable: await this.#lastCheckpoint(coverage.xmin) };
   }
 
   /** Reads at most one page of the event log within these bounds. */

@@ -2,8 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
-import type { ApprovalsScope } from '../auth/approvals-scope.js';
-import type { Channel } from '../auth/authorization.js';
+import type { ApprovalsScope, Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { readListColumns, withScheduleState } from '../host/feature-lists.js';
 import {
@@ -15,7 +14,12 @@ import {
 import { isUndecodable } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
-import { positionColumns, type SnapshotPosition, toSnapshotPosition } from '../reader/log-statements.js';
+import {
+  isFlushed,
+  positionColumns,
+  type SnapshotPosition,
+  toSnapshotPosition,
+} from '../reader/log-statements.js';
 
 export interface SnapshotSourceOptions {
   pool: SessionSource;
@@ -25,9 +29,6 @@ export interface SnapshotSourceOptions {
   position: () => Position | null;
 }
 
-/** How often, and at what interval in milliseconds, a flush of the write-ahead log is awaited. It comes every 200 ms. */
-const flushAttempts = 25;
-const flushPauseMs = 20;
 const compress = promisify(gzip);
 
 /** A snapshot as JSON, shared by all responses that send it. */
@@ -209,14 +210,6 @@ async function positionOf(
   { coverage, insertLsn }: SnapshotPosition,
   readerPosition: Position,
 ): Promise<Position> {
-  for (let attempt = 0; insertLsn !== null; attempt += 1) {
-    const { rows } = await session.query<{ flushed: boolean }>(
-      `SELECT (pg_current_wal_flush_lsn() - '0/0') >= $1::numeric AS flushed`,
-      [insertLsn.toString()],
-    );
-    if (rows[0]?.flushed === true) break;
-    if (attempt === flushAttempts - 1) return readerPosition;
-    await session.query('SELECT pg_sleep($1)', [flushPauseMs / 1_000]);
-  }
+  if (insertLsn !== null && !(await isFlushed(session, insertLsn))) return readerPosition;
   return { ...coverage, history: readerPosition.history };
 }

@@ -1,6 +1,5 @@
 import type { AuthMessage, PingMessage } from '@flagcast/protocol';
-import type { ChannelIds } from '../../auth/approvals-scope.js';
-import type { SubscriptionRequest } from '../../auth/authorization.js';
+import type { ChannelIds, SubscriptionRequest } from '../../auth/authorization.js';
 import type { PresenceSubject } from '../presence.js';
 
 /** A valid message of a client. */

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { checkAuthorizeQuery } from '../../auth/authorize-query.js';
+import { checkAuthorizeQuery } from '../../auth/callback-authorization.js';
 import { describeError } from '../../describe.js';
 import { readHiddenTables } from '../../host/host-schema.js';
 import type { GrantState } from '../grants.js';
