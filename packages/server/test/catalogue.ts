@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { expect } from 'vitest';
-import { InstallError } from '../src/install/install-error.js';
+import { InstallError } from '../src/install/refusals.js';
 import { withClient, type TestDatabase } from './database.js';
 
 /**

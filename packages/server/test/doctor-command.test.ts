@@ -24,7 +24,7 @@ describe('flagcast doctor', () => {
     const warned = await run(doctor.fixture.url);
     expect(warned).toMatchObject({ code: 0, stderr: '' });
     expect(warned.stdout).toMatch(
-      /\nwarning {2}installation +parts of the installation are missing [^\n]+\n +consequence: .+\n +fix: \$ flagcast install /,
+      /\nwarning {2}installation +parts of the installation are missing: [^\n]+\n +consequence: .+\n +fix: \$ flagcast install /,
     );
     expect(warned.stdout).toMatch(/\n1 warning\.\n$/);
 

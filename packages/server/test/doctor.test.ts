@@ -140,15 +140,9 @@ describe('doctor', () => {
     expect(await doctor.fixture.problems('log')).toEqual([]);
   });
 
-  it('reports parts of the installation that are missing or were replaced', async () => {
+  it('reports parts of the installation that are missing or disabled', async () => {
     const dropped = await doctor.fixture.expectFix('installation', 'DROP FUNCTION flagcast.record_event');
     expect(dropped.message).toContain('function flagcast.record_event()');
-    const view = await doctor.fixture.expectFix(
-      'installation',
-      `DROP VIEW public.v_realtime_events; DROP VIEW flagcast.v_realtime_events;
-       CREATE VIEW flagcast.v_realtime_events AS SELECT 'audit' AS source, id::text AS event_id FROM public.audit_log`,
-    );
-    expect(view.message).toContain('view flagcast.v_realtime_events');
     const skip = await doctor.fixture.expectFix(
       'installation',
       'ALTER TABLE flagcast.event_log ENABLE TRIGGER flagcast_skip_replicated',
@@ -237,17 +231,13 @@ describe('doctor', () => {
     expect(open?.message).toMatch(
       /^a transaction is open for a long time: process \d+ \(role postgres, application test, idle in transaction, for \d+ s\)$/,
     );
-    await idle.query('CREATE TEMP TABLE mine (id int)');
-    const [writing] = await problems();
-    expect(writing?.message).toMatch(/ has written$/);
-    expect(writing).toMatchObject({ severity: 'note' });
-    expect(writing?.consequence).toMatch(/^no event is lost and no other event is delayed; its own events/);
-    await doctor.fixture.fix(writing);
+    expect(open).toMatchObject({
+      severity: 'note',
+      consequence: expect.stringMatching(/^no event is lost/) as string,
+    });
+    await doctor.fixture.fix(open);
     await expect(idle.query('SELECT 1')).rejects.toThrow();
     idle.release(true);
-    expect((await doctor.fixture.findings()).find(({ id }) => id === 'transactions')?.message).toBe(
-      `no other transaction is open that role ${doctor.fixture.role} may see`,
-    );
     // The backend ends a moment after pg_terminate_backend.
     await expect.poll(async () => await problems()).toEqual([]);
   });

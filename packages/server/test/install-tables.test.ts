@@ -84,20 +84,6 @@ test('install creates a dropped public view again', async () => {
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
 });
 
-test('manual grants on the public view are kept if it has to be dropped', async () => {
-  await onClient((client) => install(client, { tables: true }));
-  await database.pool.query('GRANT SELECT ON public.v_realtime_events TO pg_monitor');
-  const whole = await dumpCatalogue(database.pool);
-  await database.pool.query('ALTER VIEW flagcast.v_realtime_events RENAME COLUMN row_id TO rowid');
-  const report = await onClient((client) => install(client));
-  expect(report.lines).toEqual([
-    'created view flagcast.v_realtime_events',
-    'created view public.v_realtime_events',
-    'granted SELECT ON TABLE public.v_realtime_events TO pg_monitor',
-  ]);
-  expect(await dumpCatalogue(database.pool)).toEqual(whole);
-});
-
 test('a role needs only SELECT on the public view to read it', async () => {
   await onClient((client) => install(client, { tables: true }));
   const { projectId, environments } = await seedProject(database.pool);

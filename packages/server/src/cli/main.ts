@@ -3,49 +3,41 @@ import { describeError } from '../describe.js';
 import { ConfigError } from './config.js';
 
 interface Entry {
-  readonly name: string;
   readonly summary: string;
   /** Loads only the modules of this command: loading takes most of the time that a command needs to start. */
   readonly load: () => Promise<Command>;
 }
 
-const entries: readonly Entry[] = [
-  {
-    name: 'serve',
+const entries: Readonly<Record<string, Entry>> = {
+  serve: {
     summary: 'serve the events of a database, or of the embedded demo',
     load: async () => (await import('./serve.js')).serveCommand,
   },
-  {
-    name: 'install',
+  install: {
     summary: 'create the event log and its triggers in a database',
     load: async () => (await import('./install.js')).installCommand,
   },
-  {
-    name: 'uninstall',
+  uninstall: {
     summary: 'drop what install created',
     load: async () => (await import('./install.js')).uninstallCommand,
   },
-  {
-    name: 'doctor',
+  doctor: {
     summary: 'find what is wrong with a database, and how to fix it',
     load: async () => (await import('./doctor.js')).doctorCommand,
   },
-  {
-    name: 'guard',
+  guard: {
     summary: 'list, add or remove guarded environments',
     load: async () => (await import('./guard.js')).guardCommand,
   },
-  {
-    name: 'tail',
+  tail: {
     summary: 'print the events of an environment, or the steps of all requests, as they happen',
     load: async () => (await import('./tail.js')).tailCommand,
   },
-  {
-    name: 'token',
+  token: {
     summary: 'print an access token for a user',
     load: async () => (await import('./token.js')).tokenCommand,
   },
-];
+};
 
 /** The program `flagcast` with the arguments after its name. Never rejects. */
 export async function main(argv: readonly string[], environment = process.env): Promise<void> {
@@ -64,7 +56,7 @@ async function run(argv: readonly string[], environment: NodeJS.ProcessEnv): Pro
     console.log(await readVersion());
     return;
   }
-  const entry = entries.find((candidate) => candidate.name === name);
+  const entry = Object.hasOwn(entries, name) ? entries[name] : undefined;
   if (entry === undefined) {
     const kind = name.startsWith('-') ? 'option' : 'command';
     throw new UsageError(`There is no ${kind} "${name}"; see flagcast --help`);
@@ -78,13 +70,13 @@ async function run(argv: readonly string[], environment: NodeJS.ProcessEnv): Pro
 }
 
 function programHelp(): string {
-  const width = Math.max(...entries.map(({ name }) => name.length));
+  const width = Math.max(...Object.keys(entries).map((name) => name.length));
   return [
     'Flagcast delivers feature-flag changes from PostgreSQL to browsers.',
     '',
     'Usage: flagcast COMMAND [options]',
     '',
-    ...entries.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
+    ...Object.entries(entries).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`),
     '',
     'See flagcast COMMAND --help for the options of a command. flagcast --version prints the version.',
   ].join('\n');

@@ -7,6 +7,7 @@ import type { TokenOptions } from '../auth/token-verifier.js';
 import type { ServeConfig } from './config.js';
 import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
+import { errorCode } from '../postgres/errors.js';
 import { createFlagcast } from '../flagcast.js';
 import type { DemoUser, Flagcast, FlagcastOptions } from '../flagcast-options.js';
 import { logLifecycle, type Logger } from '../operations/log.js';
@@ -147,15 +148,9 @@ function cannotListen(
   error: unknown,
   { host, port, setting }: { host: string; port: number; setting: string },
 ): CommandError {
-  const fixes: Readonly<Record<string, string>> = {
-    EADDRINUSE: `Port ${port} of ${host} is in use; stop the program that uses it, or choose another port with ${setting}`,
-    EACCES: `This user may not listen on port ${port}; choose one above 1023 with ${setting}`,
-    EADDRNOTAVAIL: `${host} is not an address of this machine; choose another with --host (or HOST), such as 127.0.0.1 or 0.0.0.0`,
-  };
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const isNoAddress = code === 'ENOTFOUND' || code === 'EAI_AGAIN';
   return new CommandError(
-    fixes[isNoAddress ? 'EADDRNOTAVAIL' : code] ??
-      `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with ${setting} and --host (or HOST)`,
+    errorCode(error) === 'EADDRINUSE'
+      ? `Port ${port} of ${host} is in use; stop the program that uses it, or choose another port with ${setting}`
+      : `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with ${setting} and --host (or HOST)`,
   );
 }

@@ -127,30 +127,39 @@ const placeWidth = 24;
 /** Stands for an unknown value, so that every line has the same columns. */
 const unknown = '-';
 
-/** An event as an aligned line: time (UTC), type, actor, entity, key of the feature or environment, id. */
+/** An aligned line: time (UTC), what happened, actor, and the columns of the kind of line. */
+function alignedLine(event: EventMessage, what: string, columns: readonly string[]): string {
+  const { timestamp, action, actor } = event;
+  const color = colorOfAction.get(action);
+  const characters = Array.from(printable(actor ?? unknown));
+  const shortened =
+    characters.length > actorWidth ? [...characters.slice(0, actorWidth - 1), '…'] : characters;
+  return `${[
+    printable(timestamp.replace(/(\.\d{3})\d+/, '$1')),
+    color === undefined ? what : styleText(color, what, { stream: process.stdout }),
+    shortened.join('').padEnd(actorWidth),
+    ...columns,
+  ].join('  ')}\n`;
+}
+
+/** An event as a line: time, type, actor, entity, key of the feature or environment, id. */
 export function eventLine(event: EventMessage): string {
-  // The longest type of the specification.
-  const type = printable(event.type).padEnd('pending_change_cancelled'.length);
   // An event of an environment has no feature, and its entity id is always the same.
   const [key, id] =
     event.entity === 'environment'
       ? [event.environment, event.environment_id]
       : [event.feature?.key ?? unknown, event.entity_id];
-  const columns = [
-    timeOf(event),
-    colored(type, event.action),
-    shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
+  // The longest type of the specification.
+  return alignedLine(event, printable(event.type).padEnd('pending_change_cancelled'.length), [
     printable(event.entity).padEnd('feature_schedule'.length),
     printable(key).padEnd(featureWidth),
     printable(id),
-  ];
-  return `${columns.join('  ')}\n`;
+  ]);
 }
 
-/** A step of a request as an aligned line: time (UTC), action, actor, project / environment, key of the feature, reason. */
+/** A step of a request as a line: time, action, actor, project / environment, key of the feature, reason. */
 function stepLine(event: EventMessage, projectName: string): string {
   const { action, pending_change: request } = event;
-  const step = printable(action).padEnd('cancelled'.length);
   // A feature that is gone has left its key in the request.
   const entity = request?.entities.find(({ entity_id: id }) => id === event.entity_id);
   const isDecision = request?.status === action && action !== 'pending';
@@ -160,29 +169,11 @@ function stepLine(event: EventMessage, projectName: string): string {
     : ['pending', 'updated'].includes(action)
       ? request?.reason
       : null;
-  const columns = [
-    timeOf(event),
-    colored(step, action),
-    shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
+  return alignedLine(event, printable(action).padEnd('cancelled'.length), [
     printable(`${projectName} / ${event.environment}`).padEnd(placeWidth),
     printable(event.feature?.key ?? entity?.feature_key ?? unknown).padEnd(featureWidth),
     printable(reason ?? unknown),
-  ];
-  return `${columns.join('  ')}\n`;
-}
-
-function timeOf({ timestamp }: EventMessage): string {
-  return printable(timestamp.replace(/(\.\d{3})\d+/, '$1'));
-}
-
-function colored(text: string, action: string): string {
-  const color = colorOfAction.get(action);
-  return color === undefined ? text : styleText(color, text, { stream: process.stdout });
-}
-
-function shortened(text: string, width: number): string {
-  const characters = Array.from(text);
-  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
+  ]);
 }
 
 /** An event as the server sent it, as one line of JSON. */

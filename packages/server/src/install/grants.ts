@@ -1,5 +1,4 @@
 import pg from 'pg';
-import { schemaName } from './sql-files.js';
 
 /** A privilege that the server's role needs. */
 interface Grant {
@@ -33,121 +32,99 @@ interface NeededOptions {
   readonly writes?: boolean;
 }
 
-/** A grant with its object, as `stateStatement` looks it up. */
-interface NeededGrant extends Grant {
-  readonly kind: string;
-  readonly schema: string | undefined;
-  readonly relation: string | undefined;
-  readonly columns: readonly string[] | undefined;
-  readonly privileges: readonly string[];
-}
+/** A right, what the server uses it for, and whether it needs it. Default `serve`. */
+type GrantRow = readonly [right: string, purpose: string, need?: Grant['need']];
 
-interface GrantOptions {
-  /** Default `serve`. */
-  readonly need?: Grant['need'];
-  /** Default: SELECT on tables, EXECUTE on functions, else USAGE. */
-  readonly privileges?: readonly string[];
-  readonly columns?: readonly string[];
-}
-
-/** The grant with a name such as `table public.features`, `function flagcast.f(integer)`, `columns public.users`. */
-function grant(name: string, purpose: string, options: GrantOptions = {}): NeededGrant {
-  const { need = 'serve', columns } = options;
-  const [, kind = '', schema, relation] = /(\w+) (\w+)(?:\.(\w+(?:\(.*\))?))?/.exec(name) ?? [];
-  const privileges = options.privileges ?? [
-    { table: 'SELECT', columns: 'SELECT', function: 'EXECUTE' }[kind] ?? 'USAGE',
-  ];
-  const object = relation === undefined ? schema : `${schema}.${relation}`;
-  const right =
-    columns === undefined
-      ? `${privileges.join(', ')} ON ${kind.toUpperCase()} ${object}`
-      : `SELECT (${columns.join(', ')}) ON TABLE ${object}`;
-  return { name, right, purpose, need, kind, schema, relation, columns, privileges };
-}
-
-const state = 'the state of a feature in events and snapshots';
+const featureState = 'the state of a feature in events and snapshots';
 const requests = 'open requests in snapshots';
 const access = 'access to projects';
 const lists = 'the rules, variants, schedules and tags of features';
 const tags = `which features are guarded by their tag; ${lists}`;
 const approvers = "who may approve in Togglr's database";
-const extra: GrantOptions = { need: 'extra' };
-
-/** The privileges for changes through the console and the REST API, in addition to those for reads. */
-const writeGrants: readonly NeededGrant[] = [
-  ...Object.entries({
-    'public.features': ['INSERT', 'UPDATE', 'DELETE'],
-    'public.feature_params': ['INSERT', 'UPDATE', 'DELETE'],
-    'public.pending_changes': ['INSERT', 'UPDATE'],
-    'public.pending_change_entities': ['INSERT', 'UPDATE'],
-    'public.audit_log': ['INSERT'],
-    [`${schemaName}.guarded_environments`]: ['INSERT', 'DELETE'],
-  }).map(([table, privileges]) => ({
-    ...grant(`table ${table}`, 'changes', { need: 'write', privileges }),
-    name: `changes of table ${table}`,
-  })),
-  grant('sequence public.audit_log_id_seq', 'changes', { need: 'write' }),
-  grant('columns public.users (password_hash, two_fa_enabled)', "approvals in Togglr's database", {
-    need: 'write',
-    columns: ['password_hash', 'two_fa_enabled'],
-  }),
-];
 
 /** Every privilege that a role for `flagcast serve` needs, in the order in which they are granted. */
-function neededGrants({
-  database,
-  ownTables,
-  byEmail = false,
-  writes = false,
-}: NeededOptions): NeededGrant[] {
+function neededGrants({ database, ownTables, byEmail = false, writes = false }: NeededOptions): GrantRow[] {
   // Flagcast's sign-in accepts hashes of its own scheme only.
-  const columns = ['id', 'username', 'is_active', 'is_superuser', ...(ownTables ? ['password_hash'] : [])];
+  const [password, signIn] = ownTables ? [', password_hash', '; sign-in'] : ['', ''];
+  const reads: readonly GrantRow[] = [
+    [`CONNECT ON DATABASE ${pg.escapeIdentifier(database)}`, 'to connect'],
+    ['USAGE ON SCHEMA flagcast', 'all reads'],
+    ['SELECT ON TABLE flagcast.event_log', 'the events'],
+    ['SELECT ON TABLE flagcast.request_steps', 'the steps of requests', 'extra'],
+    ['SELECT ON TABLE flagcast.log_state', 'how far the event log reaches'],
+    ['EXECUTE ON FUNCTION flagcast.prune_event_log(interval, integer)', 'deletes old rows of the event log'],
+    [
+      'EXECUTE ON FUNCTION flagcast.adopt_event_log()',
+      'starts a new event log after a restored dump or pg_upgrade',
+    ],
+    ['SELECT ON TABLE flagcast.v_realtime_events', 'the events, for manual queries', 'extra'],
+    ['SELECT ON TABLE flagcast.guarded_environments', 'environments whose changes need approval'],
+    [
+      'SELECT ON TABLE flagcast.schema_version',
+      'flagcast doctor: whether the installation is up to date',
+      'extra',
+    ],
+    ['USAGE ON SCHEMA public', 'all reads'],
+    ['SELECT ON TABLE public.projects', 'channels, and access to them'],
+    ['SELECT ON TABLE public.environments', 'channels'],
+    ['SELECT ON TABLE public.features', featureState],
+    ['SELECT ON TABLE public.feature_params', featureState],
+    ['SELECT ON TABLE public.pending_changes', requests],
+    ['SELECT ON TABLE public.pending_change_entities', requests],
+    ['SELECT ON TABLE public.audit_log', 'the history in the console'],
+    ['SELECT ON TABLE public.memberships', access],
+    ['SELECT ON TABLE public.role_permissions', access],
+    ['SELECT ON TABLE public.permissions', access],
+    [
+      `SELECT (id, username, is_active, is_superuser${password}) ON TABLE public.users`,
+      `the user of a token${signIn}`,
+    ],
+    // Tables that the server reads if the host has them.
+    ['SELECT ON TABLE public.tags', tags, 'extra'],
+    ['SELECT ON TABLE public.feature_tags', tags, 'extra'],
+    ['SELECT ON TABLE public.roles', approvers, 'extra'],
+    ['SELECT ON TABLE public.project_approvers', approvers, 'extra'],
+    ['SELECT ON TABLE public.rules', lists, 'extra'],
+    ['SELECT ON TABLE public.segments', lists, 'extra'],
+    ['SELECT ON TABLE public.flag_variants', lists, 'extra'],
+    ['SELECT ON TABLE public.feature_schedules', lists, 'extra'],
+  ];
   const email = 'the user of a token, by the e-mail address';
   return [
-    {
-      ...grant('database', 'to connect', { privileges: ['CONNECT'] }),
-      right: `CONNECT ON DATABASE ${pg.escapeIdentifier(database)}`,
-      kind: 'database',
-    },
-    grant(`schema ${schemaName}`, 'all reads'),
-    grant(`table ${schemaName}.event_log`, 'the events'),
-    grant(`table ${schemaName}.request_steps`, 'the steps of requests', extra),
-    grant(`table ${schemaName}.log_state`, 'how far the event log reaches'),
-    grant(`function ${schemaName}.prune_event_log(interval, integer)`, 'deletes old rows of the event log'),
-    grant(
-      `function ${schemaName}.adopt_event_log()`,
-      'starts a new event log after a restored dump or pg_upgrade',
-    ),
-    grant(`table ${schemaName}.v_realtime_events`, 'the events, for manual queries', extra),
-    grant(`table ${schemaName}.guarded_environments`, 'environments whose changes need approval'),
-    grant(
-      `table ${schemaName}.schema_version`,
-      'flagcast doctor: whether the installation is up to date',
-      extra,
-    ),
-    grant('schema public', 'all reads'),
-    grant('table public.projects', 'channels, and access to them'),
-    grant('table public.environments', 'channels'),
-    grant('table public.features', state),
-    grant('table public.feature_params', state),
-    grant('table public.pending_changes', requests),
-    grant('table public.pending_change_entities', requests),
-    grant('table public.audit_log', 'the history in the console'),
-    grant('table public.memberships', access),
-    grant('table public.role_permissions', access),
-    grant('table public.permissions', access),
-    grant('columns public.users', `the user of a token${ownTables ? '; sign-in' : ''}`, { columns }),
-    // Tables that the server reads if the host has them.
-    grant('table public.tags', tags, extra),
-    grant('table public.feature_tags', tags, extra),
-    grant('table public.roles', approvers, extra),
-    grant('table public.project_approvers', approvers, extra),
-    ...['rules', 'segments', 'flag_variants', 'feature_schedules'].map((table) =>
-      grant(`table public.${table}`, lists, extra),
-    ),
-    ...(byEmail ? [grant('columns public.users (email)', email, { columns: ['email'] })] : []),
+    ...reads,
+    ...(byEmail ? [['SELECT (email) ON TABLE public.users', email] as const] : []),
     ...(writes ? writeGrants : []),
   ];
+}
+
+/** The privileges for changes through the console and the REST API, in addition to those for reads. */
+const writeGrants: readonly GrantRow[] = [
+  ['INSERT, UPDATE, DELETE ON TABLE public.features', 'changes', 'write'],
+  ['INSERT, UPDATE, DELETE ON TABLE public.feature_params', 'changes', 'write'],
+  ['INSERT, UPDATE ON TABLE public.pending_changes', 'changes', 'write'],
+  ['INSERT, UPDATE ON TABLE public.pending_change_entities', 'changes', 'write'],
+  ['INSERT ON TABLE public.audit_log', 'changes', 'write'],
+  ['INSERT, DELETE ON TABLE flagcast.guarded_environments', 'changes', 'write'],
+  ['USAGE ON SEQUENCE public.audit_log_id_seq', 'changes', 'write'],
+  ['SELECT (password_hash, two_fa_enabled) ON TABLE public.users', "approvals in Togglr's database", 'write'],
+];
+
+/** The grant with its object, as `stateStatement` looks it up. */
+function parseGrant([right, purpose, need = 'serve']: GrantRow): Grant & Readonly<Record<string, unknown>> {
+  const pattern = /^([A-Z, ]+?)(?: \((.*)\))? ON (\w+) (?:(\w+)\.)?(.*)$/;
+  const [, privileges = '', columns, type = '', schema, object = ''] = pattern.exec(right) ?? [];
+  const kind = columns === undefined ? type.toLowerCase() : 'columns';
+  const place = schema === undefined ? { schema: object } : { schema, relation: object };
+  return {
+    name: kind === 'database' ? kind : `${kind} ${Object.values(place).join('.')}`,
+    right,
+    purpose,
+    need,
+    kind,
+    ...place,
+    columns: columns?.split(', '),
+    privileges: privileges.split(', '),
+  };
 }
 
 /**
@@ -199,14 +176,11 @@ export async function readGrants(
   client: pg.ClientBase,
   options: NeededOptions & { readonly role: string | null },
 ): Promise<GrantState[]> {
-  const needed = neededGrants(options);
+  const needed = neededGrants(options).map(parseGrant);
   const { rows } = await client.query<{ states: string }>(stateStatement, [
     JSON.stringify(needed),
     options.role,
   ]);
   const states = JSON.parse(rows[0]?.states ?? '[]') as Pick<GrantState, 'exists' | 'held' | 'grantable'>[];
-  return needed.map(({ name, right, purpose, need }, index) => ({
-    ...{ name, right, purpose, need },
-    ...(states[index] ?? { exists: false, held: false, grantable: false }),
-  }));
+  return states.map((state, index) => ({ ...needed[index], ...state }) as GrantState);
 }

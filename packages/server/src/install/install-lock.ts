@@ -3,7 +3,7 @@ import { printable } from '../describe.js';
 import { hostTriggers } from '../host/host-triggers.js';
 import { inTransaction } from '../postgres/transaction.js';
 import { retry } from '../retry.js';
-import { InstallError, isLocked, toInstallError } from './install-error.js';
+import { InstallError, isLocked, toInstallError } from './refusals.js';
 import { schemaName } from './sql-files.js';
 
 /** How install and uninstall wait for locks of other sessions. */

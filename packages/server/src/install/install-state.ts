@@ -2,21 +2,6 @@ import type pg from 'pg';
 import { triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
 import { readInstallSql, schemaName, type InstallSql } from './sql-files.js';
 
-/** The columns of the views `v_realtime_events`, as they stand in `InstallState.viewColumns`. */
-const viewColumns = {
-  [schemaName]:
-    'source text, event_id text, project_id text, environment_id text, environment_key text, entity text, ' +
-    'entity_id text, action text, created_at timestamp with time zone, xid bigint, row_id text, feature_id text, ' +
-    'pending_change_id text, actor text',
-  public:
-    'source text, event_id text, project_id uuid, environment_id bigint, environment_key text, entity text, ' +
-    'entity_id uuid, action text, created_at timestamp with time zone',
-} as const;
-
-export type ViewSchema = keyof typeof viewColumns;
-
-export const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
-
 interface PublicTable {
   readonly owner: string;
   /** Whether the role may act as the owner. */
@@ -46,8 +31,6 @@ export interface InstallState {
   readonly mayCreateInPublic: boolean;
   /** The names of the contract tables and view that exist in schema public. */
   readonly publicNames: readonly string[];
-  /** The columns, with their types, of Flagcast's views `v_realtime_events` that read the event log. */
-  readonly viewColumns: Readonly<Partial<Record<ViewSchema, string>>>;
   /** The triggers on the host's tables; also if nothing is installed. */
   readonly triggers: readonly TriggerState[];
   /** The existing contract tables of the host or of install, by name. */
@@ -64,20 +47,6 @@ WITH relations AS (
   SELECT c.oid, c.relname::text AS name, c.relkind, c.relowner, n.nspname AS schema
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname IN ('public', '${schemaName}')
-), views AS (
-  -- The public view is Flagcast's if it reads the other one, and that one if it reads the event log.
-  SELECT v.schema, (
-    SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = v.oid AND a.attnum > 0
-  ) AS columns
-  FROM relations v
-  WHERE v.name = 'v_realtime_events' AND v.relkind = 'v' AND EXISTS (
-    SELECT FROM pg_catalog.pg_rewrite r
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-    JOIN relations o ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = o.oid
-    WHERE r.ev_class = v.oid AND o.schema = '${schemaName}'
-      AND o.name = CASE v.schema WHEN 'public' THEN 'v_realtime_events' ELSE 'event_log' END
-  )
 ), functions AS (
   SELECT p.oid, p.proname::text AS name
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -105,9 +74,9 @@ WITH relations AS (
   -- PostgreSQL creates the triggers of partitions.
   WHERE t.tgparentid = 0
   UNION ALL
-  SELECT 'view ' || schema || '.' || name FROM relations r
-  WHERE name = 'v_realtime_events' AND relkind = 'v'
-    AND (schema = '${schemaName}' OR EXISTS (SELECT FROM views v WHERE v.schema = 'public'))
+  -- In schema public it can be the host's, if install did not create the tables.
+  SELECT 'view ' || schema || '.' || name FROM relations, made
+  WHERE name = 'v_realtime_events' AND relkind = 'v' AND (schema = '${schemaName}' OR made.tables)
 )
 SELECT json_build_object(
   'serverVersion', current_setting('server_version_num')::int,
@@ -120,7 +89,6 @@ SELECT json_build_object(
   'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
   'mayCreateInPublic', coalesce(
     (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'), false),
-  'viewColumns', (SELECT coalesce(json_object_agg(schema, columns), '{}') FROM views),
   'publicTables', (
     SELECT coalesce(json_object_agg(name, json_build_object(
       'owner', pg_get_userbyid(relowner),
@@ -153,11 +121,13 @@ export async function readInstallState(client: pg.ClientBase): Promise<InstallSt
   return { ...state, sql, triggers, objects: inOrder(objects) };
 }
 
+export const publicView = 'view public.v_realtime_events';
+
 /** Sorts objects by kind, then by name; the public view comes last. */
 export function inOrder(objects: readonly string[]): string[] {
   const kinds = ['schema', 'table', 'function', 'trigger', 'view'];
   const place = (object: string): number =>
-    kinds.indexOf(object.split(' ', 1)[0] ?? '') + (object === viewOf('public') ? 1 : 0);
+    kinds.indexOf(object.split(' ', 1)[0] ?? '') + (object === publicView ? 1 : 0);
   return objects.toSorted((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
 }
 
@@ -166,25 +136,7 @@ export function logObjects({ sql }: InstallState, withTables: boolean): string[]
   return [...sql.logObjects, ...(withTables ? sql.viewObjects : [])];
 }
 
-/** The objects, without the triggers on the host's tables, that are missing, replaced or disabled. */
+/** The objects, without the triggers on the host's tables, that are missing or disabled. */
 export function missingObjects(state: InstallState): string[] {
-  const replaced = viewsToReplace(state).map(viewOf);
-  return logObjects(state, state.ownTables).filter(
-    (object) => !state.objects.includes(object) || replaced.includes(object),
-  );
-}
-
-/** The existing views that have other columns, or do not read the event log: `CREATE OR REPLACE VIEW` would fail. */
-function viewsToReplace(state: InstallState): ViewSchema[] {
-  return (['public', schemaName] as const).filter(
-    (schema) => state.objects.includes(viewOf(schema)) && state.viewColumns[schema] !== viewColumns[schema],
-  );
-}
-
-/** The views that have to be dropped, in order: the public one reads the other one. */
-export function viewsToDrop(state: InstallState): ViewSchema[] {
-  const views = viewsToReplace(state);
-  return views.includes(schemaName) && state.objects.includes(viewOf('public'))
-    ? ['public', schemaName]
-    : views;
+  return logObjects(state, state.ownTables).filter((object) => !state.objects.includes(object));
 }

@@ -1,9 +1,14 @@
 import type pg from 'pg';
-import { InstallError, toInstallError } from './install-error.js';
 import { asInstaller, type LockWait } from './install-lock.js';
-import { readInstallState, viewOf, type InstallState } from './install-state.js';
+import { publicView, readInstallState, type InstallState } from './install-state.js';
 import { makePlan, type InstallOptions } from './plan.js';
-import { refuseCallers, refuseForeignSchema, refuseForeignTriggers } from './refusals.js';
+import {
+  InstallError,
+  refuseCallers,
+  refuseForeignSchema,
+  refuseForeignTriggers,
+  toInstallError,
+} from './refusals.js';
 import { readGrantedRoles, revokeRole, type InstallPlan } from './role.js';
 import { schemaName } from './sql-files.js';
 
@@ -137,7 +142,7 @@ function dropStatements(state: InstallState): string[] {
   const publicTables = namesOf(state, /^table (public\..*)/);
   const tables = [...namesOf(state, /^table (flagcast\..*)/), `${schemaName}.schema_version`];
   return [
-    ...(objects.includes(viewOf('public')) ? ['DROP VIEW public.v_realtime_events'] : []),
+    ...(objects.includes(publicView) ? ['DROP VIEW public.v_realtime_events'] : []),
     ...functions.filter(isOfTrigger).map((name) => `DROP FUNCTION ${name}() CASCADE`),
     `DROP VIEW IF EXISTS ${schemaName}.v_realtime_events`,
     ...(publicTables.length === 0 ? [] : [`DROP TABLE ${publicTables.join(', ')}`]),

@@ -1,17 +1,10 @@
 import pg from 'pg';
 import { hostTriggers, triggerName, type HostTrigger } from '../host/host-triggers.js';
-import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
-import {
-  inOrder,
-  logObjects,
-  missingObjects,
-  readInstallState,
-  viewOf,
-  viewsToDrop,
-} from './install-state.js';
+import { inOrder, logObjects, missingObjects, readInstallState } from './install-state.js';
 import type { InstallState } from './install-state.js';
 import {
+  InstallError,
   refuseExistingTables,
   refuseForeignSchema,
   refuseForeignTriggers,
@@ -101,22 +94,20 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     missingObjects(state).length === 0 &&
     (logOnly || !triggersAreWrong(state));
   const granting = { state, withTables, role: options.role };
-  if (isComplete) return await planRoles(client, { ...granting, replaces: null });
+  if (isComplete) return await planRoles(client, { ...granting, made: null });
 
   const triggers = hostTriggers.filter(
     ({ table }) => !logOnly && (makesTables || table in state.publicTables),
   );
   const target: Target = { makesTables, withTables, logOnly, triggers };
-  const views = viewsToDrop(state);
-  const dropped = views.map(viewOf);
   const made = [
     `schema ${schemaName}`,
     ...(makesTables ? state.sql.contractObjects : []),
     ...logObjects(state, withTables),
     ...triggers.map(({ table }) => triggerObject(table)),
-  ].filter((object) => !state.objects.includes(object) || dropped.includes(object));
+  ].filter((object) => !state.objects.includes(object));
   if (state.installed) refuseForeignTriggers(state);
-  const roles = await planRoles(client, { ...granting, replaces: { made, views } });
+  const roles = await planRoles(client, { ...granting, made });
   return {
     creates: [...inOrder(made), ...roles.creates],
     grants: roles.grants,
@@ -130,8 +121,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
 }
 
 /**
- * Drops what holds no data and cannot be replaced (trigger functions with their triggers, views with other columns),
- * then creates what is missing. The event log, guards and roles stay.
+ * Drops what holds no data and cannot be replaced (trigger functions with their triggers), then creates what is missing. The event log, guards and roles stay.
  */
 function objectStatements(state: InstallState, target: Target): string[] {
   const { tables, functions, view, contract, triggerFunctions } = state.sql;
@@ -143,7 +133,6 @@ function objectStatements(state: InstallState, target: Target): string[] {
   ];
   return [
     ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
-    ...viewsToDrop(state).map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
     ...(state.installed ? triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${name}() CASCADE;`) : []),
     `${tables.text}\n`,
     ...(target.makesTables ? contractTables : []),

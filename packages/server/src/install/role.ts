@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { roleConnectionLimit } from '../postgres/session-budget.js';
 import { readGrants, type GrantState } from './grants.js';
-import { InstallError } from './install-error.js';
-import type { InstallState, ViewSchema } from './install-state.js';
+import { InstallError } from './refusals.js';
+import type { InstallState } from './install-state.js';
 import { schemaName } from './sql-files.js';
 
 const roleTable = `${schemaName}.granted_roles`;
@@ -79,8 +79,8 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
 interface Granting {
   readonly state: InstallState;
   readonly withTables: boolean;
-  /** The objects that the installation creates, and the views that it drops before; null if it changes no object. */
-  readonly replaces: { readonly made: readonly string[]; readonly views: readonly ViewSchema[] } | null;
+  /** The objects that the installation creates; null if it changes no object. */
+  readonly made: readonly string[] | null;
 }
 
 /**
@@ -91,11 +91,11 @@ export async function planRoles(
   client: pg.ClientBase,
   { role, ...granting }: Granting & { readonly role: string | undefined },
 ): Promise<InstallPlan> {
-  const { state, replaces } = granting;
+  const { state, made } = granting;
   const plan: Plan = { creates: [], grants: [], statements: [], notes: [] };
   const recorded = await readGrantedRoles(client, state);
-  if (replaces !== null) {
-    await planManualGrants(client, plan, replaces.views, recorded);
+  if (made !== null) {
+    await planPublicGrants(client, plan);
     for (const { name } of recorded) {
       const { exists } = await readRole(client, name);
       if (exists && name !== role) await planRole(client, plan, name, { ...granting, recorded });
@@ -108,34 +108,18 @@ export async function planRoles(
   return plan;
 }
 
-/**
- * Keeps manual grants that would be lost: privileges on views that are dropped, and of PUBLIC on
- * functions, which the SQL file revokes.
- */
-async function planManualGrants(
-  client: pg.ClientBase,
-  plan: Plan,
-  views: readonly ViewSchema[],
-  recorded: readonly GrantedRole[],
-): Promise<void> {
-  const { rows } = await client.query<{ right: string; option: string }>(
-    `SELECT format('%s ON TABLE %I.v_realtime_events TO %s', x.privilege_type, n.nspname,
-        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
-      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    CROSS JOIN LATERAL aclexplode(c.relacl) x
-    WHERE n.nspname = ANY ($1::text[]) AND c.relname = 'v_realtime_events'
-      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($2::text[])
-    UNION ALL
-    SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure), ''
+/** Keeps the privileges of PUBLIC on functions, which the SQL file revokes: without them writes of the host could fail. */
+async function planPublicGrants(client: pg.ClientBase, plan: Plan): Promise<void> {
+  const { rows } = await client.query<{ right: string }>(
+    `SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure) AS "right"
     FROM pg_catalog.pg_proc p
     CROSS JOIN LATERAL aclexplode(p.proacl) x
-    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($3::text[]) AND x.grantee = 0
+    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($1::text[]) AND x.grantee = 0
     ORDER BY 1`,
-    [views, recorded.map(({ name }) => name), ['record_event', 'prune_event_log', 'adopt_event_log']],
+    [['record_event', 'prune_event_log', 'adopt_event_log']],
   );
   plan.grants.push(...rows.map(({ right }) => right));
-  plan.statements.push(...rows.map(({ right, option }) => `GRANT ${right}${option};`));
+  plan.statements.push(...rows.map(({ right }) => `GRANT ${right};`));
 }
 
 /** Plans a role, which is created if it does not exist, and the privileges that it lacks. */
@@ -158,7 +142,7 @@ async function planRole(
     ownTables: withTables,
     role: role.exists ? name : null,
   });
-  const missing = missingGrants(states, granting);
+  const missing = missingGrants(states, granting.made ?? []);
   const refused = missing.filter(({ isNew, grantable }) => !isNew && !grantable);
   if (refused.length > 0) {
     const statements = refused.map(({ right }) => `GRANT ${right} TO ${identifier}`);
@@ -188,9 +172,8 @@ async function planRole(
 /** What the role lacks. `isNew`: the object is created by this installation, so no role has privileges on it. */
 function missingGrants(
   states: readonly GrantState[],
-  { replaces }: Granting,
+  made: readonly string[],
 ): (GrantState & { readonly isNew: boolean })[] {
-  const made = replaces?.made ?? [];
   return states.flatMap((state) => {
     const object = state.name.replace(/^\w+ /, '');
     const isOwn = object === schemaName || object.startsWith(`${schemaName}.`);

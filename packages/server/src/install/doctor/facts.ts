@@ -82,15 +82,9 @@ export interface Settings {
 }
 
 interface ServerFacts {
-  /** As `server_version_num`. */
-  readonly version: number;
   readonly versionText: string;
-  readonly database: string;
-  readonly role: string;
   readonly superuser: boolean;
   readonly replica: boolean;
-  /** Whether the role sees the transactions of other roles. */
-  readonly readsStats: boolean;
   /** The number of subscriptions of logical replication in this database. */
   readonly subscriptions: number;
   readonly tracksCommitTimes: boolean;
@@ -100,7 +94,8 @@ interface ServerFacts {
 }
 
 /** What the checks read. */
-export interface Facts extends Settings, ServerFacts {
+export interface Facts
+  extends Settings, ServerFacts, Pick<InstallState, 'serverVersion' | 'database' | 'role'> {
   readonly client: Session;
   readonly state: InstallState;
   readonly grants: readonly GrantState[];
@@ -124,29 +119,25 @@ export async function readFacts(client: Session, settings: Settings): Promise<Fa
   const server = await queryJson<ServerFacts>(
     client,
     `SELECT json_build_object(
-      'version', current_setting('server_version_num')::int,
       'versionText', current_setting('server_version'),
-      'database', current_database(),
-      'role', current_user,
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
-      'readsStats', pg_has_role('pg_read_all_stats', 'USAGE'),
       'subscriptions', (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
       'maxPreparedTransactions', current_setting('max_prepared_transactions')::int,
       'notify', lower(coalesce(current_setting('flagcast.notify', true), ''))
     )::text`,
   );
-  const { database, role } = server;
   const { view, userClaim, writes } = settings;
   const state = await readInstallState(client);
+  const { serverVersion, database, role } = state;
   const source = await describeEventSource(client, view);
   const byEmail = userClaim !== null && parseUserClaim(userClaim).column === 'email';
   const grants = await readGrants(client, { database, role, ownTables: state.ownTables, byEmail, writes });
   const log = source.eventSource?.reason === 'event_log' ? readLogFacts(client) : null;
   // Each check that awaits it reports its failure.
   log?.catch(() => undefined);
-  return { ...settings, ...server, ...source, client, state, grants, log };
+  return { ...settings, ...server, serverVersion, database, role, ...source, client, state, grants, log };
 }
 
 async function describeEventSource(

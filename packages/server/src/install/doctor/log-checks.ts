@@ -128,7 +128,7 @@ export const logChecks: Checks = {
         'what this build has changed is missing',
       ],
       this: [
-        `parts of the installation are missing or were replaced: ${missing.join(', ')}`,
+        `parts of the installation are missing: ${missing.join(', ')}`,
         'features that need them do not work',
       ],
     }[build] as [string, string];

@@ -21,35 +21,6 @@ import {
 
 const oldestMajor = 14;
 
-interface OpenTransaction extends SessionFacts {
-  readonly seconds: number;
-  readonly writes: boolean;
-}
-
-function describeOld(transaction: OpenTransaction, isExact: boolean): Result {
-  const { name, end } = describeSession(transaction);
-  const { writes } = transaction;
-  const message = `a transaction is open for a long time: ${name}${writes ? ' has written' : ''}`;
-  const fix = sql(
-    transaction.pid === null
-      ? `${end}; -- or COMMIT PREPARED, to keep its changes`
-      : `${end}; -- its uncommitted changes are lost`,
-  );
-  if (!isExact) {
-    return warning(
-      message,
-      `until this transaction ends, each read repeats the last ${Math.round(transaction.seconds)} s`,
-      fix,
-    );
-  }
-  const delay = writes ? 'its own events are delivered when it commits; ' : '';
-  return note(
-    message,
-    `no event is lost and no other event is delayed; ${delay}vacuum cannot remove newer dead rows`,
-    fix,
-  );
-}
-
 /** Clocks that differ by less than this are ok, in milliseconds. */
 const tolerableSkewMs = 1_000;
 const clockRounds = 3;
@@ -131,9 +102,8 @@ async function identify(client: pg.Client): Promise<{ database: string | undefin
 
 export const serverChecks: Checks = {
   listen: async (facts) => (facts.listen ? await checkListen(facts) : []),
-  version: ({ version, versionText }) => {
-    const major = Math.floor(version / 10_000);
-    if (major < oldestMajor) {
+  version: ({ serverVersion, versionText }) => {
+    if (serverVersion < oldestMajor * 10_000) {
       return error(
         `PostgreSQL ${versionText} is too old`,
         'flagcast serve does not work',
@@ -208,33 +178,34 @@ export const serverChecks: Checks = {
     const consequence = 'only FLAGCAST_DB_CONNECTIONS limits the sessions of each server';
     return note(message, consequence, raise);
   },
-  /** Reports the oldest open transaction, and the oldest one that has written. */
-  transactions: async ({ client, replica, readsStats, role, eventSource, oldTransactionMs }) => {
-    const open = await queryJson<OpenTransaction[]>(
+  /** Reports the oldest open transaction. */
+  transactions: async ({ client, eventSource, oldTransactionMs }) => {
+    const oldest = await queryJson<SessionFacts | null>(
       client,
-      `SELECT coalesce(json_agg(o ORDER BY o.seconds DESC), '[]')::text FROM (
+      `SELECT to_json(o)::text FROM (SELECT) AS always LEFT JOIN (
        SELECT pid, NULL AS gid, usename::text AS role, application_name AS application, state,
-         extract(epoch FROM clock_timestamp() - xact_start) AS seconds, backend_xid IS NOT NULL AS writes
+         extract(epoch FROM clock_timestamp() - xact_start) AS seconds
        FROM pg_stat_activity
        WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
          AND backend_type NOT IN ('autovacuum worker', 'walsender')
        UNION ALL
-       SELECT NULL, gid, owner::text, NULL, NULL, extract(epoch FROM clock_timestamp() - prepared), true
+       SELECT NULL, gid, owner::text, NULL, NULL, extract(epoch FROM clock_timestamp() - prepared)
        FROM pg_prepared_xacts WHERE database = current_database()
-     ) AS o`,
+       ORDER BY seconds DESC LIMIT 1
+     ) AS o ON true`,
     );
-    const old = open.filter(({ seconds }) => seconds * 1_000 >= oldTransactionMs);
-    const reported = [old.find(({ writes }) => writes), old.find(({ writes }) => !writes)];
-    const isExact = eventSource?.guarantee !== 'overlap';
-    const results = reported.flatMap((each) => (each === undefined ? [] : [describeOld(each, isExact)]));
-    if (results.length > 0) return results;
-    const limit = replica ? ' on this replica' : readsStats ? '' : ` that role ${role} may see`;
-    const [oldest] = open;
-    return ok(
-      oldest === undefined
-        ? `no other transaction is open${limit}`
-        : `the oldest open transaction${limit} is ${oldest.seconds.toFixed(1)} s old`,
-    );
+    const seconds = oldest?.seconds ?? 0;
+    if (oldest === null || seconds * 1_000 < oldTransactionMs) {
+      return ok('no other transaction that this role may see is open for a long time');
+    }
+    const { name, end } = describeSession(oldest);
+    const message = `a transaction is open for a long time: ${name}`;
+    const fix = sql(`${end}; -- its uncommitted changes are lost`);
+    if (eventSource?.guarantee === 'overlap') {
+      const consequence = `until this transaction ends, each read repeats the last ${Math.round(seconds)} s`;
+      return warning(message, consequence, fix);
+    }
+    return note(message, 'no event is lost or delayed, but vacuum cannot remove newer dead rows', fix);
   },
   /** Compares the database's clock with this machine's, by the fastest of three queries. */
   clock: async ({ client, now }) => {
