@@ -62,20 +62,19 @@ const longest = [
   'recovery',
 ];
 
-/** The kinds of files that can share the modules of a worker, by their project; in the order in which they run. */
-const kinds = ['integration', 'console', 'unit'];
 /** The files of `unit` whose first line asks for a page. */
 const pageTests = /^packages\/client\/test\/unit\/(page\.test\.ts|[^/]+\.test\.tsx)$/;
 
 /**
- * A worker ends when the next file of the queue is of another project or environment, and the modules are loaded again. So
- * those of one kind follow each other, the longest first.
+ * A worker ends when the next file of the queue is of another project or environment: its modules would be loaded again. So
+ * the files of one kind follow each other, the longest first.
  */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
+    const names = sorted.map(({ project }) => project.name);
     const kind = ({ project, moduleId }: TestSpecification): number =>
-      2 * kinds.indexOf(project.name) + (pageTests.test(path.relative(root, moduleId)) ? 0 : 1);
+      2 * names.indexOf(project.name) + Number(pageTests.test(path.relative(root, moduleId)));
     const rank = ({ moduleId }: TestSpecification): number => {
       const index = longest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
       return index === -1 ? longest.length : index;
@@ -109,11 +108,15 @@ const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/
 /** The console in happy-dom, with the real client and a scripted server. */
 const consoleTests = ['packages/console/test/*.test.tsx'];
 
-/** More than processors: most tests wait for others. A number in the config of projects would override `--maxWorkers`. */
+/**
+ * More than two processors for the tests that wait for databases, browsers and processes, most of the time; the others
+ * compute. A number in the config of the projects would override `--maxWorkers`.
+ */
 const workers: Vite.Plugin = {
   name: 'workers',
-  configureVitest: ({ vitest }) => {
-    vitest.config.maxWorkers ||= 4;
+  configureVitest: ({ vitest, project }) => {
+    if (vitest.config.maxWorkers) return;
+    project.config.maxWorkers = project.name === 'integration' ? 6 : 2;
   },
 };
 
@@ -144,6 +147,8 @@ export default defineConfig({
         oxc: { decorator: { legacy: true } },
         test: {
           name: 'integration',
+          // After the others: groups of different numbers of workers run one after another.
+          sequence: { groupOrder: 1 },
           include: ['packages/*/test/**/*.test.{ts,tsx}', 'e2e/**/*.test.ts'],
           exclude: [
             ...[...unitTests, ...consoleTests],

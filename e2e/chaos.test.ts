@@ -13,7 +13,7 @@ import { harness, RunningCommand } from '../packages/server/test/command.js';
 
 /** How long the faults last. Longer on demand: FLAGCAST_CHAOS_MINUTES=2. */
 const minutes = Number(process.env['FLAGCAST_CHAOS_MINUTES'] ?? 0.25);
-const chaosCommand = harness('chaos');
+const chaosCommand = await harness('chaos');
 
 interface Results {
   readonly clients: Readonly<Record<string, { readonly count: number; readonly deliveries: number }>>;

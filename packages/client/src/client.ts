@@ -24,6 +24,7 @@ export interface NetworkOptions {
   readonly fetch?: typeof fetch | undefined;
 }
 
+/** Options of `createClient`. */
 export interface ClientOptions extends NetworkOptions {
   /** The server's base URL, e.g. `https://flags.example.com`. In a page, `/` is the page's origin. */
   readonly url: string;

@@ -175,6 +175,7 @@ export interface LimitOptions {
   readonly replayEvents?: number | undefined;
 }
 
+/** Time-outs, in milliseconds. */
 export interface TimeoutOptions extends ConnectionTimeouts {
   /** The life of a token of POST /api/auth/login, in milliseconds. Default 10,800,000 (3 h). */
   readonly tokenTtlMs?: number | undefined;

@@ -5,7 +5,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { readOptions } from '../../../testing/bench/options.ts';
 import { harness, runCommand, RunningCommand } from './command.js';
 
-const benchCommand = harness('bench');
+const benchCommand = await harness('bench');
 
 interface FanoutResults {
   readonly tables: readonly {

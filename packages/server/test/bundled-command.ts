@@ -20,8 +20,8 @@ export interface BundledCommand {
  */
 const withConsole: Plugin = {
   name: 'console',
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /\/server\/dist\/cli\/packages\.js$/ }, async ({ path: file }) => {
+  setup: (bundle) => {
+    bundle.onLoad({ filter: /\/server\/dist\/cli\/packages\.js$/ }, async ({ path: file }) => {
       const text = await readFile(file, 'utf8');
       const contents = text.replace(
         'import(name)',
@@ -30,7 +30,7 @@ const withConsole: Plugin = {
       return { contents };
     });
     // The pages are beside its own folder.
-    onLoad({ filter: /\/console\/dist\/console-files\.js$/ }, async ({ path: file }) => {
+    bundle.onLoad({ filter: /\/console\/dist\/console-files\.js$/ }, async ({ path: file }) => {
       const text = await readFile(file, 'utf8');
       return { contents: text.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(file).href)) };
     });
@@ -69,3 +69,29 @@ export async function bundleCommand(): Promise<BundledCommand> {
     remove: async () => await rm(folder, { recursive: true, force: true }),
   };
 }
+
+const repository = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** Bundles `npm run bench`, `chaos` or `fuzz` to `outfile`. With tsx it would take a second of processor time longer to start. */
+export async function bundleHarness(name: string, outfile: string): Promise<void> {
+  await build({
+    entryPoints: [path.join(repository, 'testing', name, 'cli.ts')],
+    ...{ outfile, bundle: true, packages: 'external' },
+    ...{ platform: 'node', format: 'esm', target: 'node20', logLevel: 'error' },
+    plugins: [withSourcePaths],
+  });
+}
+
+/** The modules of a harness find programs and results beside their sources. */
+const withSourcePaths: Plugin = {
+  name: 'source-paths',
+  setup: (bundle) => {
+    bundle.onLoad({ filter: /\/testing\/.+\.ts$/ }, async ({ path: file }) => {
+      const text = await readFile(file, 'utf8');
+      const contents = text
+        .replaceAll('import.meta.url', JSON.stringify(pathToFileURL(file).href))
+        .replaceAll('import.meta.dirname', JSON.stringify(path.dirname(file)));
+      return { contents, loader: 'ts' };
+    });
+  },
+};

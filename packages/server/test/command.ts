@@ -1,13 +1,15 @@
 import { spawnSync } from 'node:child_process';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { vi } from 'vitest';
+import { afterAll, vi } from 'vitest';
 import {
   Program,
   type ProgramOptions,
   type ProgramResult as CommandResult,
 } from '../../../testing/testkit/program.ts';
 import { main } from '../src/cli/main.js';
+import { bundleHarness } from './bundled-command.js';
 
 export type { CommandResult };
 
@@ -17,13 +19,16 @@ export const programFile = String(process.env['FLAGCAST_PROGRAM']);
 /** Whether a command can be given a terminal: by the `script` of util-linux, which not every system has. */
 export const hasTerminals = spawnSync('script', ['--version']).status === 0;
 
-/** `npm run bench`, `chaos` or `fuzz`. */
-export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
-  file: fileURLToPath(new URL(`../../../testing/${name}/cli.ts`, import.meta.url)),
-  execArgv: ['--import', 'tsx'],
+/** `npm run bench`, `chaos` or `fuzz`, in a test file. */
+export async function harness(name: 'bench' | 'chaos' | 'fuzz'): Promise<CommandOptions> {
+  const file = fileURLToPath(
+    new URL(`../../../node_modules/.cache/${name}-${process.pid}.js`, import.meta.url),
+  );
+  await bundleHarness(name, file);
+  afterAll(async () => await rm(file, { force: true }));
   // Its files are removed also if the run is killed.
-  env: { TMPDIR: tmpdir(), FLAGCAST_PROGRAM: programFile },
-});
+  return { file, env: { TMPDIR: tmpdir(), FLAGCAST_PROGRAM: programFile } };
+}
 
 export interface CommandOptions extends ProgramOptions {
   /** The file to run. Default: the program. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { harness, RunningCommand } from './command.js';
 
-const fuzzCommand = harness('fuzz');
+const fuzzCommand = await harness('fuzz');
 
 interface FuzzResults {
   readonly seed: number;

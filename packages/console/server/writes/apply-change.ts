@@ -3,6 +3,7 @@ import {
   type Author,
   HttpProblem,
   JsonText,
+  readEnvironments,
   requestedEntity,
   ruleState,
   scheduleState,
@@ -10,7 +11,6 @@ import {
   writeAudit,
   z,
 } from 'flagcast/console-support';
-import { readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import { featureFields } from '../schemas.js';
 import { deletableFields, deleteFeatureRow, lockFeature, readFeature, updateFeatureRow } from './feature.js';
