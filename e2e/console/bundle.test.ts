@@ -23,3 +23,11 @@ it('the other pages, the charts, dialogs, menus and the sign-in are not in the f
     ).toBe(true);
   }
 });
+
+it('the first load has the styles of its components', () => {
+  const page = readFileSync(new URL('index.html', folder), 'utf8');
+  const sheets = [...page.matchAll(/assets\/[\w-]+\.css/g)].map(([file]) =>
+    readFileSync(new URL(file, folder), 'utf8'),
+  );
+  expect(sheets.join('')).toContain('--badge-height');
+});
