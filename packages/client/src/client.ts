@@ -5,10 +5,10 @@ import { type ConnectionView, createConnection } from './connection.js';
 import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { ChannelKey } from './request.js';
+import { hasSubject } from './stream-position.js';
 import {
   type AnySnapshot,
   createSubscription,
-  hasSubject,
   type Subscription,
   type SubscriptionController,
   type SubscriptionDefinition,

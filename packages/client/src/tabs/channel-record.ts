@@ -1,6 +1,7 @@
 import type { EventMessage, ServerMessage } from '#protocol';
 import type { ChannelStatus } from '../status.js';
-import { type AnySnapshot, isComplete, type Subscription } from '../subscription.js';
+import { isComplete } from '../stream-position.js';
+import type { AnySnapshot, Subscription } from '../subscription.js';
 import { channelOf, isSameChannel, type TabChannel } from './messages.js';
 
 interface ReplayEntry {

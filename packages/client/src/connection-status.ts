@@ -1,0 +1,63 @@
+import type { Machine } from './connection-machine.js';
+import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
+import type { FlagcastError } from './flagcast-error.js';
+import type { ConnectionPhase, ConnectionStatus } from './status.js';
+
+/** The status of a connection and its listeners. */
+export interface StatusSource {
+  /** Returns the same object until the status changes. */
+  readonly getStatus: () => ConnectionStatus;
+  /** Calls `listener` with the status when it has changed. Returns the function that removes the listener. */
+  readonly subscribe: (listener: (status: ConnectionStatus) => void) => () => void;
+  /** The status in the form of a store of Svelte, or for `from` of Solid. */
+  readonly store: Readable<ConnectionStatus>;
+}
+
+/**
+ * Creates the status that `create` returns, and `publish`, which notifies listeners if it has changed and returns whether it
+ * has.
+ */
+export function createStatusSource(
+  create: () => ConnectionStatus,
+  onError: (error: unknown) => void,
+): readonly [source: StatusSource, publish: () => boolean] {
+  const [subscribe, emit] = createEmitter(onError);
+  let status = create();
+  const getStatus = (): ConnectionStatus => status;
+  return [
+    { getStatus, ...observe(getStatus, subscribe) },
+    () => {
+      const next = create();
+      if (isEqual(status, next)) return false;
+      status = next;
+      emit();
+      return true;
+    },
+  ];
+}
+
+/** Returns the phase in a state of the machine. `connected` is the one of a connection that is open or lost. */
+export function phaseOf(
+  { state, helloAtMs }: Machine,
+  closeError: FlagcastError | null,
+  freshness: (isConnected: boolean) => ConnectionPhase,
+): ConnectionPhase {
+  if (state === 'closed') return { state, error: closeError };
+  return state === 'idle' ? { state } : freshness(!!helloAtMs && state !== 'silent');
+}
+
+/** Returns the status in a phase of the machine. */
+export function statusOf(
+  phase: ConnectionPhase,
+  { usesStreams, helloAtMs, reconnectAttempts }: Machine,
+  retryAtMs: number | null,
+  lastError: FlagcastError | null,
+): ConnectionStatus {
+  return {
+    ...phase,
+    transport: usesStreams ? 'sse' : 'websocket',
+    attempt: helloAtMs ? 0 : reconnectAttempts,
+    retryAtMs,
+    lastError,
+  };
+}
