@@ -27,13 +27,7 @@ export interface LeaderDependencies {
   readonly send: (message: ClientMessage) => void;
 }
 
-interface FollowerRequest {
-  readonly to: string;
-  readonly channel: TabChannel;
-}
-
-type SnapshotRequest = FollowerRequest & { readonly request: string };
-type SubscribeRequest = FollowerRequest & { readonly cursors: readonly string[] };
+type FollowerRequest = Extract<FollowerMessage, { type: 'snapshot_request' | 'subscribe' }>;
 
 /** A follower responds within a few milliseconds, or not at all. */
 const stateRequestTimeoutMs = 1_000;
@@ -48,8 +42,8 @@ export class Leader {
   readonly #followers = new Map<string, readonly OpenChannel[]>();
   /** The channels that this tab has opened for followers, with the functions that close them. */
   readonly #openedChannels = new Map<ChannelRecord, () => void>();
-  #snapshotRequests: readonly SnapshotRequest[] = [];
-  #subscribeRequests: readonly SubscribeRequest[] = [];
+  /** The requests that wait for their response. */
+  readonly #requests = new Set<FollowerRequest>();
   readonly #stateRequests = new Map<string, (snapshot: AnySnapshot | null) => void>();
 
   constructor(dependencies: LeaderDependencies) {
@@ -71,18 +65,11 @@ export class Leader {
       case 'state_response':
         this.#stateRequests.get(message.request)?.(message.snapshot);
         break;
-      case 'snapshot_request': {
-        const { channel, request } = message;
-        this.#snapshotRequests = [...this.#snapshotRequests, { to: from, channel, request }];
+      case 'snapshot_request':
+      case 'subscribe':
+        this.#requests.add(message);
         this.#respond();
         break;
-      }
-      case 'subscribe': {
-        const { channel, cursors } = message;
-        this.#subscribeRequests = [...this.#subscribeRequests, { to: from, channel, cursors }];
-        this.#respond();
-        break;
-      }
     }
   }
 
@@ -119,12 +106,11 @@ export class Leader {
   onChannelRefused(refused: TabChannel, { code, message, closeCode }: FlagcastError): void {
     const result: ErrorProperties = { code, message, closeCode };
     if (refused.environmentId !== null) this.#forward({ type: 'error', code, message, ...nameOf(refused) });
-    for (const { to, request, channel } of this.#snapshotRequests) {
-      if (isSameChannel(channel, refused)) {
-        this.#dependencies.post({ type: 'snapshot_response', to, request, result });
-      }
+    for (const request of this.#requests) {
+      if (!isSameChannel(request.channel, refused)) continue;
+      this.#requests.delete(request);
+      if (request.type === 'snapshot_request') this.#postSnapshot(request, result);
     }
-    this.#removeRequests(({ channel }) => isSameChannel(channel, refused));
   }
 
   /**
@@ -168,13 +154,10 @@ export class Leader {
 
   #removeFollower(tabId: string): void {
     this.#followers.delete(tabId);
-    this.#removeRequests(({ to }) => to === tabId);
+    for (const request of this.#requests) {
+      if (request.from === tabId) this.#requests.delete(request);
+    }
     this.#openAndCloseChannels();
-  }
-
-  #removeRequests(isObsolete: (request: FollowerRequest) => boolean): void {
-    this.#snapshotRequests = this.#snapshotRequests.filter((request) => !isObsolete(request));
-    this.#subscribeRequests = this.#subscribeRequests.filter((request) => !isObsolete(request));
   }
 
   #postStatus(): void {
@@ -216,23 +199,29 @@ export class Leader {
 
   /** Sends the responses that are available; the other requests wait. */
   #respond(): void {
-    const { post } = this.#dependencies;
-    this.#snapshotRequests = this.#snapshotRequests.filter(({ to, request, channel }) => {
-      const record = this.#findRecord(channel);
-      const snapshot = record && completeSnapshot(record);
-      if (!snapshot) return true;
-      record.replay.add({ cursor: snapshot.cursor });
-      post({ type: 'snapshot_response', to, request, result: snapshot });
-      return false;
-    });
-    this.#subscribeRequests = this.#subscribeRequests.filter(({ to, channel, cursors }) => {
-      const record = this.#findRecord(channel);
-      const cursor = record?.isCaughtUp && completeSnapshot(record)?.cursor;
-      if (!cursor) return true;
-      const missed = record.replay.eventsAfter(cursors);
-      post({ type: 'subscribed', to, channel: record.name, missed, cursor });
-      return false;
-    });
+    for (const request of this.#requests) {
+      const isSnapshot = request.type === 'snapshot_request';
+      const record = this.#findRecord(request.channel);
+      const snapshot = record && (isSnapshot || record.isCaughtUp) ? completeSnapshot(record) : null;
+      if (!record || !snapshot) continue;
+      this.#requests.delete(request);
+      const { name: channel, replay } = record;
+      const { cursor } = snapshot;
+      if (isSnapshot) {
+        replay.add({ cursor });
+        this.#postSnapshot(request, snapshot);
+      } else {
+        const missed = replay.eventsAfter(request.cursors);
+        this.#dependencies.post({ type: 'subscribed', to: request.from, channel, missed, cursor });
+      }
+    }
+  }
+
+  #postSnapshot(
+    { from: to, request }: Extract<FollowerRequest, { type: 'snapshot_request' }>,
+    result: AnySnapshot | ErrorProperties,
+  ): void {
+    this.#dependencies.post({ type: 'snapshot_response', to, request, result });
   }
 }
 
