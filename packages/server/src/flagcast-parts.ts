@@ -6,7 +6,7 @@ import { TableAuthorization } from './auth/table-authorization.js';
 import { CallbackAuthorization, functionSource, querySource } from './auth/callback-authorization.js';
 import { createHostPolicy, createOriginPolicy } from './auth/origin-policy.js';
 import { ConnectionLimits, HttpConnections } from './connections/connection-limits.js';
-import { BurstThrottle } from './auth/burst-throttle.js';
+import { BurstThrottle } from './postgres/query-batcher.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';

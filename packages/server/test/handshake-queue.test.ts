@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, vi } from 'vitest';
-import { BurstThrottle } from '../src/auth/burst-throttle.js';
+import { BurstThrottle } from '../src/postgres/query-batcher.js';
 import { HandshakeQueue } from '../src/transport/handshake-queue.js';
 import { createTestDatabase } from './database.js';
 import { startTestServer } from './server.js';

@@ -13,6 +13,7 @@ import {
 } from './database.js';
 import { makeChannel, makeHostTables, readLog, value } from './host-tables.js';
 import { expectPartitionsLogged } from './partitions.js';
+import { readerOptions } from './reader.js';
 import { nextEvent } from './server.js';
 
 let cluster: TestCluster;
@@ -167,6 +168,7 @@ describe('an event log of another cluster', () => {
     const lifecycle = new Lifecycle();
     const ids: string[] = [];
     const reader = new EventReader({
+      ...readerOptions,
       openSession: sessionOpener({ url: database.url }),
       lifecycle,
       pollIntervalMs: 20,
@@ -217,6 +219,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     const lifecycle = new Lifecycle();
     const delivered: string[] = [];
     const reader = new EventReader({
+      ...readerOptions,
       openSession: sessionOpener({ url: subscriber.url }),
       lifecycle,
       pollIntervalMs: 20,

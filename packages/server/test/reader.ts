@@ -20,6 +20,16 @@ export interface TestReader {
   readonly arrival: (entityId: string) => Promise<FlagEvent>;
 }
 
+/** Those of the server, without a listener. */
+export const readerOptions = {
+  openListenSession: null,
+  view: null,
+  overlapMs: 60_000,
+  queryTimeoutMs: 30_000,
+  onHistoryLost: () => undefined,
+  hasRoom: () => true,
+} as const;
+
 /** A reader that polls once an hour unless the options say otherwise; it stops when the test ends. */
 export async function startTestReader(
   database: Pick<TestDatabase, 'url'>,
@@ -30,6 +40,7 @@ export async function startTestReader(
   const batches: Batch[] = [];
   let onArrival: () => void = () => undefined;
   const reader = new EventReader({
+    ...readerOptions,
     openSession: sessionOpener({ url: database.url }),
     pollIntervalMs: 3_600_000,
     ...options,

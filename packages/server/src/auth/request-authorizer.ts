@@ -11,7 +11,7 @@ import type {
   SubscriptionRequest,
   User,
 } from './authorization.js';
-import type { BurstThrottle } from './burst-throttle.js';
+import type { BurstThrottle } from '../postgres/query-batcher.js';
 import { type Authenticate, callAuthenticate } from './host-callbacks.js';
 import type { HostPolicy, OriginPolicy } from './origin-policy.js';
 import { hasCanonicalPath } from './request-target.js';
@@ -107,7 +107,8 @@ export class RequestAuthorizer {
   /** The user of the host's session, else of the token. */
   async authenticate(request: IncomingMessage): Promise<Principal> {
     const principal =
-      (await this.#sessionOf(request)) ?? (await this.authenticateToken(this.#tokenOf(request)));
+      (await this.#sessionOf(request)) ??
+      (await this.authenticateToken(tokenFromRequest(request, this.#options) ?? ''));
     this.#options.onAuthenticated(request);
     return principal;
   }
@@ -160,11 +161,6 @@ export class RequestAuthorizer {
       if (channels !== channelChanges()) continue;
       if (rights === rightsChanges() || attempt >= maxRightsLookUps) return result;
     }
-  }
-
-  #tokenOf(request: IncomingMessage): string {
-    const { allowQueryToken } = this.#options;
-    return tokenFromRequest(request, { allowQueryToken }) ?? '';
   }
 
   async #sessionOf(request: IncomingMessage): Promise<Principal | null> {

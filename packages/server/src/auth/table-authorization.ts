@@ -29,15 +29,10 @@ interface ChannelQuestion {
   readonly environmentId: string | null;
 }
 
-interface ChannelAnswer {
-  readonly allowed: boolean;
-  /** Null where the project has no such environment. */
-  readonly channel: Channel | null;
-}
-
 interface ChannelRow extends Omit<Channel, 'environmentId'> {
   readonly position: number;
   readonly allowed: boolean;
+  /** Null where the project has no such environment. */
   readonly environmentId: string | null;
 }
 
@@ -54,17 +49,13 @@ const mayView = `viewer.is_active AND (
 )`;
 
 /**
- * By column. The first condition on a text uses the host's index. The second compares all characters, also in a column
- * of citext or with a collation that ignores case: an issuer may have both spellings as different users.
+ * SQL for whether a user has one of the values. The first condition on a text uses the host's index. The second compares
+ * all characters, also in a column of citext or with a collation that ignores case: an issuer may have both spellings as
+ * different users.
  */
-const userConditions: Readonly<Record<UserColumn, (values: string) => string>> = {
-  id: (values) => `u.id = ANY (${values}::bigint[])`,
-  username: (values) => textCondition('u.username', values),
-  email: (values) => textCondition('u.email', values),
-};
-
-function textCondition(column: string, values: string): string {
-  return `${column} = ANY (${values}::text[]) AND ${column}::text COLLATE "C" = ANY (${values}::text[])`;
+function userCondition(column: UserColumn, values: string): string {
+  if (column === 'id') return `u.id = ANY (${values}::bigint[])`;
+  return `u.${column} = ANY (${values}::text[]) AND u.${column}::text COLLATE "C" = ANY (${values}::text[])`;
 }
 
 const channelStatement = `
@@ -170,10 +161,7 @@ export class TableAuthorization implements Authorization {
       environmentKey: 'environmentKey' in wanted ? parseText(wanted.environmentKey) : null,
       environmentId: 'environmentId' in wanted ? parseBigint(wanted.environmentId) : null,
     };
-    const answer = (await this.#channels.ask(question)).get(question);
-    if (answer === undefined) return 'unknown_project';
-    if (!answer.allowed) return 'forbidden';
-    return answer.channel ?? 'unknown_environment';
+    return (await this.#channels.ask(question)).get(question) ?? 'unknown_project';
   }
 
   async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
@@ -215,7 +203,7 @@ export class TableAuthorization implements Authorization {
       (column, index) => `
 SELECT '${column} ' || u.${column}::text AS key, json_build_object(
   'id', u.id::text, 'username', u.username::text, 'active', u.is_active, 'superuser', u.is_superuser
-) AS user FROM public.users u WHERE ${userConditions[column](`$${index + 1}`)}`,
+) AS user FROM public.users u WHERE ${userCondition(column, `$${index + 1}`)}`,
     );
     const { rows } = await this.#pool.query<{ key: string; user: User }>(
       selects.join('\nUNION ALL\n'),
@@ -241,24 +229,28 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
     );
   }
 
-  async #findChannels(questions: readonly ChannelQuestion[]): Promise<Map<ChannelQuestion, ChannelAnswer>> {
+  async #findChannels(
+    questions: readonly ChannelQuestion[],
+  ): Promise<Map<ChannelQuestion, Channel | ChannelRefusal>> {
     const { rows } = await this.#pool.query<ChannelRow>(channelStatement, [
       questions.map(({ userId }) => userId),
       questions.map(({ projectId }) => projectId),
       questions.map(({ environmentKey }) => environmentKey),
       questions.map(({ environmentId }) => environmentId),
     ]);
-    const answers = new Map<ChannelQuestion, ChannelAnswer>();
+    const answers = new Map<ChannelQuestion, Channel | ChannelRefusal>();
     // Connections keep the channel: those of one environment share the object.
     const channels = new Map<string, Channel>();
     for (const { position, allowed, environmentId, ...names } of rows) {
-      let channel: Channel | null = null;
-      if (environmentId !== null) {
-        channel = channels.get(environmentId) ?? { environmentId, ...names };
-        channels.set(environmentId, channel);
-      }
       const question = questions[position - 1];
-      if (question !== undefined) answers.set(question, { allowed, channel });
+      if (question === undefined) continue;
+      if (!allowed) answers.set(question, 'forbidden');
+      else if (environmentId === null) answers.set(question, 'unknown_environment');
+      else {
+        const channel = channels.get(environmentId) ?? { environmentId, ...names };
+        channels.set(environmentId, channel);
+        answers.set(question, channel);
+      }
     }
     return answers;
   }

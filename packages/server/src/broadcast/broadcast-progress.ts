@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import type { Batch } from '../events/event.js';
 import { type Coverage, covers, type Position } from '../events/position.js';
 
@@ -7,36 +8,30 @@ const batchTimeoutMs = 5_000;
 /** How far batches were broadcast; requests more of them when a client is ahead. */
 export class BroadcastProgress {
   readonly #requestBatch: () => void;
-  readonly #waiting = new Set<(batch: Batch) => void>();
-  #position: Position | null = null;
+  readonly #batches = new EventEmitter().setMaxListeners(0);
+  /** The position of a client that has received everything; null before the first batch. */
+  position: Position | null = null;
   #coverage: Coverage | null = null;
 
   constructor(requestBatch: () => void) {
     this.#requestBatch = requestBatch;
   }
 
-  /** The position of a client that has received everything; null before the first batch. */
-  get position(): Position | null {
-    return this.#position;
-  }
-
   advance(batch: Batch): void {
-    this.#position = batch.position;
+    this.position = batch.position;
     this.#coverage = batch.read.coverage;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const resolve of waiting) resolve(batch);
+    this.#batches.emit('batch', batch);
   }
 
   reset(): void {
-    this.#position = null;
+    this.position = null;
     this.#coverage = null;
   }
 
   /** Waits for the first batch; false if the database does not respond. */
   async begun(): Promise<boolean> {
-    if (this.#position === null) await this.#nextBatch();
-    return this.#position !== null;
+    if (this.position === null) await this.#nextBatch();
+    return this.position !== null;
   }
 
   /**
@@ -69,14 +64,12 @@ export class BroadcastProgress {
   /** Null after the time-out. */
   async #nextBatch(): Promise<Batch | null> {
     this.#requestBatch();
-    return await new Promise((resolve) => {
-      const settle = (batch: Batch | null): void => {
-        clearTimeout(timer);
-        this.#waiting.delete(settle);
-        resolve(batch);
-      };
-      const timer = setTimeout(settle, batchTimeoutMs, null).unref();
-      this.#waiting.add(settle);
-    });
+    try {
+      const signal = AbortSignal.timeout(batchTimeoutMs);
+      const [batch] = (await once(this.#batches, 'batch', { signal })) as [Batch];
+      return batch;
+    } catch {
+      return null;
+    }
   }
 }

@@ -51,8 +51,10 @@ export class Broadcaster {
   readonly progress: BroadcastProgress;
   /** Channels with events since `hasRoom` was last true. */
   readonly #recentChannels = new Set<string>();
-  #channelChanges = 0;
-  #rightsChanges = 0;
+  /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
+  channelChanges = 0;
+  /** Counts the changes of rights: what was looked up before a change may no longer be true. */
+  rightsChanges = 0;
 
   constructor({ lifecycle, replayBufferEvents, requestBatch, cork, onWatched }: BroadcasterOptions) {
     this.#lifecycle = lifecycle;
@@ -71,16 +73,6 @@ export class Broadcaster {
   /** The position of a client that has received everything; null before the first batch. */
   get position(): Position | null {
     return this.progress.position;
-  }
-
-  /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
-  get channelChanges(): number {
-    return this.#channelChanges;
-  }
-
-  /** Counts the changes of rights: what was looked up before a change may no longer be true. */
-  get rightsChanges(): number {
-    return this.#rightsChanges;
   }
 
   /** How long the oldest batch that not all subscribers have received has been on its way, in milliseconds; else 0. */
@@ -177,11 +169,11 @@ export class Broadcaster {
 
   #apply(control: ControlEntry): void {
     if (control.type === 'rights_changed') {
-      this.#rightsChanges += 1;
+      this.rightsChanges += 1;
       this.#lifecycle.emit('rights:changed');
       return;
     }
-    this.#channelChanges += 1;
+    this.channelChanges += 1;
     this.finishDeliveries();
     const { type, projectId } = control;
     const environmentId = 'environmentId' in control ? control.environmentId : null;

@@ -38,7 +38,8 @@ export class ReplayBuffer {
   /** Oldest first. */
   readonly #entries: ReplayBufferEntry[] = [];
   #eventCount = 0;
-  #sequence = 0;
+  /** The sequence of the newest batch. */
+  sequence = 0;
   /** Everything that a snapshot with this xmax shows came before the buffer. */
   #startXmax = 0n;
   /** The sequence of the newest batch before the last `reset`: no batch up to it is in the buffer. */
@@ -54,17 +55,12 @@ export class ReplayBuffer {
     this.#maxEvents = maxEvents;
   }
 
-  /** The sequence of the newest batch. */
-  get sequence(): number {
-    return this.#sequence;
-  }
-
   /** Empties the buffer. Everything that a snapshot with this xmax shows is left out. */
   reset(startXmax: bigint): void {
     this.#entries.length = 0;
     this.#eventCount = 0;
     this.#startXmax = startXmax;
-    this.#resetSequence = this.#sequence;
+    this.#resetSequence = this.sequence;
     this.#evicted.clear();
     this.#skippedXmax.clear();
     this.#replays.clear();
@@ -75,19 +71,19 @@ export class ReplayBuffer {
     const { events, skipped = [], snapshotXmax } = batch;
     const channels = new Map<string, ChannelBatch>();
     if (events.length === 0 && skipped.length === 0) return channels;
-    this.#sequence += 1;
+    this.sequence += 1;
     this.#replays.clear();
     for (const channel of skipped) {
-      this.#evicted.set(channel, this.#sequence);
+      this.#evicted.set(channel, this.sequence);
       this.#skippedXmax.set(channel, snapshotXmax);
     }
     const left = new Set(skipped);
     for (const [channel, ofChannel] of byChannel(events)) {
       // The approvals feed and a channel share events: where one of them is left out, only a part of its events is here.
-      if (!left.has(channel)) channels.set(channel, new ChannelBatch(this.#sequence, ofChannel, batch));
+      if (!left.has(channel)) channels.set(channel, new ChannelBatch(this.sequence, ofChannel, batch));
     }
     if (events.length === 0) return channels;
-    this.#entries.push({ sequence: this.#sequence, eventCount: events.length, snapshotXmax, channels });
+    this.#entries.push({ sequence: this.sequence, eventCount: events.length, snapshotXmax, channels });
     this.#eventCount += events.length;
     while (this.#eventCount > this.#maxEvents && this.#entries.length > 1) this.#evictOldest();
     return channels;

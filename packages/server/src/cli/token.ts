@@ -1,5 +1,5 @@
-import { type TokenChecks, defaultMaxTokenAgeMs } from '../auth/token-verifier.js';
 import { signToken } from '../auth/sign-token.js';
+import { defaultMaxTokenAgeMs, type TokenChecks } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import { loadLocalConfig, type LocalConfig, tokenSettings } from './config.js';
 import { parseDuration } from './setting-parsers.js';

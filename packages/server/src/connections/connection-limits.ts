@@ -14,12 +14,16 @@ class Counter {
     this.#limit = limit;
   }
 
+  count(key: string): number {
+    return this.#open.get(key) ?? 0;
+  }
+
   isFull(key: string): boolean {
-    return (this.#open.get(key) ?? 0) >= this.#limit;
+    return this.count(key) >= this.#limit;
   }
 
   add(key: string, difference: 1 | -1): void {
-    const count = (this.#open.get(key) ?? 0) + difference;
+    const count = this.count(key) + difference;
     if (count === 0) this.#open.delete(key);
     else this.#open.set(key, count);
   }
@@ -67,7 +71,6 @@ export class HttpConnections {
   readonly #seen = new WeakSet<Duplex>();
   /** One listener for all sockets. */
   readonly #onClose: (this: Duplex) => void;
-  #authenticated = 0;
 
   constructor(
     limits: { readonly unauthenticated?: number | undefined; readonly perAddress?: number | undefined } = {},
@@ -82,7 +85,7 @@ export class HttpConnections {
 
   /** How many have not authenticated. */
   get unauthenticated(): number {
-    return this.#open.size - this.#authenticated;
+    return this.#unauthenticated.count('');
   }
 
   /** Counts the connection until it closes or is released. At the limit it is not counted, and refused. */
@@ -104,7 +107,6 @@ export class HttpConnections {
     const connection = this.#open.get(socket);
     if (connection === undefined || connection.isAuthenticated) return;
     connection.isAuthenticated = true;
-    this.#authenticated += 1;
     this.#unauthenticated.add('', -1);
   }
 
@@ -114,7 +116,6 @@ export class HttpConnections {
     const connection = this.#open.get(socket);
     if (connection === undefined) return;
     this.#open.delete(socket);
-    this.#authenticated -= 1;
     this.#perNetwork.add(connection.network, -1);
     socket.off('close', this.#onClose);
   }

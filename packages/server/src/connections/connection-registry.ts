@@ -11,7 +11,8 @@ export class ConnectionRegistry {
   readonly #partitions = Array.from({ length: partitionCount }, () => new Set<Connection>());
   #size = 0;
   #nextId = 1;
-  #isDraining = false;
+  /** New connections are refused. */
+  isDraining = false;
   #onEmpty: (() => void) | null = null;
 
   constructor(lifecycle: Lifecycle) {
@@ -20,11 +21,6 @@ export class ConnectionRegistry {
 
   get size(): number {
     return this.#size;
-  }
-
-  /** New connections are refused. */
-  get isDraining(): boolean {
-    return this.#isDraining;
   }
 
   /** The connections of the partitions from number `first` to before `end`; a connection stays in its partition. */
@@ -57,7 +53,7 @@ export class ConnectionRegistry {
 
   /** Refuses new connections, closes all, and waits until they have ended. Those left after the time-out are terminated. */
   async drain(timeoutMs: number): Promise<void> {
-    this.#isDraining = true;
+    this.isDraining = true;
     for (const { session } of this.connections()) {
       session.close(CloseCode.draining, 'draining');
     }

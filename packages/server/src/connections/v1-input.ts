@@ -1,6 +1,7 @@
 import { CloseCode } from '@flagcast/protocol';
+import type { SubscriptionRequest } from '../auth/authorization.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
-import { type NamedSubscription, parseClientMessage, type PresencePlace } from './codecs/client-message.js';
+import { parseClientMessage, type PresencePlace } from './codecs/client-message.js';
 import { SessionError, type V1Session, type V1Sources } from './v1-session.js';
 
 /** Closes the connection. */
@@ -47,15 +48,15 @@ export class V1Input {
         await this.#renewToken(message.token);
         break;
       case 'subscribe':
-        await this.#report(message.subscription, async () => {
-          await session.subscribe(message.subscription.request, message.cursor);
+        await this.#report(message.request, async () => {
+          await session.subscribe(message.request, message.cursor);
         });
         break;
       case 'unsubscribe':
-        await this.#report(message.subscription, () => session.unsubscribe(message.subscription.request));
+        await this.#report(message.request, () => session.unsubscribe(message.request));
         break;
       case 'announce':
-        await this.#report({ named: {} }, () => this.#announce(message.view, message.place));
+        await this.#report(null, () => this.#announce(message.view, message.place));
         break;
     }
   }
@@ -78,17 +79,14 @@ export class V1Input {
   }
 
   /** An error is sent with the name of its channel or feed; the others continue. */
-  async #report(
-    { named }: Pick<NamedSubscription, 'named'>,
-    work: () => Promise<void> | void,
-  ): Promise<void> {
+  async #report(request: SubscriptionRequest | null, work: () => Promise<void> | void): Promise<void> {
     try {
       await work();
     } catch (error) {
       const isKnown = error instanceof SessionError || error instanceof HttpProblem;
       if (!isKnown) this.#sources.lifecycle.emit('access:failed', { error: error as Error });
       const { code, message } = isKnown ? error : unavailable();
-      this.#session.send({ type: 'error', code, message, ...named });
+      this.#session.send({ type: 'error', code, message, ...(request === null ? {} : nameOf(request)) });
     }
   }
 
@@ -118,4 +116,16 @@ export class V1Input {
       }
     }
   }
+}
+
+/** As the client named it, for errors. */
+function nameOf(request: SubscriptionRequest): object {
+  if ('feed' in request) return { feed: request.feed };
+  return 'environmentKey' in request
+    ? { project_id: request.projectId, environment: request.environmentKey }
+    : {
+        project_id: request.projectId,
+        environment: request.environmentId,
+        environment_id: request.environmentId,
+      };
 }

@@ -69,9 +69,7 @@ export class LogRetention {
     } catch (error) {
       // read_only_sql_transaction: this is a replica.
       if (errorCode(error) === '25006') return;
-      lifecycle.emit('log:prune-failed', {
-        error: toError(error),
-      });
+      lifecycle.emit('log:prune-failed', { error: toError(error) });
     } finally {
       session?.discard();
     }

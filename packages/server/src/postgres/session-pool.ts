@@ -44,6 +44,8 @@ const idleTimeoutMs = 10_000;
  * the pool lends the clients of the host, and the lent clients count.
  */
 export class SessionPool implements SessionSource {
+  readonly purpose: string;
+  readonly limit: number;
   readonly #options: SessionPoolOptions;
   readonly #hostPool: HostPool | null;
   readonly #waiters = new Set<Waiter>();
@@ -53,35 +55,21 @@ export class SessionPool implements SessionSource {
   readonly #idle = new Map<Session, NodeJS.Timeout>();
   /** The uses of the host's pool that have not ended. */
   readonly #uses = new Set<Promise<unknown>>();
-  #used = 0;
-  #timeouts = 0;
+  used = 0;
+  /** How often no session was free in time. */
+  timeouts = 0;
   #isClosed = false;
 
   constructor(options: SessionPoolOptions) {
     this.#options = options;
-    const { database, queryTimeoutMs } = options;
+    const { purpose, limit, database, queryTimeoutMs } = options;
+    this.purpose = purpose;
+    this.limit = limit;
     this.#hostPool = database.pool === undefined ? null : new HostPool(database.pool, queryTimeoutMs);
-  }
-
-  get purpose(): string {
-    return this.#options.purpose;
-  }
-
-  get limit(): number {
-    return this.#options.limit;
-  }
-
-  get used(): number {
-    return this.#used;
   }
 
   get waiting(): number {
     return this.#waiters.size;
-  }
-
-  /** How often no session was free in time. */
-  get timeouts(): number {
-    return this.#timeouts;
   }
 
   async query<Row extends pg.QueryResultRow>(
@@ -159,8 +147,8 @@ export class SessionPool implements SessionSource {
   async #take(signal?: AbortSignal): Promise<Session | null> {
     const { limit, purpose, queryTimeoutMs } = this.#options;
     if (this.#isClosed) throw closed();
-    if (this.#used < limit) {
-      this.#used += 1;
+    if (this.used < limit) {
+      this.used += 1;
       return null;
     }
     if (signal?.aborted === true) throw clientGone();
@@ -181,7 +169,7 @@ export class SessionPool implements SessionSource {
         },
       };
       const timer = setTimeout(() => {
-        this.#timeouts += 1;
+        this.timeouts += 1;
         const message = `all ${limit} sessions of the database for ${purpose} were in use for ${queryTimeoutMs} ms`;
         waiter.reject(new NoFreeSessionError(message));
       }, queryTimeoutMs);
@@ -242,7 +230,7 @@ export class SessionPool implements SessionSource {
 
   #free(): void {
     const [waiter] = this.#waiters;
-    if (waiter === undefined) this.#used -= 1;
+    if (waiter === undefined) this.used -= 1;
     else waiter.resolve(null);
   }
 

@@ -55,7 +55,7 @@ export class Session extends pg.Client {
   #isCommitting = false;
   /** Why it is unusable. */
   #failure: Error | null = null;
-  #isGivenUp = false;
+  isGivenUp = false;
 
   constructor(options: SessionOptions) {
     super({
@@ -101,10 +101,6 @@ export class Session extends pg.Client {
     return this.#localTimeouts !== null;
   }
 
-  get isGivenUp(): boolean {
-    return this.#isGivenUp;
-  }
-
   /** Whether another caller can use it: it is in no transaction, and every statement has been answered. */
   get isReusable(): boolean {
     return this.#failure === null && this.#pending.size === 0 && this.getTransactionStatus() === 'I';
@@ -116,8 +112,8 @@ export class Session extends pg.Client {
    * it would be visible without the copy on the standby that it waits for.
    */
   discard(reason = new SessionLostError('the database session was discarded')): void {
-    if (this.#isGivenUp) return;
-    this.#isGivenUp = true;
+    if (this.isGivenUp) return;
+    this.isGivenUp = true;
     this.#failure ??= reason;
     const isBusy = this.#pending.size > 0;
     this.#pending.rejectAll(reason);

@@ -44,13 +44,7 @@ export class Freshness {
     lifecycle.on('reader:read', ({ startedAtMs, isComplete }) => {
       this.#read(isComplete ? startedAtMs : this.#asOfMs, isComplete);
     });
-    lifecycle.on('relay:heartbeat', ({ readAgoMs }) => {
-      this.#lastReadAtMs = performance.now() - readAgoMs;
-      this.#asOfMs = Date.now() - readAgoMs;
-      this.#failure = null;
-      this.#hasCaughtUp = true;
-      this.#check();
-    });
+    lifecycle.on('relay:heartbeat', ({ readAgoMs }) => this.#read(Date.now() - readAgoMs, true, readAgoMs));
     lifecycle.on('reader:failed', ({ error, attempt }) => {
       if (attempt <= failuresAllowed) return;
       this.#failure = isRefusal(error) ? 'read_failed' : 'database_unreachable';
@@ -114,8 +108,8 @@ export class Freshness {
     return `lagging: events that were read ${Math.round(lagMs / 1_000)} s ago have not been handed to all connections`;
   }
 
-  #read(asOfMs: number | null, isComplete: boolean): void {
-    this.#lastReadAtMs = performance.now();
+  #read(asOfMs: number | null, isComplete: boolean, agoMs = 0): void {
+    this.#lastReadAtMs = performance.now() - agoMs;
     this.#asOfMs = asOfMs;
     this.#failure = null;
     this.#hasCaughtUp = isComplete;

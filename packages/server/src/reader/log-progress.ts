@@ -8,9 +8,8 @@ import {
   unionOf,
   type XidRanges,
 } from '../events/position.js';
-import { DurableCoverage } from './durable-coverage.js';
+import { DurableCoverage, UnflushedRows } from './durability.js';
 import type { LogRow, SnapshotPosition } from './log-statements.js';
-import { UnflushedRows } from './unflushed-rows.js';
 
 /** What the next read requests. */
 export interface ReadBounds extends XidRanges {

@@ -95,20 +95,16 @@ export class OverlapProgress {
   readonly #delivered = new Map<string, string>();
   /** The open requests of the last read, with one event for each entity. */
   #open = new Map<string, FlagEvent>();
-  #from: string | null = null;
+  /**
+   * How far the next read looks back, as the last one found it: a transaction that was open then may have been
+   * committed since. Null before the first read.
+   */
+  from: string | null = null;
   #batches = 1n;
   #hasBegun = false;
 
   get remembered(): number {
     return this.#delivered.size + this.#open.size;
-  }
-
-  /**
-   * How far the next read looks back, as the last one found it: a transaction that was open then may have been
-   * committed since. Null before the first read.
-   */
-  get from(): string | null {
-    return this.#from;
   }
 
   /** The requests that were open at the last read. */
@@ -147,8 +143,8 @@ export class OverlapProgress {
     const gone = [...openBefore.values()].filter(({ rowId }) => !named.has(rowId));
     fresh.push(...gone.map((event) => asCancelled(event, this.#batches)));
     // Never earlier: older events have been forgotten.
-    const from = this.#from === null || since > this.#from ? since : this.#from;
-    this.#from = from;
+    const from = this.from === null || since > this.from ? since : this.from;
+    this.from = from;
     for (const [id, createdAt] of this.#delivered) if (createdAt <= from) this.#delivered.delete(id);
     // Afterwards, because times after the year 9999 do not sort as texts, and each read finds such rows.
     for (const { event, isOpenRequest } of found) {

@@ -10,21 +10,13 @@ import type { History } from './reading-session.js';
  */
 export class ReadHistory {
   #history: History | null = null;
-  #source: EventSource | null = null;
+  source: EventSource | null = null;
   #triggers = '';
-  #id = '';
-
-  get source(): EventSource | null {
-    return this.#source;
-  }
+  /** Names the history in positions. */
+  id = '';
 
   get isReplica(): boolean {
     return this.#history !== null && this.#history.timeline === null;
-  }
-
-  /** Names the history in positions. */
-  get id(): string {
-    return this.#id;
   }
 
   /** Positions from now on have this id. Default: a hash that is the same in all servers. */
@@ -32,11 +24,11 @@ export class ReadHistory {
     const parts = [
       this.#history?.database,
       this.#history?.timeline,
-      this.#source?.reason,
-      this.#source?.name,
+      this.source?.reason,
+      this.source?.name,
       this.#triggers,
     ];
-    this.#id = id ?? createHash('sha256').update(JSON.stringify(parts)).digest('base64url').slice(0, 12);
+    this.id = id ?? createHash('sha256').update(JSON.stringify(parts)).digest('base64url').slice(0, 12);
   }
 
   compareHistory(history: History): string | null {
@@ -51,8 +43,8 @@ export class ReadHistory {
   }
 
   compareSource(source: EventSource): string | null {
-    const before = this.#source;
-    this.#source = source;
+    const before = this.source;
+    this.source = source;
     if (!source.hasHostTriggers) this.#triggers = '';
     return before === null ? null : sourceChange(before, source);
   }

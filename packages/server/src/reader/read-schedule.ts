@@ -56,8 +56,9 @@ export class ReadSchedule {
   #pollDueAtMs = 0;
   #readDueAtMs: number | null = null;
   #lastReadAtMs = 0;
-  #isPaused = false;
-  #pauses = 0;
+  isPaused = false;
+  /** How often it was paused. */
+  pauses = 0;
   #nudge: (() => void) | null = null;
 
   /** When `stopping` is aborted, `wait` returns. */
@@ -65,15 +66,6 @@ export class ReadSchedule {
     this.#pollIntervalMs = pollIntervalMs;
     this.#stopping = stopping;
     stopping.addEventListener('abort', () => this.#nudge?.());
-  }
-
-  get isPaused(): boolean {
-    return this.#isPaused;
-  }
-
-  /** How often it was paused. */
-  get pauses(): number {
-    return this.#pauses;
   }
 
   /** Requests a read now. Requests during a read become one more read. */
@@ -91,12 +83,12 @@ export class ReadSchedule {
 
   /** No read is due until `resume`. */
   pause(): void {
-    this.#isPaused = true;
-    this.#pauses += 1;
+    this.isPaused = true;
+    this.pauses += 1;
   }
 
   resume(): void {
-    this.#isPaused = false;
+    this.isPaused = false;
     this.#pollDueAtMs = 0;
     this.requestRead();
   }
@@ -129,7 +121,7 @@ export class ReadSchedule {
 
   /** Waits until the next read is due; while paused, until `resume`. */
   async wait(): Promise<void> {
-    if (this.#isPaused) this.#trigger = null;
+    if (this.isPaused) this.#trigger = null;
     if (this.#stopping.aborted || this.#dueAtMs() <= performance.now()) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
@@ -148,7 +140,7 @@ export class ReadSchedule {
   }
 
   #dueAtMs(): number {
-    if (this.#isPaused) return Infinity;
+    if (this.isPaused) return Infinity;
     const afterWakeMs =
       this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
     return Math.min(this.#pollDueAtMs, afterWakeMs, this.#readDueAtMs ?? Infinity);

@@ -7,31 +7,30 @@ import { type EventSource, guaranteeOf } from './event-source.js';
 import { WakeListener } from './listener.js';
 import { LogProgress, type NewRows } from './log-progress.js';
 import { OverlapProgress } from './overlap.js';
-import { PageSize } from './page-size.js';
 import { ReadHistory } from './read-history.js';
 import { ReadSchedule, type Trigger } from './read-schedule.js';
-import { ReadingSession } from './reading-session.js';
+import { PageSize, ReadingSession } from './reading-session.js';
 
 export interface EventReaderOptions {
   /** Opens the session that reads. */
   readonly openSession: OpenSession;
-  /** Opens the session that listens for notifications, at the primary. Default null: only polls and `requestBatch` read. */
-  readonly openListenSession?: OpenSession | null;
-  /** The view to read, as written in SQL. Default null: the event log, or without one the host's tables or its view. */
-  readonly view?: string | null;
-  /** How often to read without notifications, in milliseconds. Default 1,000. */
-  readonly pollIntervalMs?: number;
-  /** Without an event log: how long after its created_at an event can be committed, in milliseconds. Default 60,000. */
-  readonly overlapMs?: number;
-  /** How long a read may take, in milliseconds. Default 30,000. */
-  readonly queryTimeoutMs?: number;
+  /** Opens the session that listens for notifications, at the primary; null: only polls and `requestBatch` read. */
+  readonly openListenSession: OpenSession | null;
+  /** The view to read, as written in SQL; null: the event log, or without one the host's tables or its view. */
+  readonly view: string | null;
+  /** How often to read without notifications, in milliseconds. */
+  readonly pollIntervalMs: number;
+  /** Without an event log: how long after its created_at an event can be committed, in milliseconds. */
+  readonly overlapMs: number;
+  /** How long a read may take, in milliseconds. */
+  readonly queryTimeoutMs: number;
   readonly lifecycle: Lifecycle;
   /** Receives every event once. Called once for each read, also if that found nothing but a new position. */
   readonly onBatch: (batch: Batch) => void;
-  /** Earlier positions are invalid; the next batch starts a new history. Default: nothing. */
-  readonly onHistoryLost?: () => void;
-  /** Whether connections have room for the next page of a large transaction. Default: always. */
-  readonly hasRoom?: () => boolean;
+  /** Earlier positions are invalid; the next batch starts a new history. */
+  readonly onHistoryLost: () => void;
+  /** Whether connections have room for the next page of a large transaction. */
+  readonly hasRoom: () => boolean;
 }
 
 /** How long a read that is under way when the reader is stopped may still take, in milliseconds. */
@@ -52,7 +51,7 @@ type Progress = LogProgress | OverlapProgress;
  * continues from where it was.
  */
 export class EventReader {
-  readonly #options: Required<EventReaderOptions>;
+  readonly #options: EventReaderOptions;
   readonly #history = new ReadHistory();
   readonly #pageSize = new PageSize();
   readonly #stopping = new AbortController();
@@ -65,17 +64,8 @@ export class EventReader {
   #running: Promise<void> | null = null;
 
   constructor(options: EventReaderOptions) {
-    this.#options = {
-      openListenSession: null,
-      view: null,
-      onHistoryLost: () => undefined,
-      hasRoom: () => true,
-      pollIntervalMs: 1_000,
-      overlapMs: 60_000,
-      queryTimeoutMs: 30_000,
-      ...options,
-    };
-    const { pollIntervalMs, openListenSession, lifecycle } = this.#options;
+    this.#options = options;
+    const { pollIntervalMs, openListenSession, lifecycle } = options;
     this.#schedule = new ReadSchedule(pollIntervalMs, this.#stopping.signal);
     const onWake = (): void => this.requestBatch();
     this.#listener =

@@ -1,5 +1,6 @@
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { Server as TlsServer } from 'node:tls';
 import { subprotocol } from '@flagcast/protocol';
 import { type Server as SocketServer, WebSocketServer } from 'ws';
 import type { Principal } from '../auth/request-authorizer.js';
@@ -11,29 +12,21 @@ import {
 } from '../auth/request-target.js';
 import { subprotocolsOf } from '../auth/request-token.js';
 import type { Channel } from '../auth/authorization.js';
-import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { v1Wire } from '../connections/codecs/v1.js';
-import type { ConnectionLimits, HttpConnections } from '../connections/connection-limits.js';
-import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { PlainSession } from '../connections/plain-session.js';
-import { V1Session, type V1Sources } from '../connections/v1-session.js';
+import { V1Session } from '../connections/v1-session.js';
 import type { Dialect } from '../events/dialect.js';
 import { busy, draining, HttpProblem, refuseUpgrade, unavailable } from '../http-problem.js';
+import type { EventStreamsOptions } from './event-stream.js';
 import { HandshakeQueue } from './handshake-queue.js';
 import { withoutBasePath } from './base-path.js';
 import type { SocketWriter } from './socket-writer.js';
-import { declineUpgrade, offersWebSocket } from './upgrade.js';
 import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
 
-export interface GatewayOptions {
-  /** Its authorizer, broadcaster and lifecycle serve plain connections, too. */
-  sources: V1Sources;
-  limits: ConnectionLimits;
-  httpConnections: HttpConnections;
-  registry: ConnectionRegistry;
+/** The authorizer, the broadcaster and the lifecycle of its sources serve plain connections, too. */
+export interface GatewayOptions extends EventStreamsOptions {
   /** One for all plain connections, so that a batch is encoded once. */
   plainDialect: Dialect;
-  clientAddress: ClientAddress;
   /** The path before that of the route; empty for none. */
   basePath: string;
   /** A handshake that takes longer is answered with 503, in milliseconds. */
@@ -313,4 +306,40 @@ function queryOf(request: IncomingMessage): URLSearchParams {
   const url = request.url ?? '';
   const start = url.indexOf('?');
   return new URLSearchParams(start === -1 ? '' : url.slice(start + 1));
+}
+
+/** The headers of an offer of HTTP/2 over plain text. RFC 9113 withdrew it, but Java's client sends it with each request. */
+const offerHeaders = new Set(['upgrade', 'http2-settings']);
+
+/** Whether the upgrade is to a WebSocket, well-formed or not. */
+function offersWebSocket({ headers }: IncomingMessage): boolean {
+  return /websocket/i.test(headers.upgrade ?? '');
+}
+
+/**
+ * Answers a request as if it had offered no upgrade, which a server may do (RFC 9110, 7.8). Node does so only without an
+ * `upgrade` listener; with one, it passes the bare socket after the head. So the connection starts again with the head
+ * without the offer.
+ */
+function declineUpgrade(
+  server: Server,
+  { method, url, httpVersion, rawHeaders }: IncomingMessage,
+  socket: Duplex,
+  rest: Buffer,
+): void {
+  const lines = [`${method ?? ''} ${url ?? ''} HTTP/${httpVersion}`];
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const [name = '', value = ''] = rawHeaders.slice(index, index + 2);
+    if (!offerHeaders.has(name.toLowerCase())) lines.push(`${name}: ${value}`);
+  }
+  // Node decodes a head as latin1, and accepts no line break in a value.
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), rest]));
+  const restart = (): void => {
+    if (!socket.destroyed)
+      server.emit(server instanceof TlsServer ? 'secureConnection' : 'connection', socket);
+  };
+  // Responses to earlier requests of the connection have to be sent first: Node would never send one that waits for them.
+  const { _httpMessage: earlier = null } = socket as { _httpMessage?: ServerResponse | null };
+  if (earlier === null) restart();
+  else earlier.once('finish', restart);
 }

@@ -3,14 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type CheckedMessage, parseClientMessage } from '../../src/connections/codecs/client-message.js';
 
-const byKey = {
-  request: { projectId: 'p', environmentKey: 'prod' },
-  named: { project_id: 'p', environment: 'prod' },
-};
-const byId = {
-  request: { projectId: 'p', environmentId: '7' },
-  named: { project_id: 'p', environment: '7', environment_id: '7' },
-};
+const byKey = { projectId: 'p', environmentKey: 'prod' };
+const byId = { projectId: 'p', environmentId: '7' };
 
 describe("a client's message", () => {
   const good: [ClientMessage, CheckedMessage][] = [
@@ -21,19 +15,19 @@ describe("a client's message", () => {
     ],
     [
       { type: 'subscribe', project_id: 'p', env: 'prod' },
-      { type: 'subscribe', subscription: byKey, cursor: null },
+      { type: 'subscribe', request: byKey, cursor: null },
     ],
     [
       { type: 'subscribe', project_id: 'p', env: 'prod', cursor: '' },
-      { type: 'subscribe', subscription: byKey, cursor: '' },
+      { type: 'subscribe', request: byKey, cursor: '' },
     ],
     [
       { type: 'subscribe', project_id: 'p', env_id: 7, cursor: 'c' },
-      { type: 'subscribe', subscription: byId, cursor: 'c' },
+      { type: 'subscribe', request: byId, cursor: 'c' },
     ],
     [
       { type: 'unsubscribe', project_id: 'p', env_id: '7' },
-      { type: 'unsubscribe', subscription: byId },
+      { type: 'unsubscribe', request: byId },
     ],
     [
       { type: 'announce', view: 'v', project_id: 'p', env_id: 7, feature_id: 'f', field: 'default_value' },
@@ -55,7 +49,7 @@ describe("a client's message", () => {
       { type: 'subscribe', feed: 'approvals', scope: 's', cursor: 'c' },
       {
         type: 'subscribe',
-        subscription: { request: { feed: 'approvals', scope: 's' }, named: { feed: 'approvals' } },
+        request: { feed: 'approvals', scope: 's' },
         cursor: 'c',
       },
     ],

@@ -4,22 +4,11 @@ import type { PresenceSubject } from '../presence.js';
 
 /** A valid message of a client. */
 export type CheckedMessage =
-  | { readonly type: 'subscribe'; readonly subscription: NamedSubscription; readonly cursor: string | null }
-  | { readonly type: 'unsubscribe'; readonly subscription: NamedSubscription }
+  | { readonly type: 'subscribe'; readonly request: SubscriptionRequest; readonly cursor: string | null }
+  | { readonly type: 'unsubscribe'; readonly request: SubscriptionRequest }
   | { readonly type: 'announce'; readonly view: string; readonly place: PresencePlace | null }
   | AuthMessage
   | PingMessage;
-
-/** A channel or feed, and the keys by which the client named it, for errors. */
-export interface NamedSubscription {
-  readonly request: SubscriptionRequest;
-  readonly named: {
-    readonly project_id?: string;
-    readonly environment?: string;
-    readonly environment_id?: string;
-    readonly feed?: 'approvals';
-  };
-}
 
 /** What a view shows, and the field that is being edited. */
 export interface PresencePlace {
@@ -70,43 +59,39 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
   }
   if (type === 'announce') return announceOf(textOf, message.size === 2);
   const names = [textOf('project_id'), textOf('env'), textOf('env_id')] as const;
-  const subscription = message.has('feed')
+  const request = message.has('feed')
     ? feedOf(textOf('feed'), textOf('scope'), names)
     : message.has('scope')
       ? { problem: 'a channel has no scope' }
       : channelOf(...names);
-  if ('problem' in subscription) return subscription;
+  if ('problem' in request) return request;
   return type === 'subscribe'
-    ? { type, subscription, cursor: textOf('cursor') }
-    : { type: 'unsubscribe', subscription };
+    ? { type, request, cursor: textOf('cursor') }
+    : { type: 'unsubscribe', request };
 }
 
 function feedOf(
   feed: string | null,
   scope: string | null,
   names: readonly (string | null)[],
-): NamedSubscription | Malformed {
+): SubscriptionRequest | Malformed {
   if (feed !== 'approvals') return { problem: 'feed is not approvals, the only feed' };
   if (names.some((name) => name !== null)) return { problem: 'give feed or a channel, not both' };
-  return { request: { feed, scope }, named: { feed } };
+  return { feed, scope };
 }
 
 function channelOf(
   projectId: string | null,
   environmentKey: string | null,
   environmentId: string | null,
-): NamedSubscription | Malformed {
+): SubscriptionRequest | Malformed {
   if (projectId === null || projectId === '') return { problem: 'project_id is missing' };
   if (environmentKey !== null && environmentId !== null) return { problem: 'give env or env_id, not both' };
   const environment = environmentKey ?? environmentId ?? '';
   if (environment === '') return { problem: 'env is missing: the key of the environment' };
-  const named = { project_id: projectId, environment };
   return environmentKey === null
-    ? {
-        request: { projectId, environmentId: environment },
-        named: { ...named, environment_id: environment },
-      }
-    : { request: { projectId, environmentKey: environment }, named };
+    ? { projectId, environmentId: environment }
+    : { projectId, environmentKey: environment };
 }
 
 /** Without a place if the view has ended: then it has no other keys. */
