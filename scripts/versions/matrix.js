@@ -36,16 +36,19 @@ const onPostgres = [
   'install-upgrade',
   'doctor',
   'authorize-query',
-  'rest-writes',
-  'rest-approvals',
   'approvals-feed',
-  'rest-audit',
-].map((name) => `packages/server/test/${name}.test.ts`);
+]
+  .map((name) => `packages/server/test/${name}.test.ts`)
+  .concat(
+    ['rest-writes', 'rest-approvals', 'rest-audit'].map(
+      (name) => `packages/console/test/server/${name}.test.ts`,
+    ),
+  );
 
 /** Tests that depend on Node: sockets, streams, processes, signals, modules. */
 const onNode = [
   ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-connection', 'drain', 'embedding'],
-  ...['serve', 'workers', 'cli', 'tail', 'unit/access-keys', 'http-hostile', 'console-files'],
+  ...['serve', 'workers', 'cli', 'tail', 'unit/access-keys', 'http-hostile'],
   ...['socket-writer', 'socket-writer-choice'],
 ]
   .map((name) => `packages/server/test/${name}.test.ts`)
@@ -54,7 +57,7 @@ const onNode = [
       (name) => `packages/client/test/${name}.test.ts`,
     ),
   )
-  .concat('e2e/packages.test.ts');
+  .concat('packages/console/test/server/console-files.test.ts', 'e2e/packages.test.ts');
 
 /**
  * The tests whose result may depend on this pair of supported versions. Those of `pairVersions` divide them.

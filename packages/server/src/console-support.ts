@@ -30,7 +30,6 @@ export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction
 // Togglr's tables, as the reader and the snapshots read them.
 export { type Author, type FeatureWrite, setGuard, writeAudit } from './host/audit-log.js';
 export { decidableProjects, findDecidable } from './host/deciders.js';
-export { type Environment, readEnvironments } from './host/environments.js';
 export { auditFeatureState, featureJson, ruleState, scheduleState } from './host/feature-state.js';
 export { readTogglrFeatures } from './host/host-schema.js';
 export {

@@ -3,7 +3,6 @@ import {
   type Author,
   HttpProblem,
   JsonText,
-  readEnvironments,
   requestedEntity,
   ruleState,
   scheduleState,
@@ -11,6 +10,7 @@ import {
   writeAudit,
   z,
 } from 'flagcast/console-support';
+import { readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import { featureFields } from '../schemas.js';
 import { deletableFields, deleteFeatureRow, lockFeature, readFeature, updateFeatureRow } from './feature.js';

@@ -2,16 +2,15 @@ import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import pg from 'pg';
 import {
-  readEnvironments,
   requestEntities,
   readRights,
   isoUtc,
   HttpProblem,
   invalidFields,
-  type Environment,
   type Rights,
   type SessionSource,
 } from 'flagcast/console-support';
+import { type Environment, readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 import {

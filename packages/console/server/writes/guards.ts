@@ -1,15 +1,14 @@
 import type pg from 'pg';
 import {
-  type Environment,
   HttpProblem,
   isMissing,
-  readEnvironments,
   readRights,
   readTogglrFeatures,
   scrub,
   type SessionSource,
   setGuard,
 } from 'flagcast/console-support';
+import { type Environment, readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import { authorOf } from './feature.js';
 import { inWriteTransaction } from './write-transaction.js';

@@ -45,6 +45,6 @@ export function nothingAt(path: string, hasConsole: boolean): HttpProblem {
     'not_found',
     hasConsole || !consolePath.test(path)
       ? `There is nothing at ${path}`
-      : `There is nothing at ${path}, because this server has no console: npm install @flagcast/console, and start it again; a program with createFlagcast gives it the option console`,
+      : `There is nothing at ${path}: the console is not installed. Run npm install @flagcast/console and start the server again; a program of yours gives createFlagcast the option console`,
   );
 }

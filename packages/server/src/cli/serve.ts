@@ -13,7 +13,7 @@ import { refuseNestedWorkers, startWorkers } from './workers.js';
 export const serveCommand = defineCommand({
   name: 'serve',
   usage: '[options]',
-  description: `Serves the events of a PostgreSQL database over WebSocket (/api/ws), server-sent events (/api/events) and the console. Without a database it starts an embedded PostgreSQL with demo data, which needs the package @flagcast/demo.`,
+  description: `Serves the events of a PostgreSQL database over WebSocket (/api/ws), server-sent events (/api/events) and, with the package @flagcast/console, the console. Without a database it starts an embedded PostgreSQL with demo data, which needs the package @flagcast/demo.`,
   options: { traffic: { help: 'simulate the users of the demo, so that flags change by themselves' } },
   settings: serveSettings,
   notes: `SIGTERM and SIGINT stop the server within 10 s; clients reconnect to another server. A second signal stops it immediately. With workers, SIGHUP replaces them one after another, except on a terminal, where it stops the server.`,

@@ -201,7 +201,7 @@ export const settings = {
     variable: 'FLAGCAST_WRITES',
     parser: onOff,
     otherwise: 'on with the embedded demo, else off',
-    help: 'whether the console and the REST API may change flags',
+    help: 'whether the console and its REST API may change flags; needs @flagcast/console',
   },
   ioUring: {
     variable: 'FLAGCAST_IO_URING',
