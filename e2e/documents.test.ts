@@ -238,7 +238,7 @@ it.each([
   await writeFile(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [await programOf('typescript', 'tsc'), '-p', folder],
+    [await programOf('typescript', 'tsc'), '--singleThreaded', '-p', folder],
     { cwd: fileURLToPath(root) },
   ).catch((error: unknown) => error as { stdout: string });
   expect(stdout).toBe('');
