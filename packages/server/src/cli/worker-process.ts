@@ -19,9 +19,9 @@ export type ToWorker =
   /** Stop listening, and close connections after `graceMs`. */
   | { readonly type: 'stop'; readonly graceMs: number }
   /** Asks for the metrics of the worker. */
-  | { readonly type: 'collect'; readonly request: number }
+  | { readonly type: 'collect' }
   /** Answers `gather` with the metrics of all workers, in the text format of Prometheus. */
-  | { readonly type: 'gathered'; readonly request: number; readonly text: string };
+  | { readonly type: 'gathered'; readonly text: string };
 
 /** Messages of a worker to the primary process. */
 export type FromWorker =
@@ -31,9 +31,10 @@ export type FromWorker =
   /** It listens and has read the database. */
   | { readonly type: 'ready' }
   | { readonly type: 'failed'; readonly reason: string }
-  | { readonly type: 'collected'; readonly request: number; readonly metrics: readonly object[] }
+  /** Answers `collect`. */
+  | { readonly type: 'collected'; readonly metrics: readonly object[] }
   /** It was asked for /metrics. */
-  | { readonly type: 'gather'; readonly request: number };
+  | { readonly type: 'gather' };
 
 type Message<Type extends FromWorker['type']> = Extract<FromWorker, { type: Type }>;
 
@@ -47,28 +48,22 @@ export class WorkerProcess {
   readonly ended: Promise<string>;
   readonly startedAtMs = performance.now();
   readonly #worker: Worker = cluster.fork();
-  /** Emits each message by its type; answers with the number of the request. */
+  /** Emits each message by its type. */
   readonly #messages = new EventEmitter();
   readonly #loaded = once(this.#messages, 'loaded');
   #isListening = false;
   #failure: string | null = null;
-  #requests = 0;
 
   /** `gather` returns the metrics of all workers. */
   constructor(settings: WorkerSettings, gather: () => Promise<string>) {
-    this.#worker.on('message', (message: FromWorker) => {
-      const name = message.type === 'collected' ? `collected ${message.request}` : message.type;
-      this.#messages.emit(name, message);
-    });
+    this.#worker.on('message', (message: FromWorker) => void this.#messages.emit(message.type, message));
     this.#messages.once('listening', () => (this.#isListening = true));
     this.listening = once(this.#messages, 'listening').then(
       ([message]) => (message as Message<'listening'>).urls,
     );
     this.ready = once(this.#messages, 'ready');
     this.#messages.on('failed', ({ reason }: Message<'failed'>) => (this.#failure = reason));
-    this.#messages.on('gather', ({ request }: Message<'gather'>) => {
-      void gather().then((text) => this.#send({ type: 'gathered', request, text }));
-    });
+    this.#messages.on('gather', () => void gather().then((text) => this.#send({ type: 'gathered', text })));
     this.ended = this.#watchEnd();
     void this.ended.then(() => (this.#isListening = false));
     this.#send({ type: 'settings', settings });
@@ -109,12 +104,10 @@ export class WorkerProcess {
     this.#worker.process.kill('SIGKILL');
   }
 
-  /** Its metrics; null if it does not answer within `limitMs`. */
+  /** Its metrics; null if it does not answer within `limitMs`. An answer serves all scrapes that wait for one. */
   async collect(limitMs: number): Promise<readonly object[] | null> {
-    this.#requests += 1;
-    const signal = AbortSignal.timeout(limitMs);
-    const answer = once(this.#messages, `collected ${this.#requests}`, { signal });
-    this.#send({ type: 'collect', request: this.#requests });
+    const answer = once(this.#messages, 'collected', { signal: AbortSignal.timeout(limitMs) });
+    this.#send({ type: 'collect' });
     return await Promise.race([
       answer.then(([message]) => (message as Message<'collected'>).metrics),
       this.ended.then(() => null),

@@ -9,7 +9,7 @@ import type { FromWorker, ToWorker } from './worker-process.js';
 
 type Message<Type extends ToWorker['type']> = Extract<ToWorker, { type: Type }>;
 
-/** Emits each message of the primary process by its type; answers with the number of the request. */
+/** Emits each message of the primary process by its type. */
 const messages = new EventEmitter();
 
 async function next<Type extends ToWorker['type']>(type: Type): Promise<Message<Type>> {
@@ -31,9 +31,7 @@ export function runWorker(): void {
   void serve().catch((error: unknown) => {
     send({ type: 'failed', reason: describeError(error) }, () => process.exit(1));
   });
-  process.on('message', (message: ToWorker) => {
-    messages.emit(message.type === 'gathered' ? `gathered ${message.request}` : message.type, message);
-  });
+  process.on('message', (message: ToWorker) => void messages.emit(message.type, message));
   process.on('SIGTERM', () => messages.emit('stop', { type: 'stop', graceMs: 0 } satisfies ToWorker));
   send({ type: 'loaded' });
 }
@@ -53,8 +51,8 @@ async function serve(): Promise<void> {
   });
 
   const metricsRegistry = new WorkerRegistry(worker);
-  messages.on('collect', ({ request }: Message<'collect'>) => {
-    void metricsRegistry.getMetricsAsJSON().then((metrics) => send({ type: 'collected', request, metrics }));
+  messages.on('collect', () => {
+    void metricsRegistry.getMetricsAsJSON().then((metrics) => send({ type: 'collected', metrics }));
   });
   const flagcast = await createLoggedFlagcast(server, { logger, metricsRegistry });
   if (server.traces) {
@@ -78,18 +76,14 @@ async function serve(): Promise<void> {
 
 /** The metrics of this worker. As text, for /metrics, it returns those of all workers. */
 class WorkerRegistry extends Registry {
-  #requests = 0;
-
   constructor(worker: number) {
     super();
     this.setDefaultLabels({ worker: String(worker) });
   }
 
   override async metrics(): Promise<string> {
-    this.#requests += 1;
-    const answer = once(messages, `gathered ${this.#requests}`);
-    send({ type: 'gather', request: this.#requests });
-    const [{ text }] = (await answer) as [Message<'gathered'>];
-    return text;
+    const answer = next('gathered');
+    send({ type: 'gather' });
+    return (await answer).text;
   }
 }

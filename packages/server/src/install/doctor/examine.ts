@@ -1,8 +1,17 @@
 import { describeError } from '../../describe.js';
-import { defaultDatabaseConnections } from '../../postgres/session-budget.js';
 import { Session } from '../../postgres/session.js';
 import type { Logger } from '../../operations/log.js';
-import { advice, error, ok, readFacts, warning, type Checks, type Finding, type Settings } from './facts.js';
+import {
+  advice,
+  defaultSettings,
+  error,
+  ok,
+  readFacts,
+  warning,
+  type Checks,
+  type Finding,
+  type Settings,
+} from './facts.js';
 import { logChecks } from './log-checks.js';
 import { rightsChecks } from './rights-checks.js';
 import { serverChecks } from './server-checks.js';
@@ -19,26 +28,12 @@ export interface Examination {
 /** All checks, in the order of the report. */
 const checks: Checks = { ...logChecks, ...rightsChecks, ...serverChecks };
 
-const defaults: Omit<Settings, 'databaseUrl'> = {
-  view: null,
-  overlapMs: 60_000,
-  authorizeSql: null,
-  writes: false,
-  userClaim: null,
-  databaseConnections: defaultDatabaseConnections,
-  listenUrl: null,
-  listen: true,
-  oldTransactionMs: 60_000,
-  queryTimeoutMs: 10_000,
-  now: Date.now,
-};
-
 /**
  * Examines a database through the connection string of `flagcast serve`. Changes nothing, not even the session, which
  * may be a pooler's. Never rejects: a check that fails is a finding.
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
-  const settings: Settings = { ...defaults, ...options, databaseUrl };
+  const settings: Settings = { ...defaultSettings, ...options, databaseUrl };
   const { queryTimeoutMs } = settings;
   const findings: Finding[] = [];
   const startedAtMs = performance.now();

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { parseUserClaim } from '../../auth/user-claim.js';
 import { isoUtcSeconds } from '../../host/sql-expressions.js';
 import { errorCode } from '../../postgres/errors.js';
+import { defaultDatabaseConnections } from '../../postgres/session-budget.js';
 import type { Session } from '../../postgres/session.js';
 import { type EventSource, EventSourceError, findEventSource } from '../../reader/event-source.js';
 import { readGrants, type GrantState } from '../grants.js';
@@ -54,32 +55,33 @@ export const sql = (text: string): Fix => ({ kind: 'sql', text });
 export const command = (text: string): Fix => ({ kind: 'command', text });
 export const advice = (text: string): Fix => ({ kind: 'advice', text });
 
-/** The settings of `flagcast serve` that findings depend on, and those of doctor. */
-export interface Settings {
-  readonly databaseUrl: string;
-  /** FLAGCAST_VIEW. Default null. */
-  readonly view: string | null;
-  /** How far `flagcast serve` looks back without an event log, in milliseconds. Default 60,000. */
-  readonly overlapMs: number;
-  /** FLAGCAST_AUTHORIZE_SQL. Default null: Togglr's tables decide about access. */
-  readonly authorizeSql: string | null;
-  /** FLAGCAST_WRITES. Default false. */
-  readonly writes: boolean;
-  /** FLAGCAST_JWT_USER_CLAIM. Default null. */
-  readonly userClaim: string | null;
-  /** FLAGCAST_DB_CONNECTIONS. Default 10. */
-  readonly databaseConnections: number;
-  /** FLAGCAST_LISTEN_URL. Default null: the database's URL. */
-  readonly listenUrl: string | null;
-  /** Whether to open two more connections and test LISTEN. Default true. */
-  readonly listen: boolean;
-  /** Transactions that have been open for so long are reported, in milliseconds. Default 60,000. */
-  readonly oldTransactionMs: number;
-  /** The time-out of each query, in milliseconds. Default 10,000. */
-  readonly queryTimeoutMs: number;
+/** The settings of `flagcast serve` that findings depend on, and those of doctor, with their defaults. */
+export const defaultSettings = {
+  /** FLAGCAST_VIEW. */
+  view: null as string | null,
+  /** How far `flagcast serve` looks back without an event log, in milliseconds. */
+  overlapMs: 60_000,
+  /** FLAGCAST_AUTHORIZE_SQL. Null: Togglr's tables decide about access. */
+  authorizeSql: null as string | null,
+  /** FLAGCAST_WRITES. */
+  writes: false,
+  /** FLAGCAST_JWT_USER_CLAIM. */
+  userClaim: null as string | null,
+  /** FLAGCAST_DB_CONNECTIONS. */
+  databaseConnections: defaultDatabaseConnections,
+  /** FLAGCAST_LISTEN_URL. Null: the database's URL. */
+  listenUrl: null as string | null,
+  /** Whether to open two more connections and test LISTEN. */
+  listen: true,
+  /** Transactions that have been open for so long are reported, in milliseconds. */
+  oldTransactionMs: 60_000,
+  /** The time-out of each query, in milliseconds. */
+  queryTimeoutMs: 10_000,
   /** This machine's clock, in milliseconds since the epoch. */
-  readonly now: () => number;
-}
+  now: Date.now,
+};
+
+export type Settings = Readonly<typeof defaultSettings> & { readonly databaseUrl: string };
 
 interface ServerFacts {
   readonly versionText: string;
