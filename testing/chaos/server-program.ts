@@ -44,9 +44,10 @@ globalThis.Date = new Proxy(Date, {
     Reflect.construct(target, args.length === 0 ? [Date.now()] : args, newTarget) as Date,
 });
 // Imported after the clock is replaced, so that no module captures the original one.
-const [{ createFlagcast }, { createLogger, logLifecycle }] = await Promise.all([
+const [{ createFlagcast }, { createLogger, logLifecycle }, { flagcastConsole }] = await Promise.all([
   import('flagcast'),
   import('flagcast/testing'),
+  import('@flagcast/console'),
 ]);
 
 function note(text: string): void {
@@ -61,6 +62,7 @@ async function start({ databaseUrl, secret, port }: Extract<ServerTask, { do: 's
     database: { url: databaseUrl },
     auth: { secret },
     socketWriter: ioUring,
+    console: flagcastConsole(),
     // The console shows switches only if writes are enabled.
     writes: true,
     limits: {

@@ -62,19 +62,48 @@ async function runWriter(
   await client?.end().catch(() => undefined);
 }
 
-/** What a transaction does in one environment, or in all of the project, with the share of the transactions. */
-const changes: readonly (readonly [
-  share: number,
-  change: (session: Session, channel: ChannelIds, all: readonly ChannelIds[]) => Promise<void>,
-])[] = [
+/** What a transaction does in an environment, or in all of its project. */
+type Change = (session: Session, channel: ChannelIds, all: readonly ChannelIds[]) => Promise<void>;
+
+const isOpen = "status = 'pending'";
+const decisions = [
+  `status = 'approved', approved_by = 'alice', approved_at = now()`,
+  `status = 'rejected', rejected_by = 'alice', rejected_at = now(), rejection_reason = gen_random_uuid()`,
+  `status = 'cancelled'`,
+];
+const reopened = `status = 'pending', approved_by = NULL, approved_at = NULL, rejected_by = NULL, rejected_at = NULL,
+  rejection_reason = NULL`;
+
+/** SQL for a change of a flag with a reason and a value that occur in no other. */
+const requestedChange = (feature: string): string => `jsonb_build_object(
+  'entities', jsonb_build_array(jsonb_build_object('entity', 'feature', 'entity_id', ${feature}::text, 'action', 'update',
+    'changes', jsonb_build_object('default_value', jsonb_build_object('old', '', 'new', gen_random_uuid())))),
+  'meta', jsonb_build_object('reason', gen_random_uuid()))`;
+
+/** Executes a statement for one request of the environment that no other session has locked. */
+const writeRequest =
+  (condition: string, statement: (random: SeededRandom) => string): Change =>
+  async ({ client, random }, { environmentId }) => {
+    await client.query(
+      `${statement(random)} WHERE id = (
+         SELECT id FROM pending_changes WHERE ${condition} AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`,
+      [environmentId],
+    );
+  };
+
+const edited = requestedChange("(change #>> '{entities,0,entity_id}')");
+
+/** The changes with their shares of the transactions. */
+const changes: readonly (readonly [share: number, change: Change])[] = [
   [0.55, edit],
   [0.07, addFlag],
   [0.07, deleteFlag],
   [0.1, requestChange],
-  [0.1, decideRequest],
-  [0.06, editRequest],
-  [0.03, reopenRequest],
-  [0.02, deleteRequest],
+  [0.1, writeRequest(isOpen, (random) => `UPDATE pending_changes SET ${random.pick(decisions)}`)],
+  [0.06, writeRequest(isOpen, () => `UPDATE pending_changes SET change = ${edited}`)],
+  [0.03, writeRequest(`NOT ${isOpen}`, () => `UPDATE pending_changes SET ${reopened}`)],
+  // The deletion of a decided one is no step.
+  [0.02, writeRequest(isOpen, () => 'DELETE FROM pending_changes')],
 ];
 
 async function work(session: Session, channels: readonly ChannelIds[], prepares: boolean): Promise<void> {
@@ -181,51 +210,6 @@ export async function insertRequest(
     [id, feature, offset],
   );
   return id;
-}
-
-/** SQL for a change of a flag with a reason and a value that occur in no other. */
-const requestedChange = (feature: string): string => `jsonb_build_object(
-  'entities', jsonb_build_array(jsonb_build_object('entity', 'feature', 'entity_id', ${feature}::text, 'action', 'update',
-    'changes', jsonb_build_object('default_value', jsonb_build_object('old', '', 'new', gen_random_uuid())))),
-  'meta', jsonb_build_object('reason', gen_random_uuid()))`;
-
-async function decideRequest({ client, random }: Session, channel: ChannelIds): Promise<void> {
-  const decision = random.pick([
-    `status = 'approved', approved_by = 'alice', approved_at = now()`,
-    `status = 'rejected', rejected_by = 'alice', rejected_at = now(), rejection_reason = gen_random_uuid()`,
-    `status = 'cancelled'`,
-  ]);
-  await writeRequest(client, `UPDATE pending_changes SET ${decision}`, "status = 'pending'", channel);
-}
-
-async function editRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  const change = requestedChange("(change #>> '{entities,0,entity_id}')");
-  await writeRequest(client, `UPDATE pending_changes SET change = ${change}`, "status = 'pending'", channel);
-}
-
-async function reopenRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  const reopen = `UPDATE pending_changes SET status = 'pending', approved_by = NULL, approved_at = NULL,
-    rejected_by = NULL, rejected_at = NULL, rejection_reason = NULL`;
-  await writeRequest(client, reopen, "status <> 'pending'", channel);
-}
-
-/** Deletes an open request: the deletion of a decided one is no step. */
-async function deleteRequest({ client }: Session, channel: ChannelIds): Promise<void> {
-  await writeRequest(client, 'DELETE FROM pending_changes', "status = 'pending'", channel);
-}
-
-/** Executes a statement for one request of the environment that no other session has locked. */
-async function writeRequest(
-  client: pg.Client,
-  statement: string,
-  condition: string,
-  { environmentId }: ChannelIds,
-): Promise<void> {
-  await client.query(
-    `${statement} WHERE id = (
-       SELECT id FROM pending_changes WHERE ${condition} AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`,
-    [environmentId],
-  );
 }
 
 /** Locks a random flag that no other session has locked; null if there is none. */

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { PlainMessage } from '@flagcast/protocol';
 import type pg from 'pg';
-import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import type { FlagIds } from '../../testkit/channel.ts';
 import { nowMs } from '../../testkit/child.ts';
+import { PlainClient } from '../../testkit/clients/plain-client.ts';
 import { insertAudit } from '../../testkit/writers.ts';
 
 export interface Steps {
@@ -28,40 +29,35 @@ const messageTimeoutMs = 30_000;
 
 /** Clients of a channel in this process, which also writes to it, so that all times come from one clock. */
 export class Probe {
-  readonly #sockets: readonly WebSocket[];
-  readonly #writer: pg.Client;
-  readonly #channel: FlagIds;
+  readonly #options: ProbeOptions;
   /** Emits the entity id of an event, with the times, when all clients have received it. */
-  readonly #received = new EventEmitter();
+  readonly #received = new EventEmitter().setMaxListeners(0);
   readonly #times = new Map<string, number[]>();
 
-  private constructor(sockets: readonly WebSocket[], { writer, channel }: ProbeOptions) {
-    this.#sockets = sockets;
-    this.#writer = writer;
-    this.#channel = channel;
-    for (const socket of sockets) socket.on('message', (data) => this.#receive(data as Buffer, nowMs()));
+  private constructor(options: ProbeOptions) {
+    this.#options = options;
   }
 
   static async open(run: BoundedRun, options: ProbeOptions): Promise<Probe> {
     const { url, headers = {}, clients = 1 } = options;
-    const sockets = Array.from({ length: clients }, () => new WebSocket(url, { headers }));
-    run.defer(async () => {
-      for (const socket of sockets) socket.removeAllListeners('close').terminate();
-      await Promise.resolve();
-    });
-    for (const socket of sockets) {
-      await once(socket, 'open', { signal: run.signal });
-      socket.on('error', () => undefined);
-      socket.once('close', () => run.fail(new Error(`The connection to ${new URL(url).host} was closed`)));
+    const probe = new Probe(options);
+    for (let opened = 0; opened < clients; opened += 1) {
+      const onMessage = ({ entity_id: entityId }: PlainMessage) => probe.#receive(entityId, nowMs());
+      const { socket } = await PlainClient.connect(url, {}, { headers, onMessage });
+      const onClose = () => run.fail(new Error(`The connection to ${new URL(url).host} was closed`));
+      socket.once('close', onClose);
+      run.defer(async () => {
+        socket.off('close', onClose).terminate();
+        await Promise.resolve();
+      });
     }
-    return new Probe(sockets, options);
+    return probe;
   }
 
-  #receive(data: Buffer, atMs: number): void {
-    const { entity_id: entityId = '' } = JSON.parse(data.toString('utf8')) as { readonly entity_id?: string };
+  #receive(entityId: string, atMs: number): void {
     const times = [...(this.#times.get(entityId) ?? []), atMs];
     this.#times.set(entityId, times);
-    if (times.length < this.#sockets.length) return;
+    if (times.length < (this.#options.clients ?? 1)) return;
     this.#times.delete(entityId);
     this.#received.emit(entityId, times);
   }
@@ -75,15 +71,16 @@ export class Probe {
 
   /** Commits rows and returns the milliseconds from sending COMMIT to the message at each client. */
   async latencies({ commits, pauseLimitMs }: Steps): Promise<readonly number[]> {
+    const { writer, channel } = this.#options;
     const latencies = [];
     for (let done = 0; done < commits; done += 1) {
       await delay(Math.random() * pauseLimitMs);
       const entityId = randomUUID();
-      await this.#writer.query('BEGIN');
-      await insertAudit(this.#writer, this.#channel, { entityId });
+      await writer.query('BEGIN');
+      await insertAudit(writer, channel, { entityId });
       const arriving = this.arrivals(entityId);
       const sentAtMs = nowMs();
-      await this.#writer.query('COMMIT');
+      await writer.query('COMMIT');
       for (const atMs of await arriving) latencies.push(atMs - sentAtMs);
     }
     return latencies;
