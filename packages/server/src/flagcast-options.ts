@@ -177,7 +177,7 @@ export interface LimitOptions {
 
 /** Time-outs, in milliseconds. */
 export interface TimeoutOptions extends ConnectionTimeouts {
-  /** The life of a token of POST /api/auth/login, in milliseconds. Default 10,800,000 (3 h). */
+  /** With the `console`: the life of a token of POST /api/auth/login, in milliseconds. Default 10,800,000 (3 h). */
   readonly tokenTtlMs?: number | undefined;
   /** How long a statement of a request may take, and how long a request waits for a database session, in milliseconds. Default 5,000. */
   readonly queryTimeoutMs?: number | undefined;

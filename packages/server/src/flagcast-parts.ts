@@ -132,6 +132,18 @@ function authOf({ auth = {} }: Partial<FlagcastOptions>): AuthOptions {
   return auth;
 }
 
+/** Throws an Error if an option is set that only the console uses, and there is no console. */
+function refuseOptionsOfConsole({ console, writes, timeouts }: FlagcastOptions): void {
+  if (console !== undefined) return;
+  const isSet = { writes: writes === true, 'timeouts.tokenTtlMs': timeouts?.tokenTtlMs !== undefined };
+  for (const [name, value] of Object.entries(isSet)) {
+    if (!value) continue;
+    throw new Error(
+      `${name} needs the console: set console to flagcastConsole() of @flagcast/console, or leave ${name} out`,
+    );
+  }
+}
+
 /** Who may connect: tokens, rights, origins, proxies, limits. */
 export function createAccess(
   options: FlagcastOptions,
@@ -156,11 +168,7 @@ export function createAccess(
       "writes needs the users and roles of Togglr's tables: it excludes auth.authorize and auth.authorizeSql",
     );
   }
-  if (options.writes === true && options.console === undefined) {
-    throw new Error(
-      'writes needs the console: set console to flagcastConsole() of @flagcast/console, or leave writes out',
-    );
-  }
+  refuseOptionsOfConsole(options);
   const authorization =
     callback === null
       ? new TableAuthorization(sessions.authorization)

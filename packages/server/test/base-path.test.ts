@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { flagcastConsole } from '@flagcast/console';
 import express from 'express';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
@@ -38,6 +39,7 @@ async function startHost(mount: (app: express.Express, flagcast: Flagcast) => un
   const flagcast = createFlagcast({
     database: { url: database.url },
     auth: { secret: testSecret },
+    console: flagcastConsole(),
     network: { basePath },
   });
   const app = express();

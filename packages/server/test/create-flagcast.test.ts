@@ -80,6 +80,11 @@ describe('createFlagcast', () => {
     ['consoleDir', { auth, consoleDir: null }, /use console, with flagcastConsole\(\{ pagesDir \}\)/],
     ['writes without the console', { auth, writes: true }, /^writes needs the console: set console to/],
     [
+      'the life of tokens of the sign-in without the console',
+      { auth, timeouts: { tokenTtlMs: 60_000 } },
+      /^timeouts.tokenTtlMs needs the console: /,
+    ],
+    [
       'an unknown option of a group',
       { auth, network: { allowedHost: [] } },
       /^network.allowedHost is not an option: /,
