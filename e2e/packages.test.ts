@@ -44,7 +44,9 @@ describe.each(names)('%s', (name) => {
     const manifest = await installed(name);
     const [, needed = 'nothing'] = />=(\S+)/.exec(manifest.engines.node) ?? [];
     expect(await read(`${folder}/README.md`)).toContain(`Node >= ${needed}`);
-    expect(manifest).toMatchObject({ license: 'Apache-2.0', type: 'module', sideEffects: false });
+    // The build of the pages needs the styles that their sources import.
+    const sideEffects = name === '@flagcast/console' ? ['./src/**'] : false;
+    expect(manifest).toMatchObject({ license: 'Apache-2.0', type: 'module', sideEffects });
     for (const dependency of names.filter((each) => each in (manifest.dependencies ?? {}))) {
       expect(manifest.dependencies?.[dependency]).toBe((await installed(dependency)).version);
     }
