@@ -87,7 +87,7 @@ async function tour(
   await look('the confirmation of an approval');
   await escape();
   await page.getByRole('button', { name: /^For you/ }).click();
-  await page.getByRole('dialog', { name: en.approvals.concerns }).waitFor();
+  await page.getByRole('dialog', { name: en.approvals.bell(0) }).waitFor();
   await look('what concerns the person');
   await escape();
   await cardOf(page, 'bob', flag).getByRole('link').nth(1).click();

@@ -53,13 +53,10 @@ it('the filters are in the address, and the chart follows them and selects a ran
   await drag(0.502, 0.748);
   await chart(7, '12:30:00 – 12:45:00').waitFor();
   await expect.poll(async () => await entries(page).count()).toBe(7);
-  const { searchParams } = new URL(page.url());
-  expect(Object.fromEntries(searchParams)).toEqual({
-    feature_id: flag.id,
-    username: 'user 1',
-    since: '2026-03-02T12:30:00.000Z',
-    until: '2026-03-02T12:45:00.000Z',
-  });
+  const range = { since: '2026-03-02T12:30:00.000Z', until: '2026-03-02T12:45:00.000Z' };
+  await expect
+    .poll(() => Object.fromEntries(new URL(page.url()).searchParams))
+    .toEqual({ feature_id: flag.id, username: 'user 1', ...range });
   await page.reload();
   await chart(7, '12:30:00 – 12:45:00').waitFor();
   await fixture.takePictures('activity-range');
@@ -125,7 +122,7 @@ it('an export goes to the file that the user chooses, and no token is in an addr
   await page.goto(at(webShop, 'stage', `activity?${range}`));
   await exportsAs(page, 'NDJSON');
   await page.getByText(en.activity.exported).waitFor();
-  const name = 'audit-Web-shop-stage-2026-02-02T00-00-00Z-to-2026-02-03T00-00-00Z.ndjson';
+  const name = 'audit-Web-shop-stage.ndjson';
   const saved = await page.evaluate(async (fileName) => {
     const file = await (await navigator.storage.getDirectory()).getFileHandle(fileName);
     return await (await file.getFile()).text();

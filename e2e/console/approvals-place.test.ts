@@ -26,7 +26,7 @@ it('the requests can be limited to the project or the environment of the header,
   const elsewhere = cards(page).filter({ hasNotText: 'Web shop /' });
   await elsewhere.first().waitFor();
   const choose = async (place: string): Promise<void> => {
-    await page.getByRole('combobox', { name: en.approvals.place }).click();
+    await page.getByRole('combobox', { name: en.activity.scopeFilter }).click();
     await page.getByRole('option', { name: place, exact: true }).click();
   };
   await choose('Web shop');

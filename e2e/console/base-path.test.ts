@@ -68,7 +68,7 @@ describe.each([
     await waitUntilLive(page);
     await flip(switchOf(page, flag, false));
     await switchOf(page, flag, true).waitFor();
-    await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+    await rowOf(page, flag).getByText(en.features.happened('alice', en.actions.updated)).waitFor();
 
     await page.getByRole('link', { name: flag.name, exact: true }).click();
     await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
@@ -96,6 +96,6 @@ describe.each([
     await page.reload();
     await waitUntilLive(page);
     await flip(switchOf(page, flag, false));
-    await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+    await rowOf(page, flag).getByText(en.features.happened('alice', en.actions.updated)).waitFor();
   });
 });

@@ -12,7 +12,7 @@ it('the other pages, the charts, dialogs, menus and the sign-in are not in the f
     'activity-chart',
     'modal',
     'popup',
-    'expired-dialog',
+
     'request-dialog',
     'ru',
   ];

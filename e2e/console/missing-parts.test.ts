@@ -11,7 +11,9 @@ const context = useConsoleFixture();
 /** Files of the build that the server no longer has, as after an update. Returns how to bring them back. */
 async function loseFiles(window: ConsoleWindow): Promise<() => Promise<void>> {
   window.expectOutage();
-  window.expectProblem(({ text }) => /Failed to load resource|dynamically imported module/.test(text));
+  window.expectProblem(({ text }) =>
+    /Failed to load resource|dynamically imported module|preload CSS/.test(text),
+  );
   const later = /\/assets\/(?!first-|index-|rolldown)/;
   await window.page.route(later, async (route) => await route.fulfill({ status: 404 }));
   await window.page.reload();

@@ -72,7 +72,10 @@ it('a requester who comes back after the log has forgotten finds the decision wi
   const id = await request('bob', flag);
   const bob = await fixture.open('bob', approvals);
   await bob.page.getByRole('button', { name: /^For you/ }).click();
-  await bob.page.getByRole('dialog', { name: en.approvals.concerns }).getByText('Not on Fridays').waitFor();
+  await bob.page
+    .getByRole('dialog', { name: en.approvals.bell(0) })
+    .getByText('Not on Fridays')
+    .waitFor();
   await button(bob.page, en.approvals.bell(0)).waitFor();
   await bob.page.goto('/healthz');
   await fixture.decide('root', id, 'reject', { reason: 'Not before Monday' });

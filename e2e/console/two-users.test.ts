@@ -15,14 +15,14 @@ it('a switched flag shows in the window of another user, with its author', async
   await switchOf(alice.page, flag, false).waitFor();
   await flip(switchOf(bob.page, flag, false));
   await switchOf(alice.page, flag, true).waitFor();
-  await rowOf(alice.page, flag).getByText(en.features.happened.updated('bob')).waitFor();
+  await rowOf(alice.page, flag).getByText(en.features.happened('bob', en.actions.updated)).waitFor();
   await switchOf(bob.page, flag, true).waitFor();
   await rowOf(alice.page, flag).getByText('bob', { exact: true }).waitFor();
 
   // And back, without a reload of either window.
   await flip(switchOf(alice.page, flag, true));
   await switchOf(bob.page, flag, false).waitFor();
-  await rowOf(bob.page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+  await rowOf(bob.page, flag).getByText(en.features.happened('alice', en.actions.updated)).waitFor();
 });
 
 it('a switch follows a change whose transaction began before the one that the page shows, and works after it', async () => {

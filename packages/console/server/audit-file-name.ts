@@ -1,4 +1,4 @@
-/** The name of an exported file, also for the console, which asks the user where to save it before it sends the request. */
+/** The name of an exported file. */
 export function auditFileName(file: {
   /** The names of the project and the environment; empty for all. */
   readonly place: readonly string[];

@@ -208,7 +208,7 @@ describe('a request', () => {
       {},
       { decisions: 'elsewhere' as const },
       ['shop'],
-      en.approvals.elsewhere,
+      en.errors.decide_elsewhere,
     ],
   ])('says why the user cannot decide: %s', async (_, changes, me, mayDecide, text) => {
     const server = serverWithRequest(changes);
@@ -277,7 +277,7 @@ describe('a decision is bound to what is shown', () => {
     });
     server.refuse('POST', /\/approve$/, 409, { code: 'stale_request', pending_change: now });
     await click(button(en.approvals.approve, await card()));
-    await screen.findByText(en.approvals.stale);
+    await screen.findByText(en.errors.stale_request);
     expect(within(await card()).queryByRole('button', { name: en.approvals.approve })).toBeNull();
     await click(button(en.approvals.showNow, await card()));
     const { textContent } = await card();
@@ -322,7 +322,7 @@ describe('the approvals page', () => {
     await card('alice');
     await click(screen.getByLabelText(en.approvals.needsReview));
     await card('carol');
-    expect(location.search).toBe('?show=needsReview');
+    await waitFor(() => expect(location.search).toBe('?show=needsReview'));
   });
 
   it('collects new requests, and keeps decided ones in place, until the user asks for them', async () => {
@@ -364,7 +364,7 @@ describe('the approvals page', () => {
     await openLive(page, server);
     await screen.findByText(en.approvals.count(90, null));
     expect(screen.getAllByRole('article')).toHaveLength(90);
-    expect(server.subscribed).toEqual(['shop/dev', 'approvals']);
+    expect(server.subscribed.toSorted()).toEqual(['approvals', 'shop/dev']);
     const before = server.requests.length;
     await serverActs(() => {
       for (const change of server.openChanges.slice(0, 10)) {

@@ -140,7 +140,7 @@ describe('the form of a flag', () => {
     await enter(value, 'mine', form);
     expect(frameOf(value)?.textContent).toContain(en.feature.unsaved);
     await serverActs(() => void server.change('f1', { name: 'Renamed' }, 'root'));
-    await within(form).findByText(en.features.happened.updated('root'));
+    await within(form).findByText(en.features.happened('root', en.actions.updated));
     expect(frameOf(en.fields.name)?.querySelector('.fc-flash')).not.toBeNull();
     expect(frameOf(value)?.querySelector('.fc-flash')).toBeNull();
     // The user knows what they have changed elsewhere.
@@ -237,7 +237,7 @@ describe('the form of a flag', () => {
     await click(within(form).getByRole('switch'));
     await click(button(en.approvals.request, form));
     const dialog = await screen.findByRole('dialog', { name: en.approvals.requestTitle('Flag f1') });
-    within(dialog).getByText(en.approvals.reasonForEnvironment('Production'));
+    within(dialog).getByText(en.approvals.reasonFor('Production'));
     await enter(en.approvals.reason, 'because', dialog);
     await click(button(en.approvals.request, dialog));
     await screen.findByText(en.features.requested);
@@ -251,7 +251,7 @@ describe('the form of a flag', () => {
     await enter(value, 'on', form);
     await submit(form);
     const dialog = await screen.findByRole('dialog');
-    within(dialog).getByText(en.approvals.reasonForFlag);
+    within(dialog).getByText(en.approvals.reasonFor(null));
   });
 
   it('waits for the decision on a pending request of the flag', async () => {

@@ -99,6 +99,26 @@ describe('the list of flags', () => {
     expect(location.pathname).toBe('/p/shop/prod/features/cart');
   });
 
+  it('loses the columns of environments that are unknown, renamed or deleted, also from its address', async () => {
+    const { server } = await openLive(
+      `${page}?columns=value&env=stage&env=gone&env=prod`,
+      serverWith('cart'),
+    );
+    await screen.findByRole('columnheader', { name: 'stage' });
+    await waitFor(() => expect(location.search).toBe('?columns=value&env=stage&env=prod'));
+    await serverActs(() => {
+      const [shop, ...others] = server.projects;
+      if (shop === undefined) throw new Error('no project');
+      const environments = shop.environments
+        .filter(({ id }) => id !== 'prod')
+        .map((each) => (each.id === 'stage' ? { ...each, key: 'staging' } : each));
+      server.projects = [{ ...shop, environments }, ...others];
+      server.broadcast({ type: 'resync', reason: 'scope_changed', feed: 'approvals' });
+    });
+    await waitFor(() => expect(location.search).toBe('?columns=value'));
+    expect(screen.queryAllByRole('columnheader', { name: /stag|prod/ })).toEqual([]);
+  });
+
   it('keeps its filters in another environment, and on the way back from a flag', async () => {
     await openLive(`${page}?q=ca`, serverWith('banner', 'cart'));
     await lists(['cart']);
@@ -138,7 +158,7 @@ describe('the list of flags', () => {
     const { server } = await openLive(page, serverWith('cart'));
     await lists(['cart']);
     server.change('cart', { enabled: true }, 'bob');
-    await screen.findByText(en.features.happened.updated('bob'));
+    await screen.findByText(en.features.happened('bob', en.actions.updated));
     // The store publishes a state once per frame.
     await waitFor(() => expect(switchOf('cart').checked).toBe(true));
   });

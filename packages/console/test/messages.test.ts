@@ -55,7 +55,8 @@ it('no message is empty', () => {
 });
 
 it('no Russian message is left in English', () => {
-  const sameInBoth = /^(fields\.(id|cron_expr)|operators\.(gt|gte|lt|lte))$/;
+  // The last one only joins two others.
+  const sameInBoth = /^(fields\.(id|cron_expr)|operators\.(gt|gte|lt|lte)|features\.happened)$/;
   const textOf = (message: unknown): string =>
     typeof message === 'function' ? (message as Message)('7', '13') : String(message);
   const untranslated = paths.filter(

@@ -49,9 +49,8 @@ describe('the page of a request', () => {
       expect.stringMatching(/^alicerequested a change.*The launch is today$/),
       expect.stringMatching(/^rootrejected.*Not before Monday$/),
     ]);
-    expect(screen.getByRole('link', { name: en.approvals.copyLink }).getAttribute('href')).toBe(
-      `${location.origin}/approvals/r9`,
-    );
+    const links = within(card).getAllByRole('link');
+    expect(links.map((link) => link.getAttribute('href'))).toContain('/approvals/r9');
   });
 
   it('shows three values where the flag has another one than when it was requested, and follows the feed', async () => {

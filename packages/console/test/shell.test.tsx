@@ -11,8 +11,9 @@ import {
   openConsole,
   openLive,
   serverActs,
+  waitUntilLive,
 } from './fixture/console.js';
-import { feature } from './fixture/data.js';
+import { feature, openChange } from './fixture/data.js';
 import { rendered } from './fixture/rendered.js';
 import type { Reply, ScriptedServer } from './fixture/scripted-server.js';
 
@@ -115,7 +116,7 @@ describe('an environment', () => {
     await waitFor(() => expect(location.pathname).toBe('/p/shop/development/features'));
     expect(location.search).toBe('?q=f1');
     server.emit({ environment: 'development', feature: server.store('f1', { name: 'Renamed' }) });
-    await screen.findByText(en.features.happened.updated('bob'));
+    await screen.findByText(en.features.happened('bob', en.actions.updated));
     expect(server.sockets.size).toBe(1);
   });
 
@@ -171,6 +172,38 @@ describe('an environment', () => {
     await click(screen.getByRole('link', { name: en.shell.goToFlags }));
     const next = code === 'environment_deleted' ? '/p/shop/stage/features' : '/p/billing/dev/features';
     await showsPage(en.shell.features, next);
+  });
+});
+
+describe('a user whose rights are taken', () => {
+  it('loses the page, and gets it back with them', async () => {
+    const { server } = await openLive(`${page}/f1`);
+    await screen.findByRole('form', { name: en.feature.details });
+    const { projects } = server;
+    const change = (rights: typeof projects): void => {
+      server.projects = rights;
+      server.broadcast({ type: 'resync', reason: 'scope_changed', feed: 'approvals' });
+    };
+    await serverActs(() => {
+      const place = { project_id: 'shop', environment_id: 'dev' };
+      server.broadcast({ type: 'error', code: 'forbidden', message: 'forbidden', ...place });
+      change(projects.filter(({ id }) => id !== 'shop'));
+    });
+    await screen.findByRole('heading', { name: en.shell.notFound });
+    await serverActs(() => change(projects));
+    await screen.findByRole('form', { name: en.feature.details });
+    await waitUntilLive();
+  });
+
+  it('sees a request that could not be viewed before', async () => {
+    const server = createServer();
+    const refused = server.refuse('GET', /^\/api\/pending-changes\/r1$/, 404, { code: 'unknown_change' });
+    await openLive('/p/shop/dev/approvals/r1', server);
+    await screen.findByText(en.approvals.notFound);
+    refused();
+    server.on('GET', /^\/api\/pending-changes\/r1$/, () => ({ body: { ...openChange('r1'), steps: [] } }));
+    await serverActs(() => server.broadcast({ type: 'resync', reason: 'scope_changed', feed: 'approvals' }));
+    await screen.findByRole('article');
   });
 });
 

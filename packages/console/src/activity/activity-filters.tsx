@@ -6,7 +6,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { SearchIcon } from '../shell/icons.js';
 import { useScope } from '../shell/scope.js';
-import { type ActivityFilter, presets } from './use-activity-filter.js';
+import { presets, type useActivityFilter } from './use-activity-filter.js';
 
 /** Delay after the last key before the filter applies, in milliseconds. */
 const debounceMs = 300;
@@ -14,7 +14,7 @@ const debounceMs = 300;
 const entities = ['feature', 'rule', 'feature_schedule', 'environment'];
 const actions = ['created', 'updated', 'deleted', 'pending', 'approved', 'rejected', 'cancelled'];
 
-interface ActivityFiltersProps extends Pick<ActivityFilter, 'parameters' | 'change'> {
+interface ActivityFiltersProps extends Pick<ReturnType<typeof useActivityFilter>, 'parameters' | 'change'> {
   /** Suggested authors. */
   readonly people: string[];
 }

@@ -1,5 +1,5 @@
 import '../shell/later-styles.js';
-import { Group, Paper, Skeleton, Stack, Text, Title } from '@mantine/core';
+import { Paper, Skeleton, Stack } from '@mantine/core';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { lazy, Suspense, useCallback, useState } from 'react';
 import { ApiError } from '../api/api.js';
@@ -7,18 +7,17 @@ import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useFrozen } from '../features/use-frozen.js';
 import { FailureAlert } from '../shell/failure-alert.js';
 import { ErrorBoundary } from '../shell/error-boundary.js';
-import { PageTitle } from '../shell/page-title.js';
+import { PageHead } from '../shell/page-title.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ActivityFilters } from './activity-filters.js';
 import { ExportMenu } from './export-menu.js';
 import { HistoryList } from './history-list.js';
-import { LoadOlder } from './load-older.js';
 import { PauseButton } from './pause-button.js';
-import { type HistoryItem, matchesFilter } from './timeline.js';
+import { matchesFilter } from './timeline.js';
 import { useActivityFilter } from './use-activity-filter.js';
 import { type Histogram, useHistogram } from './use-histogram.js';
-import { useTimeline } from './use-timeline.js';
+import { useTimeline } from './use-history.js';
 
 const ActivityChart = lazy(lazyRoutes.activityChart);
 /** Label and plot, in pixels, so that the page does not move when the chart appears. */
@@ -35,32 +34,30 @@ export default function ActivityPage() {
     [filter],
   );
   const newEvents = useEventCount(channel, paused, matches);
-  const { items, ...history } = useTimeline(filter, paused);
+  const history = useTimeline(filter, paused);
+  const { items } = history;
   // The banner of the page says so, and has the button to try again.
   const isDisconnected =
     useConnectionStatus().state !== 'live' && history.error instanceof ApiError && history.error.status === 0;
   const histogram = useHistogram(filter);
   const shownHistogram = useFrozen(histogram, paused, filter);
+  const people = [...new Set(items.map(({ username }) => username ?? ''))].filter(Boolean).sort();
   const isFiltered = Object.values(parameters).some((value) => value !== undefined);
   return (
     <Stack gap="md">
-      <PageTitle text={t.shell.activity} />
-      <div className="fc-title-row">
-        <div>
-          <Title order={1}>{t.shell.activity}</Title>
-          <div className="fc-subtitle">
-            {history.liveOnly
-              ? t.liveOnly.sinceOpened
-              : filter.projects === 'all'
-                ? t.activity.allProjectsSubtitle
-                : t.activity.subtitle}
-          </div>
-        </div>
-        <Group gap="xs">
-          {!history.liveOnly && <ExportMenu filter={filter} />}
-          <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
-        </Group>
-      </div>
+      <PageHead
+        title={t.shell.activity}
+        subtitle={
+          history.liveOnly
+            ? t.liveOnly.sinceOpened
+            : filter.projects === 'all'
+              ? t.activity.allProjectsSubtitle
+              : t.activity.subtitle
+        }
+      >
+        {!history.liveOnly && <ExportMenu filter={filter} />}
+        <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
+      </PageHead>
       {shownHistogram !== null && history.error === null && (
         <Chart
           histogram={shownHistogram}
@@ -73,28 +70,17 @@ export default function ActivityPage() {
           }
         />
       )}
-      <ActivityFilters parameters={parameters} change={change} people={usePeople(items)} />
+      <ActivityFilters parameters={parameters} change={change} people={people} />
       {history.error !== null && !isDisconnected && (
         <FailureAlert error={history.error} onRetry={history.retry} />
       )}
       {(items.length > 0 || history.error === null) && (
         <Paper withBorder p="md">
-          {items.length === 0 && !history.loading && history.error === null && (
-            <Text c="dimmed" ta="center" mt="sm">
-              {isFiltered ? t.activity.noMatch : t.activity.empty}
-            </Text>
-          )}
-          <HistoryList entries={items} about={history.liveOnly ? 'id' : 'name'} />
-          {!history.liveOnly && (
-            <LoadOlder
-              hasMore={history.hasMore}
-              searchedUntil={history.searchedUntil}
-              loading={history.loading}
-              failed={history.error !== null}
-              isEmpty={items.length === 0}
-              loadMore={history.loadMore}
-            />
-          )}
+          <HistoryList
+            timeline={history}
+            empty={isFiltered ? t.activity.noMatch : t.activity.empty}
+            about={history.liveOnly ? 'id' : 'name'}
+          />
         </Paper>
       )}
     </Stack>
@@ -123,15 +109,4 @@ function Chart({ histogram, onSelect }: ChartProps) {
       </ErrorBoundary>
     </Paper>
   );
-}
-
-/** The authors seen so far, as suggestions. */
-function usePeople(items: readonly HistoryItem[]): string[] {
-  const [people, setPeople] = useState<readonly string[]>([]);
-  const known = new Set(people);
-  const fresh = new Set(
-    items.map(({ username }) => username ?? '').filter((name) => name !== '' && !known.has(name)),
-  );
-  if (fresh.size > 0) setPeople([...people, ...fresh].sort());
-  return [...people];
 }

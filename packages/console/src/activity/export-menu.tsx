@@ -1,6 +1,5 @@
 import { Button, Group, Popover, Stack, Text } from '@mantine/core';
 import { useEffect, useRef, useState } from 'react';
-import { auditFileName } from '../../server/audit-file-name.js';
 import { useI18n } from '../i18n/i18n.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useScope } from '../shell/scope.js';
@@ -25,11 +24,11 @@ export function ExportMenu({ filter }: { readonly filter: HistoryFilter }) {
     setOpened(false);
     setMegabytes(0);
     const { signal } = (abort.current = new AbortController());
-    const place = filter.projects === 'all' ? [] : [project.name, environment.key];
+    const place = filter.projects === 'all' ? 'all projects' : `${project.name} ${environment.key}`;
     try {
       await saveExport(api, {
         path: `/api/audit/export?${searchOf(project.id, environment.key, filter)}&format=${format}`,
-        name: auditFileName({ place, since: filter.since, until: filter.until, format }),
+        name: `audit ${place}`.replaceAll(/[^\p{L}\p{N}]+/gu, '-') + `.${format}`,
         signal,
         onProgress: (bytes) => setMegabytes(Math.floor(bytes / 1e6)),
       });

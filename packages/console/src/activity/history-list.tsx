@@ -8,17 +8,50 @@ import { scopePath, useScope } from '../shell/scope.js';
 import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
 import { sortTime } from './history-pages.js';
+import { LoadOlder } from './load-older.js';
 import type { HistoryItem } from './timeline.js';
+import type { useTimeline } from './use-history.js';
 import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
 interface HistoryListProps {
-  readonly entries: readonly HistoryItem[];
+  readonly timeline: ReturnType<typeof useTimeline>;
+  /** What stands there without entries. */
+  readonly empty: string;
   /** How an entry names its feature: by a link, by the entity's id (if names are unknown), or not at all. */
   readonly about: 'name' | 'id' | 'nothing';
 }
 
-/** Entries grouped by day, newest first. */
-export function HistoryList({ entries, about }: HistoryListProps) {
+/** The history, newest first, and what there is to say about it. */
+export function HistoryList({ timeline, empty, about }: HistoryListProps) {
+  const { items, error, loading, liveOnly, hasMore, searchedUntil, loadMore } = timeline;
+  return (
+    <>
+      {items.length === 0 && !loading && error === null && (
+        <Text size="sm" c="dimmed">
+          {empty}
+        </Text>
+      )}
+      <Days entries={items} about={about} />
+      {!liveOnly && (
+        <LoadOlder
+          hasMore={hasMore}
+          searchedUntil={searchedUntil}
+          loading={loading}
+          failed={error !== null}
+          isEmpty={items.length === 0}
+          loadMore={loadMore}
+        />
+      )}
+    </>
+  );
+}
+
+interface DaysProps extends Pick<HistoryListProps, 'about'> {
+  readonly entries: readonly HistoryItem[];
+}
+
+/** Entries grouped by day. */
+function Days({ entries, about }: DaysProps) {
   const { format } = useI18n();
   const nowMs = useNowMs(60_000);
   const days = new Map<string, HistoryItem[]>();

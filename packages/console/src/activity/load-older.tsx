@@ -9,14 +9,14 @@ interface LoadOlderProps {
   readonly loading: boolean;
   /** The last read failed: scrolling does not read again. */
   readonly failed: boolean;
-  /** There are no entries, so that there is no end of them. Default false. */
-  readonly isEmpty?: boolean;
+  /** There are no entries, so that there is no end of them. */
+  readonly isEmpty: boolean;
   readonly loadMore: () => void;
 }
 
 /** Loads older entries when the end of the list is near, or by a button. */
 export function LoadOlder(props: LoadOlderProps) {
-  const { hasMore, searchedUntil, loading, failed, isEmpty = false, loadMore } = props;
+  const { hasMore, searchedUntil, loading, failed, isEmpty, loadMore } = props;
   const { t, format } = useI18n();
   const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {

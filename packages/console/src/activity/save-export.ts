@@ -17,7 +17,7 @@ export class ExportTooLargeError extends Error {
 
 interface ExportOptions {
   readonly path: string;
-  /** The suggested name of the file. */
+  /** The suggested name, before the server's is known. */
   readonly name: string;
   readonly signal: AbortSignal;
   readonly onProgress: (bytes: number) => void;
@@ -51,8 +51,14 @@ export async function saveExport(api: Api, { path, name, signal, onProgress }: E
   const url = URL.createObjectURL(await new Response(counted, { headers }).blob());
   const link = document.createElement('a');
   link.href = url;
-  link.download = name;
+  link.download = nameIn(headers) ?? name;
   link.click();
   // The browser has to read it first.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** The name that the server gives the file. */
+function nameIn(headers: Headers): string | null {
+  const encoded = /filename\*=UTF-8''([^;]+)/.exec(headers.get('content-disposition') ?? '')?.[1];
+  return encoded === undefined ? null : decodeURIComponent(encoded);
 }

@@ -1,7 +1,7 @@
 import { useMemo } from 'react';
-import { useSearchParams } from 'react-router';
 import { serverNowMs } from '../api/server-clock.js';
 import { toTimeMs } from '../i18n/format.js';
+import { useParameters } from '../shell/use-parameters.js';
 import type { HistoryFilter } from './timeline.js';
 
 /** The lengths of the ranges that end now, in milliseconds. */
@@ -26,23 +26,13 @@ const parameters = [
 
 type ActivityParameters = { readonly [Name in (typeof parameters)[number]]?: string | undefined };
 
-export interface ActivityFilter {
-  readonly parameters: ActivityParameters;
-  /** As the API takes it: a range that ends now begins at a time. */
-  readonly filter: HistoryFilter;
-  /** Undefined removes a parameter. */
-  readonly change: (changes: ActivityParameters) => void;
-}
-
 const timeOf = (text = ''): string | undefined =>
   text.endsWith('Z') && toTimeMs(text) !== null ? text : undefined;
 
 /** The filter of the activity. What the address cannot mean is ignored. */
-export function useActivityFilter(): ActivityFilter {
-  const [search, setSearch] = useSearchParams();
-  const address = search.toString();
+export function useActivityFilter() {
+  const [query, setQuery] = useParameters();
   return useMemo(() => {
-    const query = new URLSearchParams(address);
     const known = Object.fromEntries(
       parameters.map((name) => [name, query.get(name) ?? undefined]),
     ) as ActivityParameters;
@@ -54,13 +44,15 @@ export function useActivityFilter(): ActivityFilter {
         : { since: new Date(serverNowMs() - lengthMs).toISOString() };
     return {
       parameters: known,
-      filter: { ...others, ...range, ...(projects === 'all' ? { projects } : {}) },
-      change: (changes) => {
+      /** As the API takes it: a range that ends now begins at a time. */
+      filter: { ...others, ...range, ...(projects === 'all' && { projects }) } satisfies HistoryFilter,
+      /** Undefined removes a parameter. */
+      change: (changes: ActivityParameters): void => {
         const next = Object.entries({ ...known, ...changes }).filter(
           (entry): entry is [string, string] => (entry[1] ?? '') !== '',
         );
-        setSearch(next, { replace: true });
+        setQuery(new URLSearchParams(next).toString());
       },
     };
-  }, [address, setSearch]);
+  }, [query, setQuery]);
 }

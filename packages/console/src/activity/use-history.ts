@@ -1,9 +1,11 @@
+import { useActivity, useFeatures } from '@flagcast/client/react';
 import { useThrottledCallback } from '@mantine/hooks';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { isNotAvailable } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
 import type { AuditPage } from '../api/types.js';
+import { useFrozen } from '../features/use-frozen.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 import {
@@ -16,18 +18,7 @@ import {
   readNewest,
   type ReadPage,
 } from './history-pages.js';
-import { type HistoryFilter, matchesFilter, searchOf } from './timeline.js';
-import { watchChannel } from './watch-channel.js';
-
-export interface History extends Pick<LoadedHistory, 'entries' | 'searchedUntil'> {
-  /** There are older entries. */
-  readonly hasMore: boolean;
-  readonly loading: boolean;
-  readonly error: unknown;
-  readonly loadMore: () => void;
-  /** Repeats a failed read now, without waiting for the backoff. */
-  readonly retry: () => void;
-}
+import { createTimelineMerge, type HistoryFilter, matchesFilter, searchOf } from './timeline.js';
 
 /** Least time between two reads of new entries: events in a row cost one read a second. */
 const refreshPauseMs = 1_000;
@@ -40,7 +31,7 @@ const queryOptions = { retry: false, networkMode: 'always', gcTime: 0 } as const
  * The history of the environment. New entries load when events arrive, and not while `paused`; older ones on demand.
  * `filter` must stay the same object.
  */
-export function useHistory(filter: HistoryFilter, paused: boolean): History {
+function useHistory(filter: HistoryFilter, paused: boolean) {
   const api = useApi();
   const { project, environment } = useScope();
   const search = `${searchOf(project.id, environment.key, filter)}&limit=${pageSize}`;
@@ -62,6 +53,7 @@ export function useHistory(filter: HistoryFilter, paused: boolean): History {
     loading: (newest.isFetching && next === undefined) || older.isFetching,
     error: newest.error ?? older.error,
     loadMore,
+    /** Repeats a failed read now, without waiting for the backoff. */
     retry: () => void (newest.error === null ? older : newest).refetch(),
   };
 }
@@ -106,17 +98,21 @@ function useNewestEntries(search: string, readPage: ReadPage, filter: HistoryFil
       noteUnread(since);
       refresh();
     };
-    const stop = watchChannel(channel, {
-      onEvent: (event) => {
-        if (matchesFilter(event, filter)) readSince(event.timestamp);
-      },
-      onReconnect: () => readSince(endOfTime),
+    const stopEvents = channel.onEvent((event) => {
+      if (matchesFilter(event, filter)) readSince(event.timestamp);
+    });
+    let { state } = channel.getState().status;
+    // Changes meanwhile may have arrived as a snapshot, without events.
+    const stopStates = channel.subscribe(({ status }) => {
+      if (status.state === 'live' && state !== 'live') readSince(endOfTime);
+      ({ state } = status);
     });
     const timer =
       filter.projects === 'all' ? setInterval(() => readSince(endOfTime), allProjectsStepMs) : undefined;
     return () => {
       clearInterval(timer);
-      stop();
+      stopEvents();
+      stopStates();
     };
   }, [channel, filter, noteUnread, refresh]);
   return query;
@@ -140,4 +136,25 @@ function useOlderEntries(search: string, readPage: ReadPage, next: LoadedHistory
     ...queryOptions,
   });
   return { query, loadMore: useCallback(() => setWantedPage(page), [page]) };
+}
+
+/**
+ * The history together with live events that it does not contain yet. Each entry appears once. While `paused` only older
+ * entries are added. `filter` must stay the same object.
+ */
+export function useTimeline(filter: HistoryFilter, paused = false) {
+  const { entries, error, ...history } = useHistory(filter, paused);
+  const liveOnly = isNotAvailable(error);
+  const activity = useFrozen(useActivity(), paused, filter);
+  const features = useFeatures();
+  const [merge] = useState(createTimelineMerge);
+  const events = useMemo(() => {
+    // An event of the audit log has less detail than its entry, which follows soon.
+    return activity.filter(
+      (event) => (liveOnly || event.source === 'pending') && matchesFilter(event, filter),
+    );
+  }, [activity, liveOnly, filter]);
+  const items = useMemo(() => merge(entries, events, features), [merge, entries, events, features]);
+  // Without a history, the items are the events since the page was opened.
+  return { ...history, error: liveOnly ? null : error, items, liveOnly };
 }

@@ -1,15 +1,7 @@
 import type { Channel, ChannelState } from '@flagcast/client';
 import { FlagcastProvider } from '@flagcast/client/react';
 import { useQueryClient } from '@tanstack/react-query';
-import {
-  type ReactNode,
-  useCallback,
-  useEffect,
-  useMemo,
-  useRef,
-  useState,
-  useSyncExternalStore,
-} from 'react';
+import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
 import { ScopeContext, useScope } from '../shell/scope.js';
 import { useLive } from './live.js';
 import { projectsKey } from './queries.js';
@@ -45,60 +37,41 @@ export function useAllEnvironments(needed = true): readonly LiveEnvironment[] {
   useEffect(() => {
     latest.current = followed;
   });
-  const [channels, setChannels] = useState<ReadonlyMap<string, Channel>>(new Map());
+  /** By the ids of the environments. */
+  const [opened, setOpened] = useState<ReadonlyMap<string, Omit<LiveEnvironment, 'environment'>>>(new Map());
   // A channel follows its environment when the key changes, so only the ids matter.
   const ids = followed.map(({ id }) => id).join(' ');
   useEffect(() => {
-    const opened = new Map(
-      latest.current.map(({ id, key }) => [id, client.channel({ projectId: project.id, env: key })]),
+    if (ids === '') return;
+    const channels = latest.current.map(
+      ({ id, key }) => [id, client.channel({ projectId: project.id, env: key })] as const,
     );
-    const stops = Array.from(opened.values(), (channel) =>
+    const show = (): void =>
+      setOpened(new Map(channels.map(([id, channel]) => [id, { channel, state: channel.getState() }])));
+    const stops = channels.map(([, channel]) =>
       channel.subscribe(({ status }) => {
+        show();
         // The environment may be gone.
         if (status.state === 'closed' && status.error !== null)
           void queries.invalidateQueries({ queryKey: projectsKey });
       }),
     );
-    setChannels(opened);
+    show();
     return () => {
       for (const stop of stops) stop();
-      for (const channel of opened.values()) channel.close();
+      for (const [, channel] of channels) channel.close();
     };
   }, [client, queries, project.id, ids]);
-  const states = useStates(channels);
   return useMemo(
     () =>
       followed.flatMap((environment) => {
-        const [channel, state] = [channels.get(environment.id), states.get(environment.id)];
-        if (channel === undefined || state === undefined) return [];
+        const live = opened.get(environment.id);
         // While an environment is renamed, its key may still lead to another one.
-        if (state.environment !== null && state.environment !== environment.key) return [];
-        return [{ environment, channel, state }];
+        const key = live?.state.environment ?? environment.key;
+        return live === undefined || key !== environment.key ? [] : [{ environment, ...live }];
       }),
-    [followed, channels, states],
+    [followed, opened],
   );
-}
-
-/** The states of the channels, as one value that changes with each of them. */
-function useStates(channels: ReadonlyMap<string, Channel>): ReadonlyMap<string, ChannelState> {
-  const subscribe = useCallback(
-    (listener: () => void) => {
-      const stops = Array.from(channels.values(), (channel) => channel.subscribe(listener));
-      return () => {
-        for (const stop of stops) stop();
-      };
-    },
-    [channels],
-  );
-  const getStates = useMemo(() => {
-    let states: ReadonlyMap<string, ChannelState> = new Map();
-    return () => {
-      const isSame = [...channels].every(([id, channel]) => states.get(id) === channel.getState());
-      if (!isSame) states = new Map(Array.from(channels, ([id, channel]) => [id, channel.getState()]));
-      return states;
-    };
-  }, [channels]);
-  return useSyncExternalStore(subscribe, getStates);
 }
 
 interface InEnvironmentProps {

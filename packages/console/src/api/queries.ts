@@ -61,11 +61,13 @@ export function useFreshProjects() {
   };
 }
 
+export const requestKey = ['request'];
+
 /** The details of a request, with its steps. */
 export function useRequestDetail(id: string) {
   const api = useApi();
   return useQuery({
-    queryKey: ['request', id],
+    queryKey: [...requestKey, id],
     queryFn: async () =>
       await api.get<OpenChange & { readonly steps: readonly RequestStep[] }>(
         `/api/pending-changes/${encodeURIComponent(id)}`,

@@ -1,16 +1,15 @@
 import '../shell/later-styles.js';
-import { Group, SegmentedControl, Select, Skeleton, Stack, Title } from '@mantine/core';
+import { SegmentedControl, Select, Skeleton, Stack } from '@mantine/core';
 import { useDocumentVisibility } from '@mantine/hooks';
-import { useEffect, useMemo } from 'react';
-import { useSearchParams } from 'react-router';
+import { useEffect } from 'react';
 import { useLiveOnly } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
-import { EmptyState } from '../shell/empty-state.js';
+import { EmptyState, LiveOnly } from '../shell/empty-state.js';
 import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
-import { LiveOnly } from '../shell/live-only.js';
-import { PageTitle } from '../shell/page-title.js';
-import { useScope } from '../shell/scope.js';
+import { PageHead } from '../shell/page-title.js';
+import { type Scope, useScope } from '../shell/scope.js';
+import { useParameters } from '../shell/use-parameters.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { ChangeCard } from './change-card.js';
@@ -30,36 +29,30 @@ const filters = {
 type Filter = keyof typeof filters;
 const isFilter = (name: string): name is Filter => Object.hasOwn(filters, name);
 
-/** Which requests are listed: all, or those of the project or the environment in the header. */
-function usePlace(): { readonly name: string; readonly label: string | null; readonly place: Place } {
-  const { project, environment } = useScope();
-  const name = useSearchParams()[0].get('in') ?? '';
-  return useMemo(() => {
-    const label = `${visible(project.name)} / ${visible(environment.key)}`;
-    const { id: environmentId } = environment;
-    if (name === 'environment') return { name, label, place: { projectId: project.id, environmentId } };
-    if (name === 'project') return { name, label: visible(project.name), place: { projectId: project.id } };
-    return { name: '', label: null, place: {} };
-  }, [name, project, environment]);
+/** All requests, or those of the project or the environment in the header. */
+function placeOf(
+  name: string | null,
+  { project, environment }: Scope,
+): { label: string | null; place: Place } {
+  const { id: projectId } = project;
+  if (name === 'project') return { label: visible(project.name), place: { projectId } };
+  if (name !== 'environment') return { label: null, place: {} };
+  const label = `${visible(project.name)} / ${visible(environment.key)}`;
+  return { label, place: { projectId, environmentId: environment.id } };
 }
 
 /** The requests of all projects and environments, or of one: the pending ones, live, or the decided ones. */
 export default function ApprovalsPage() {
   const { t } = useI18n();
   const liveOnly = useLiveOnly();
-  const [params] = useSearchParams();
-  const { label, place } = usePlace();
-  const name = params.get('show') ?? 'all';
+  const [parameters, setParameters] = useParameters();
+  const { label, place } = placeOf(parameters.get('in'), useScope());
+  const name = parameters.get('show') ?? 'all';
   return (
     <Stack gap="md">
-      <PageTitle text={t.shell.approvals} />
-      <div className="fc-title-row">
-        <div>
-          <Title order={1}>{t.shell.approvals}</Title>
-          <div className="fc-subtitle">{!liveOnly && <Count />}</div>
-        </div>
-        <Filters />
-      </div>
+      <PageHead title={t.shell.approvals} subtitle={!liveOnly && <Count label={label} place={place} />}>
+        <Filters parameters={parameters} onChange={setParameters} />
+      </PageHead>
       {liveOnly ? (
         <LiveOnly />
       ) : name === 'decided' ? (
@@ -75,34 +68,38 @@ export default function ApprovalsPage() {
   );
 }
 
-function Count() {
+function Count({ label, place }: ReturnType<typeof placeOf>) {
   const { t } = useI18n();
   const { open, loading, error } = useOpenChanges();
-  const { label, place } = usePlace();
   if (loading || error !== null) return null;
   return t.approvals.count(open.filter((each) => isIn(each, place)).length, label);
 }
 
-/** Not part of the page, which would render them with each new request. */
-function Filters() {
+interface FiltersProps {
+  readonly parameters: URLSearchParams;
+  readonly onChange: (next: string) => void;
+}
+
+function Filters({ parameters, onChange }: FiltersProps) {
   const { t } = useI18n();
-  const { project, environment } = useScope();
-  const [params, setParams] = useSearchParams();
+  const scope = useScope();
   const change = (parameter: string, value: string): void => {
-    const others = [...params].filter(([key]) => key !== parameter);
-    setParams(value === '' ? others : [...others, [parameter, value]], { replace: true });
+    const others = [...parameters].filter(([key]) => key !== parameter);
+    onChange(new URLSearchParams(value === '' ? others : [...others, [parameter, value]]).toString());
   };
   return (
-    <Group gap="xs">
+    <>
       <Select
         size="xs"
-        aria-label={t.approvals.place}
+        aria-label={t.activity.scopeFilter}
         allowDeselect={false}
-        value={usePlace().name}
+        value={parameters.get('in') ?? ''}
         data={[
           { value: '', label: t.activity.allProjects },
-          { value: 'project', label: visible(project.name) },
-          { value: 'environment', label: `${visible(project.name)} / ${visible(environment.key)}` },
+          ...['project', 'environment'].map((value) => ({
+            value,
+            label: placeOf(value, scope).label ?? '',
+          })),
         ]}
         onChange={(value) => change('in', value ?? '')}
       />
@@ -115,10 +112,10 @@ function Filters() {
           { value: 'mine', label: t.approvals.mine },
           { value: 'decided', label: t.approvals.decidedFilter },
         ]}
-        value={params.get('show') ?? 'all'}
+        value={parameters.get('show') ?? 'all'}
         onChange={(show) => change('show', show === 'all' ? '' : show)}
       />
-    </Group>
+    </>
   );
 }
 
@@ -151,7 +148,7 @@ function PendingRequests({ filter, place }: PendingRequestsProps) {
         <EmptyState
           icon={<ApprovalIcon size={36} />}
           title={open.length === 0 ? t.approvals.empty : t.approvals.noMatch}
-          text={open.length === 0 ? t.approvals.emptyHint : t.approvals.noMatchHint}
+          text={open.length === 0 ? t.approvals.emptyHint : t.features.noMatchHint}
         />
       )}
       {shown.length > 0 && <NewRequests waiting={waiting} onShow={show} />}

@@ -3,10 +3,10 @@ import { memo, type SyntheticEvent, useRef } from 'react';
 import { Link } from 'react-router';
 import type { OpenChange } from '../api/types.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { scopePath, useScope } from '../shell/scope.js';
+import { scopePath } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { DecisionRow } from './decision-row.js';
-import { EntityDiffs } from './entity-diffs.js';
+import { EntityDiffs } from '../feature/diff-list.js';
 import { flagOf, stampOf } from './requests.js';
 import { useShownChange } from './use-shown-change.js';
 import { visible } from '../i18n/visible.js';
@@ -67,7 +67,6 @@ function usePointerGuard(state: string) {
 
 function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly withScope: boolean }) {
   const { t } = useI18n();
-  const { project, environment } = useScope();
   const feature = flagOf(shown);
   return (
     <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
@@ -90,10 +89,7 @@ function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly w
           </Title>
           <Text size="sm" c="dimmed" component="div">
             {t.approvals.requestedBy(shown.requested_by)} ·{' '}
-            <Link
-              to={scopePath(project.id, environment.key, `approvals/${shown.id}`)}
-              style={{ color: 'inherit' }}
-            >
+            <Link to={`/approvals/${shown.id}`} style={{ color: 'inherit' }}>
               <RelativeTime at={shown.created_at} />
             </Link>
           </Text>

@@ -8,7 +8,7 @@ import { RelativeTime } from '../shell/relative-time.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
-import { concernText } from './request-text.js';
+import { concernText } from './requests.js';
 import { useNotificationChoice } from './use-browser-notifications.js';
 import { stateKey, useConcerns } from './use-concerns.js';
 
@@ -25,24 +25,32 @@ export default function ConcernsPopup({ onClose }: ConcernsPopupProps) {
   const { concerns } = useConcerns();
   const { fresh, listed, showMore } = useList();
   const { isPossible, enabled, setEnabled } = useNotificationChoice();
-  const list = useRef<HTMLUListElement>(null);
+  const list = useRef<HTMLDivElement>(null);
   const more = (): void => {
     // The button may go away: the focus must not leave the list.
     list.current?.focus();
     showMore();
   };
   return (
-    <Popup label={t.approvals.concerns} width={340} onClose={onClose}>
+    <Popup label={t.approvals.bell(0)} width={340} onClose={onClose}>
       <Stack gap="xs">
         <Text fw={600} size="sm">
-          {t.approvals.concerns}
+          {t.approvals.bell(0)}
         </Text>
         {concerns.length === 0 && (
           <Text size="sm" c="dimmed">
             {t.approvals.noConcerns}
           </Text>
         )}
-        <ul className="fc-list fc-concerns" ref={list} tabIndex={-1}>
+        <Stack
+          component="ul"
+          gap={10}
+          mah="min(60dvh, 420px)"
+          fz="sm"
+          className="fc-list fc-concerns"
+          ref={list}
+          tabIndex={-1}
+        >
           {listed.map((change) => (
             <Concern
               key={change.id}
@@ -51,7 +59,7 @@ export default function ConcernsPopup({ onClose }: ConcernsPopupProps) {
               onOpen={() => onClose()}
             />
           ))}
-        </ul>
+        </Stack>
         {concerns.length > listed.length && (
           <Button variant="subtle" size="compact-sm" onClick={more}>
             {t.approvals.moreConcerns}

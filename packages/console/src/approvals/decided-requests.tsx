@@ -46,24 +46,21 @@ export function DecidedRequests({ place }: { readonly place: Place }) {
   const [earlier, setEarlier] = useState<ReadonlySet<string>>(() => idsOf(decided));
   const changes = data?.pages.flatMap((page) => page.pending_changes) ?? [];
   const listed = idsOf(changes);
-  const [added, setAdded] = useState<readonly OpenChange[]>([]);
   const waiting = decided.filter(
     (change) => isIn(change, place) && !earlier.has(change.id) && !listed.has(change.id),
   );
   const show = (): void => {
     setEarlier(idsOf(decided));
-    setAdded([...waiting.toReversed(), ...added]);
+    void refetch();
   };
-  // A page that is loaded later can have them, too.
-  const shown = [...added.filter(({ id }) => !listed.has(id)), ...changes];
   return (
     <>
       <NewRequests waiting={waiting.length} onShow={show} />
       {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
-      {data !== undefined && shown.length === 0 && (
+      {data !== undefined && changes.length === 0 && (
         <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />
       )}
-      {shown.map((change) => (
+      {changes.map((change) => (
         <ChangeCard key={change.id} change={find(change.id) ?? change} withScope />
       ))}
       {isFetching && <Loader mx="auto" role="status" aria-label={t.shell.loading} />}

@@ -7,9 +7,9 @@ import { useFreshProjects } from '../api/queries.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
-import { EntityDiffs } from './entity-diffs.js';
+import { EntityDiffs } from '../feature/diff-list.js';
 import { flagOf, needsConfirmation } from './requests.js';
-import { decisionText } from './request-text.js';
+import { decisionText } from './requests.js';
 import { type Step, useDecide } from './use-decide.js';
 
 interface DecisionRowProps {
@@ -160,7 +160,7 @@ function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) 
           {change.own
             ? t.approvals.ownRequest
             : change.may_decide
-              ? t.approvals.elsewhere
+              ? t.errors.decide_elsewhere
               : t.approvals.managersOnly}
         </Text>
       )}

@@ -3,9 +3,7 @@ import { type Approvals, approvals } from '@flagcast/client/approvals';
 import { useApprovals } from '@flagcast/client/react';
 import { createSafeContext } from '@mantine/core';
 import { type ReactNode, useEffect, useMemo, useState } from 'react';
-import { useQueryClient } from '@tanstack/react-query';
 import { useLive } from '../api/live.js';
-import { meKey, projectsKey } from '../api/queries.js';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { toOpenChange } from './requests.js';
@@ -36,7 +34,6 @@ const newestFirst = (one: OpenChange, other: OpenChange): number => {
 export function OpenChangesProvider({ children }: { readonly children: ReactNode }) {
   const { client } = useLive();
   const { me, projects } = useScope();
-  const queries = useQueryClient();
   const [attempt, setAttempt] = useState(0);
   const [feed, setFeed] = useState<Approvals | null>(null);
   useEffect(() => {
@@ -44,15 +41,6 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     setFeed(opened);
     return opened.close;
   }, [client, attempt]);
-  useEffect(
-    () =>
-      client.onMessage((message) => {
-        if (!('feed' in message) || !('reason' in message) || message.reason !== 'scope_changed') return;
-        // What the user may view or do, or the name of an environment, has changed.
-        for (const queryKey of [projectsKey, meKey]) void queries.invalidateQueries({ queryKey });
-      }),
-    [client, queries],
-  );
   const { open, decided, mayDecide, status } = useApprovals(feed);
   const convert = useMemo(() => {
     // The same object while a request stays the same, so that only cards that change are rendered again.

@@ -1,21 +1,18 @@
 import '../shell/later-styles.js';
 import { usePresence } from '@flagcast/client/presence/react';
-import { Button, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
-import { type MouseEvent, useEffect } from 'react';
+import { Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
+import { useEffect } from 'react';
 import { useParams } from 'react-router';
 import { actionOf } from '../api/actions.js';
 import { ApiError } from '../api/api.js';
 import { useLive } from '../api/live.js';
 import { useRequestDetail } from '../api/queries.js';
 import type { OpenChange, RequestStep } from '../api/types.js';
-import { useAppServices } from '../sign-in/app-services.js';
-import { BackLink } from '../shell/back-link.js';
+import { BackRow } from '../shell/back-link.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { ApprovalIcon, LinkIcon } from '../shell/icons.js';
-import { useNotifications } from '../shell/notifications.js';
+import { ApprovalIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
-import { PresenceLine } from '../shell/presence.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
@@ -26,10 +23,11 @@ import { useOpenChanges } from './open-changes.js';
 /** The details of a request. They are loaded again when the feed has another state of it. */
 function useRequest(id: string) {
   const { find, loading } = useOpenChanges();
-  const { data, error, refetch } = useRequestDetail(id);
+  const { data, error, isPending, refetch } = useRequestDetail(id);
   const live = find(data?.id ?? id);
   const version = live?.version;
-  const isBehind = data !== undefined && version !== undefined && version !== data.version;
+  // Also of a request that the user could not view before.
+  const isBehind = version !== undefined && version !== data?.version && !isPending;
   // The feed has every open request that the user may view.
   const isGone = data?.status === 'pending' && !loading && live === undefined;
   useEffect(() => {
@@ -74,14 +72,8 @@ export default function RequestPage() {
   return (
     <Stack gap="md">
       <PageTitle text={t.approvals.requestPage} />
-      <div className="fc-back-row">
-        <BackLink page="approvals" label={t.approvals.back} />
-        <PresenceLine {...presence} />
-      </div>
-      <div className="fc-title-row">
-        <Title order={1}>{t.approvals.requestPage}</Title>
-        {latest !== undefined && !isUnknown && <CopyLink id={latest.id} />}
-      </div>
+      <BackRow page="approvals" label={t.approvals.back} presence={presence} />
+      <Title order={1}>{t.approvals.requestPage}</Title>
       {isUnknown ? (
         <EmptyState
           icon={<ApprovalIcon size={36} />}
@@ -99,34 +91,6 @@ export default function RequestPage() {
         </>
       )}
     </Stack>
-  );
-}
-
-/** Copies the address of the request. Where the browser has no clipboard, it is a link to that address. */
-function CopyLink({ id }: { readonly id: string }) {
-  const { t } = useI18n();
-  const { basePath } = useAppServices();
-  const { notify } = useNotifications();
-  const address = `${location.origin}${basePath}/approvals/${id}`;
-  const copy = async (): Promise<void> => {
-    await navigator.clipboard.writeText(address);
-    notify('success', t.approvals.copied);
-  };
-  return (
-    <Button
-      component="a"
-      href={address}
-      variant="default"
-      size="xs"
-      leftSection={<LinkIcon size={16} />}
-      onClick={(event: MouseEvent) => {
-        if (!isSecureContext) return;
-        event.preventDefault();
-        void copy();
-      }}
-    >
-      {t.approvals.copyLink}
-    </Button>
   );
 }
 

@@ -1,6 +1,8 @@
 import type { PendingChange } from '@flagcast/client';
 import { isProduction } from '../api/environments.js';
 import { parseJson, writeJson } from '../api/exact-json.js';
+import type { Messages } from '../i18n/en.js';
+import { visible } from '../i18n/visible.js';
 import type { ChangedEntity, Me, OpenChange, Project, RequestedField } from '../api/types.js';
 
 /** What the rights of a user on a request depend on. */
@@ -149,4 +151,18 @@ export function withConflicts(change: OpenChange, conflicts: readonly Conflict[]
     }),
   }));
   return { ...change, entities };
+}
+
+/** E.g. `Approved by alice`. */
+export function decisionText({ approvals }: Messages, status: string, by: string | null): string {
+  const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
+  return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
+}
+
+/** What has happened, in one line: `bob requested a change to X`, or `X: approved by alice`. */
+export function concernText(change: OpenChange, t: Messages): string {
+  const { status, requested_by: by, decided_by: decidedBy } = change;
+  const name = flagOf(change)?.feature_name ?? null;
+  if (status === 'pending') return t.approvals.cardLabel(by, name);
+  return `${visible(name ?? t.approvals.deletedFeature)}: ${decisionText(t, status, decidedBy)}`;
 }

@@ -4,7 +4,7 @@ import { useNavigate } from 'react-router';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { concernText } from './request-text.js';
+import { concernText } from './requests.js';
 import { useOpenChanges } from './open-changes.js';
 import { stateKey } from './use-concerns.js';
 

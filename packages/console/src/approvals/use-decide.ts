@@ -5,7 +5,7 @@ import { useFieldName } from '../feature/diff-list.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useApi } from '../sign-in/app-services.js';
 import { useI18n } from '../i18n/i18n.js';
-import { decisionText } from './request-text.js';
+import { decisionText } from './requests.js';
 import { type Conflict, seenOf, withConflicts } from './requests.js';
 
 export type Step = 'approve' | 'reject' | 'cancel';
@@ -13,15 +13,8 @@ export type Step = 'approve' | 'reject' | 'cancel';
 /** `refused`: the user has to look again; `retry`: the same dialog may send it again. */
 type Outcome = 'done' | 'refused' | 'retry';
 
-interface Decide {
-  /** The step in progress. */
-  readonly busy: Step | null;
-  /** Sends the decision and notifies the user of the outcome. */
-  readonly decide: (step: Step, body?: object) => Promise<Outcome>;
-}
-
 /** Decides on a request as it is shown. `onMoved` is called with its state now, if it is another one. */
-export function useDecide(change: OpenChange, onMoved: (now: OpenChange) => void): Decide {
+export function useDecide(change: OpenChange, onMoved: (now: OpenChange) => void) {
   const { t } = useI18n();
   const api = useApi();
   const { notify, notifyError } = useNotifications();
@@ -37,11 +30,12 @@ export function useDecide(change: OpenChange, onMoved: (now: OpenChange) => void
       notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
       onMoved(withConflicts(change, conflicts));
     } else if (error.code === 'stale_request') {
-      notify('error', t.approvals.stale);
+      notify('error', t.errors.stale_request);
       onMoved(error.body['pending_change'] as OpenChange);
     } else notifyError(error);
   };
-  const decide: Decide['decide'] = async (step, body = {}) => {
+  /** Sends the decision and notifies the user of the outcome. */
+  const decide = async (step: Step, body: object = {}): Promise<Outcome> => {
     setBusy(step);
     try {
       const sent = step === 'cancel' ? body : { ...seenOf(change), ...body };

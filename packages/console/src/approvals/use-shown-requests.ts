@@ -3,14 +3,6 @@ import type { OpenChange } from '../api/types.js';
 import { useOpenChanges } from './open-changes.js';
 import { withoutRights } from './requests.js';
 
-interface ShownRequests {
-  readonly shown: readonly OpenChange[];
-  /** How many requests `show` would add. */
-  readonly waiting: number;
-  /** Shows the new requests, and removes the decided ones. */
-  readonly show: () => void;
-}
-
 const byId = (changes: readonly OpenChange[]): ReadonlyMap<string, OpenChange> =>
   new Map(changes.map((change) => [change.id, change]));
 
@@ -18,7 +10,7 @@ const byId = (changes: readonly OpenChange[]): ReadonlyMap<string, OpenChange> =
  * Keeps a list of requests in place, so that nothing moves under the pointer: new ones wait (with `addsNew` they come
  * first), decided ones stay, also those that the feed has forgotten.
  */
-export function useShownRequests(matching: readonly OpenChange[], addsNew = false): ShownRequests {
+export function useShownRequests(matching: readonly OpenChange[], addsNew = false) {
   const { find } = useOpenChanges();
   const [kept, setKept] = useState(() => byId(matching));
   const added = matching.filter(({ id }) => !kept.has(id));
@@ -32,7 +24,9 @@ export function useShownRequests(matching: readonly OpenChange[], addsNew = fals
   }
   return {
     shown,
+    /** How many requests `show` would add. */
     waiting: added.length,
+    /** Shows the new requests, and removes the decided ones. */
     show: () => setKept(byId(matching)),
   };
 }

@@ -1,5 +1,4 @@
 import type { FeatureState } from '@flagcast/client';
-import type { PresenceState } from '@flagcast/client/presence';
 import {
   Button,
   Divider,
@@ -25,6 +24,7 @@ import RequestDialog from '../features/request-dialog.js';
 import { useLimit } from '../features/use-limit.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useLeaveGuard } from '../shell/leave-guard.js';
+import { useFlagPresence } from '../shell/presence.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { type FieldName, maxLengths, type TextField } from './edit-state.js';
@@ -44,21 +44,17 @@ interface EditFormProps {
   readonly changedBy: string | null;
   /** The flag was deleted: it cannot be saved. */
   readonly gone: boolean;
-  /** The other users who have the flag open. */
-  readonly others: PresenceState['others'];
-  /** Called with the field that the user edits. */
-  readonly onEditing: (field: string | null) => void;
 }
 
 /** The form of a flag. */
-export function EditForm({ feature, changedBy, gone, others, onEditing }: EditFormProps) {
+export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { t } = useI18n();
   const { toggle, manage } = useRights();
   const edit = useEdit(feature, changedBy);
   const save = useSave(feature, edit);
   const { guarding } = save;
   useLeaveGuard(edit.isDirty && !gone);
-  const focus = useEditedField(edit, onEditing);
+  const focus = useEditedField(edit);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     save.submit();
@@ -81,14 +77,7 @@ export function EditForm({ feature, changedBy, gone, others, onEditing }: EditFo
             {manage ? null : toggle ? t.feature.canToggle : t.feature.readOnly}
           </Text>
         </Group>
-        <Fields
-          feature={feature}
-          edit={edit}
-          gone={gone}
-          saving={save.busy}
-          errors={save.fieldErrors}
-          others={others}
-        />
+        <Fields feature={feature} edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />
         {toggle && !gone && (
           <>
             {save.hasPending && (
@@ -128,7 +117,8 @@ export function EditForm({ feature, changedBy, gone, others, onEditing }: EditFo
 }
 
 /** Reports the field with the focus, else one that has changes. Returns the listeners of the form. */
-function useEditedField({ changed }: Edit, onEditing: (field: string | null) => void) {
+function useEditedField({ changed }: Edit) {
+  const { onEditing } = useFlagPresence();
   const [focused, setFocused] = useState<string | null>(null);
   const [firstChanged = null] = Object.keys(changed);
   const field = focused ?? firstChanged;
@@ -150,7 +140,6 @@ interface FieldsProps {
   /** While the changes are being saved, the fields do not change. */
   readonly saving: boolean;
   readonly errors: Readonly<Record<string, string>>;
-  readonly others: PresenceState['others'];
 }
 
 /** The props of a text field of the form. */
@@ -178,14 +167,14 @@ function useTextFields({ edit, saving, errors }: Pick<FieldsProps, 'edit' | 'sav
 }
 
 function Fields(props: FieldsProps) {
-  const { feature, edit, gone, saving, others } = props;
+  const { feature, edit, gone, saving } = props;
   const { t } = useI18n();
   const { environment } = useScope();
   const { toggle, manage } = useRights();
   const { mine } = edit;
   const textOf = useTextFields(props);
   const frame = (field: FieldName, label: string, control: ReactNode, may = manage): ReactNode => (
-    <FieldFrame field={field} edit={edit} others={others}>
+    <FieldFrame field={field} edit={edit}>
       {may && !gone ? (
         control
       ) : (

@@ -1,14 +1,13 @@
-import { Badge, Paper, Skeleton, Text } from '@mantine/core';
+import { Group, Paper, Skeleton, Stack, Text } from '@mantine/core';
 import { useState } from 'react';
 import { Link } from 'react-router';
 import { InEnvironment, type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
 import { isProduction } from '../api/environments.js';
 import { FeatureSwitch } from '../features/feature-switch.js';
-import { FlagValue } from '../features/flag-parts.js';
+import { FlagValue, PendingBadge } from '../features/flag-parts.js';
 import { useI18n } from '../i18n/i18n.js';
 import { EnvironmentName } from '../shell/environment-name.js';
-import { ClockIcon, LockIcon } from '../shell/icons.js';
-import { RelativeTime } from '../shell/relative-time.js';
+import { LockIcon } from '../shell/icons.js';
 import { ScheduleNote } from './schedule.js';
 import { scopePath, useScope } from '../shell/scope.js';
 
@@ -35,7 +34,14 @@ export function EnvironmentStrip({ featureId, gone }: EnvironmentStripProps) {
           data-production={isProduction(live.environment) || undefined}
         >
           <InEnvironment live={live}>
-            <Cell live={live} featureId={featureId} gone={gone} current={live.environment === environment} />
+            <Stack gap={8} px={14} pt={10} pb="sm">
+              <Cell
+                live={live}
+                featureId={featureId}
+                gone={gone}
+                current={live.environment === environment}
+              />
+            </Stack>
           </InEnvironment>
         </Paper>
       ))}
@@ -64,7 +70,7 @@ function Cell({ live: { environment, state }, featureId, gone, current }: CellPr
       {seen.changes > 0 && seen.by !== me.user.username && (
         <span key={seen.changes} className="fc-flash" role="presentation" />
       )}
-      <div className="fc-strip-head">
+      <Group gap="xs" wrap="nowrap">
         <Text
           component={Link}
           to={scopePath(project.id, environment.key, `features/${featureId}`)}
@@ -80,31 +86,22 @@ function Cell({ live: { environment, state }, featureId, gone, current }: CellPr
             <LockIcon size={14} />
           </span>
         )}
-      </div>
+      </Group>
       {feature === undefined ? (
         <Skeleton h={24} w="60%" animate={!gone} />
       ) : (
-        <div className="fc-strip-state">
+        <Group gap="sm" wrap="nowrap">
           <FeatureSwitch
             feature={feature}
             disabled={gone}
             label={t.feature.switchIn(feature.name, environment.name)}
           />
           <FlagValue value={feature.default_value} />
-        </div>
+        </Group>
       )}
       {feature !== undefined && <ScheduleNote feature={feature} />}
-      {state.pendingChanges.get(featureId)?.map(({ id, requested_by: by, created_at: at }) => (
-        <Badge
-          key={id}
-          variant="light"
-          color="yellow"
-          tt="none"
-          className="fc-pending"
-          leftSection={<ClockIcon size={12} />}
-        >
-          {t.features.pendingBy(by)} · <RelativeTime at={at} />
-        </Badge>
+      {state.pendingChanges.get(featureId)?.map((change) => (
+        <PendingBadge key={change.id} change={change} />
       ))}
     </>
   );

@@ -1,29 +1,32 @@
 import '../shell/later-styles.js';
 import './flag-page.css';
 import type { ChannelState, FeatureState } from '@flagcast/client';
-import type { PresenceState } from '@flagcast/client/presence';
 import { usePresence } from '@flagcast/client/presence/react';
-import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
-import { useState } from 'react';
+import { Alert, Badge, Button, Code, Group, Loader, Paper, Stack, Text, Title } from '@mantine/core';
+import { useMemo, useState } from 'react';
 import { useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
+import { HistoryList } from '../activity/history-list.js';
+import { useTimeline } from '../activity/use-history.js';
+import { ChangeCard } from '../approvals/change-card.js';
+import { useOpenChanges } from '../approvals/open-changes.js';
+import { useShownRequests } from '../approvals/use-shown-requests.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { useLive, useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { TagBadge } from '../features/flag-parts.js';
-import { BackLink } from '../shell/back-link.js';
+import { BackRow } from '../shell/back-link.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { LockIcon, TrashIcon } from '../shell/icons.js';
-import { LiveOnly } from '../shell/live-only.js';
-import { PresenceLine } from '../shell/presence.js';
+import { LiveOnly } from '../shell/empty-state.js';
 import { PageTitle } from '../shell/page-title.js';
+import { FlagPresenceContext } from '../shell/presence.js';
 import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { scopePath, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { EditForm } from './edit-form.js';
 import { EnvironmentStrip } from './environment-strip.js';
-import { FeatureHistory } from './feature-history.js';
-import { FeatureRequests } from './feature-requests.js';
 import { FieldValue } from './field-value.js';
 import { useScheduled } from './schedule.js';
 import { Targeting } from './targeting.js';
@@ -50,18 +53,11 @@ export default function FeaturePage() {
   const presence = usePresence(client, feature === undefined ? null : subject, editing);
   return (
     <Stack gap="lg">
-      <div className="fc-back-row">
-        <BackLink page="features" label={t.feature.back} />
-        <PresenceLine {...presence} />
-      </div>
+      <BackRow page="features" label={t.feature.back} presence={presence} />
       {shown !== undefined ? (
-        <Feature
-          key={shown.id}
-          feature={shown}
-          gone={feature === undefined}
-          others={presence.others}
-          onEditing={setEditing}
-        />
+        <FlagPresenceContext value={{ others: presence.others, onEditing: setEditing }}>
+          <Feature key={shown.id} feature={shown} gone={feature === undefined} />
+        </FlagPresenceContext>
       ) : loading ? (
         <Loader role="status" aria-label={t.shell.loading} />
       ) : liveOnly ? (
@@ -78,13 +74,9 @@ export default function FeaturePage() {
 interface FeatureProps {
   readonly feature: FeatureState;
   readonly gone: boolean;
-  /** The other users on this page. */
-  readonly others: PresenceState['others'];
-  /** Called with the field that the user edits. */
-  readonly onEditing: (field: string | null) => void;
 }
 
-function Feature({ feature, gone, others, onEditing }: FeatureProps) {
+function Feature({ feature, gone }: FeatureProps) {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const navigate = useNavigate();
@@ -96,8 +88,8 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
   const by = change === undefined ? (recorded?.username ?? null) : change.actor;
   return (
     <>
-      <div className="fc-title-row">
-        <div className="fc-title">
+      <Group justify="space-between" align="flex-start" gap="sm" wrap="nowrap" className="fc-title-row">
+        <div>
           <PageTitle text={visible(feature.name)} />
           <Title order={1} className="fc-wrap">
             {visible(feature.name)}
@@ -125,7 +117,7 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
             {t.feature.delete}
           </Button>
         )}
-      </div>
+      </Group>
       {gone && (
         <Alert color="red" role="alert" title={t.feature.deletedBy(by)}>
           {t.feature.deletedHint}
@@ -134,7 +126,7 @@ function Feature({ feature, gone, others, onEditing }: FeatureProps) {
       <EnvironmentStrip featureId={feature.id} gone={gone} />
       <div className="fc-columns">
         <Stack gap="lg">
-          <EditForm feature={feature} changedBy={by} gone={gone} others={others} onEditing={onEditing} />
+          <EditForm feature={feature} changedBy={by} gone={gone} />
           <Targeting feature={feature} />
         </Stack>
         {/* Beside the form, which must not move under the pointer when a request arrives. */}
@@ -178,4 +170,30 @@ function Tags({ tags = [] }: { readonly tags: FeatureState['tags'] }) {
       {...(tag.slug === 'guarded' && { leftSection: <LockIcon size={12} /> })}
     />
   ));
+}
+
+/** The pending requests of a flag, in all environments, and those decided since the page was opened. */
+function FeatureRequests({ featureId }: { readonly featureId: string }) {
+  const { open } = useOpenChanges();
+  const { shown } = useShownRequests(
+    open.filter(({ entities }) => entities.some((entity) => entity.feature_id === featureId)),
+    true,
+  );
+  return shown.map((change) => <ChangeCard key={change.id} change={change} />);
+}
+
+/** The history of the flag in this environment. */
+function FeatureHistory({ featureId }: { readonly featureId: string }) {
+  const { t } = useI18n();
+  const timeline = useTimeline(useMemo(() => ({ feature_id: featureId }), [featureId]));
+  const { error, retry } = timeline;
+  return (
+    <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
+      <Stack>
+        <Title order={2}>{t.feature.history}</Title>
+        {error !== null && <FailureAlert error={error} onRetry={retry} />}
+        <HistoryList timeline={timeline} empty={t.activity.empty} about="nothing" />
+      </Stack>
+    </Paper>
+  );
 }

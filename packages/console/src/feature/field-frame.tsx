@@ -1,4 +1,3 @@
-import type { PresenceState } from '@flagcast/client/presence';
 import { Alert, Button, Group, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
 import { Editing } from '../shell/presence.js';
@@ -12,8 +11,6 @@ import type { Edit } from './use-edit.js';
 interface FieldFrameProps {
   readonly field: FieldName;
   readonly edit: Edit;
-  /** The other users who have the flag open. */
-  readonly others: PresenceState['others'];
   readonly children: ReactNode;
 }
 
@@ -21,7 +18,7 @@ interface FieldFrameProps {
  * A field of the form with its news: that it is not saved yet, who has just changed it, and the choice if both did.
  * What appears is beside the label or below the input, so that the input stays where it is.
  */
-export function FieldFrame({ field, edit, others, children }: FieldFrameProps) {
+export function FieldFrame({ field, edit, children }: FieldFrameProps) {
   const { t } = useI18n();
   const { me } = useScope();
   const isUnsaved = Object.hasOwn(edit.changed, field);
@@ -35,13 +32,13 @@ export function FieldFrame({ field, edit, others, children }: FieldFrameProps) {
       <div className="fc-field-notes">
         {arrived !== null && (
           <span key={arrived.version} className="fc-flash-by">
-            {t.features.happened.updated(arrived.by)}
+            {t.features.happened(arrived.by, t.actions.updated)}
           </span>
         )}
         {isUnsaved && <span className="fc-unsaved">{t.feature.unsaved}</span>}
       </div>
       {children}
-      <Editing others={others} field={field} />
+      <Editing field={field} />
       <Concurrent field={field} edit={edit} />
     </div>
   );

@@ -1,7 +1,7 @@
 import type { FeatureRule, FeatureState } from '@flagcast/client';
-import { Button, Code, Text } from '@mantine/core';
+import { Button, Code, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { memo, useState } from 'react';
+import { memo, type ReactNode, useState } from 'react';
 import { parseJson, writeJson } from '../api/exact-json.js';
 import type { FeatureDetails } from '../api/types.js';
 import { FailureAlert } from '../shell/failure-alert.js';
@@ -11,7 +11,6 @@ import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { toExpression } from './expression.js';
 import { FieldValue } from './field-value.js';
-import { TargetList } from './target-list.js';
 
 /** More rules are shown on demand. */
 const maxRules = 20;
@@ -121,4 +120,29 @@ function parseCondition(text: string): unknown {
   } catch {
     return text;
   }
+}
+
+interface TargetListProps {
+  readonly title: string;
+  readonly shown: number;
+  readonly total: number | undefined;
+  readonly note?: string | null;
+  readonly children: ReactNode;
+}
+
+/** A list with its title. If it is not whole, it says so. */
+export function TargetList({ title, shown, total = shown, note = null, children }: TargetListProps) {
+  const { t } = useI18n();
+  return (
+    <div>
+      <Title order={3} size="h5">
+        {title}
+        <Text size="sm" c="dimmed" component="span">
+          {note !== null && ` ${note}`}
+          {shown < total && ` · ${t.targeting.first(shown, total)}`}
+        </Text>
+      </Title>
+      {children}
+    </div>
+  );
 }

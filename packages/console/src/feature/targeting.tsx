@@ -4,10 +4,9 @@ import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { useNowMs } from '../shell/relative-time.js';
-import { Rules } from './rules.js';
+import { Rules, TargetList } from './rules.js';
 import { ScheduleNote } from './schedule.js';
 import { scheduleText } from './schedule-text.js';
-import { TargetList } from './target-list.js';
 
 /** Who gets what of a flag, and until when: its rules, variants and schedules in this environment. Read only. */
 export function Targeting({ feature }: { readonly feature: FeatureState }) {

@@ -11,29 +11,8 @@ import { useI18n } from '../i18n/i18n.js';
 import { isValid } from './edit-state.js';
 import type { Edit } from './use-edit.js';
 
-interface Save {
-  readonly busy: boolean;
-  /** The changes can be sent: there are some, no conflict is open, no text is too long, and no request is pending. */
-  readonly ready: boolean;
-  /** The environment whose guard decides about the changes. */
-  readonly guarding: Environment;
-  /** The changes need an approval, because of that environment or of the flag itself. */
-  readonly guarded: boolean;
-  /** The flag has a pending request that the changes would touch. */
-  readonly hasPending: boolean;
-  /** Validation errors of the server by field. */
-  readonly fieldErrors: Readonly<Record<string, string>>;
-  /** The user has to give a reason. */
-  readonly asksReason: boolean;
-  /** Sends the changes, or asks for the reason first. */
-  readonly submit: () => void;
-  /** Resolves with whether the server has accepted the changes. */
-  readonly submitReason: (reason: string) => Promise<boolean>;
-  readonly closeReason: () => void;
-}
-
 /** Saves an edit: sends the changed fields and the version they are based on. */
-export function useSave(feature: FeatureState, edit: Edit): Save {
+export function useSave(feature: FeatureState, edit: Edit) {
   const { t } = useI18n();
   const { project, environment } = useScope();
   const { busy, send } = useWrite();
@@ -70,10 +49,15 @@ export function useSave(feature: FeatureState, edit: Edit): Save {
   };
   return {
     busy,
+    /** The changes can be sent: there are some, no conflict is open, no text is too long, and no request is pending. */
     ready,
+    /** The environment whose guard decides about the changes. */
     guarding,
+    /** The changes need an approval, because of that environment or of the flag itself. */
     guarded,
+    /** The flag has a pending request that the changes would touch. */
     hasPending,
+    /** By field. */
     fieldErrors: isSplit ? { rollout_key: t.feature.rolloutSeparately(guarding.name) } : fieldErrors,
     asksReason,
     submit: () => {

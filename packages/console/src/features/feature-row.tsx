@@ -1,5 +1,4 @@
 import type { FeatureState, PendingChange } from '@flagcast/client';
-import { Badge } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
 import type { Environment } from '../api/types.js';
@@ -10,7 +9,7 @@ import { scopePath, useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { isDifferent, tagsOf } from './feature-list.js';
-import { FlagValue, TagBadge } from './flag-parts.js';
+import { FlagValue, PendingBadge, TagBadge } from './flag-parts.js';
 import { FeatureSwitch } from './feature-switch.js';
 import type { LastChange } from './last-changes.js';
 import type { RecordedChange } from './recorded-changes.js';
@@ -95,7 +94,6 @@ function isSameRow(before: FeatureRowProps, next: FeatureRowProps): boolean {
 }
 
 function FlagCell({ feature, pending }: FeatureRowProps) {
-  const { t } = useI18n();
   const { project, environment } = useScope();
   return (
     <div role="cell" className="fc-cell-flag">
@@ -110,22 +108,8 @@ function FlagCell({ feature, pending }: FeatureRowProps) {
       </Link>
       <span className="fc-flag-details">
         <code className="fc-note fc-truncate">{visible(feature.key)}</code>
-        {pending?.map(({ id, requested_by: by, created_at: at }) => (
-          <Badge
-            key={id}
-            variant="light"
-            color="yellow"
-            size="sm"
-            tt="none"
-            className="fc-pending"
-            leftSection={<ClockIcon size={12} />}
-          >
-            {t.features.pendingBy(by)}
-            <span className="fc-pending-age">
-              {' '}
-              · <RelativeTime at={at} />
-            </span>
-          </Badge>
+        {pending?.map((change) => (
+          <PendingBadge key={change.id} change={change} />
         ))}
       </span>
     </div>
@@ -195,9 +179,6 @@ interface LastChangeProps extends FeatureRowProps {
 
 function LastChangeContent({ feature, change, newest, recorded, isHighlighted }: LastChangeProps) {
   const { t } = useI18n();
-  const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
-    Object.entries(t.features.happened),
-  );
   const changedBy = change === undefined ? recorded?.username : change.actor;
   return (
     <>
@@ -207,7 +188,7 @@ function LastChangeContent({ feature, change, newest, recorded, isHighlighted }:
       </span>
       {isHighlighted && newest !== undefined && (
         <span key={newest.eventId} className="fc-flash-by fc-truncate">
-          {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
+          {t.features.happened(newest.actor, nameOf(t.actions, newest.action))}
         </span>
       )}
     </>

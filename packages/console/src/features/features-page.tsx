@@ -1,23 +1,24 @@
 import type { ChannelState } from '@flagcast/client';
-import { Button, Group, Stack, Title } from '@mantine/core';
+import { Button, Skeleton, Stack } from '@mantine/core';
+import { useLocalStorage } from '@mantine/hooks';
 import { memo, useState } from 'react';
 import { useChannelState } from '@flagcast/client/react';
+import { Link } from 'react-router';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
+import { useOpenChanges } from '../approvals/open-changes.js';
 import { PauseButton } from '../activity/pause-button.js';
-import { LockIcon, PlusIcon } from '../shell/icons.js';
-import { LiveOnly } from '../shell/live-only.js';
-import { PageTitle } from '../shell/page-title.js';
+import { EmptyState, LiveOnly } from '../shell/empty-state.js';
+import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
+import { PageHead } from '../shell/page-title.js';
 import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
-import { useScope, useRights } from '../shell/scope.js';
+import { scopePath, useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { NoFlags, NoMatch } from './empty-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
-import { LoadingRows } from './loading-rows.js';
 import { useEventCount } from './use-frozen.js';
 import { useList } from './use-list.js';
-import { useDensity, useListView } from './use-list-view.js';
+import { useListView } from './use-list-view.js';
 
 const CreateDialog = lazyPart(lazyRoutes.createDialog);
 
@@ -33,7 +34,11 @@ export function FeaturesPage() {
   const liveOnly = useLiveOnly();
   const loading = useChannelState(selectLoading);
   const [view, changeView] = useListView();
-  const [compact, setCompact] = useDensity();
+  const [compact, setCompact] = useLocalStorage({
+    key: 'flagcast.compact',
+    defaultValue: false,
+    getInitialValueInEffect: false,
+  });
   const [paused, setPaused] = useState(false);
   const [hovered, setHovered] = useState(false);
   const [creating, setCreating] = useState(false);
@@ -44,11 +49,10 @@ export function FeaturesPage() {
 
   return (
     <Stack gap="md" className="fc-features">
-      <PageTitle text={t.shell.features} />
-      <div className="fc-title-row">
-        <div>
-          <Title order={1}>{t.shell.features}</Title>
-          <div className="fc-subtitle">
+      <PageHead
+        title={t.shell.features}
+        subtitle={
+          <>
             {!loading && !liveOnly && <span>{t.features.count(ids.length, count)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
@@ -56,18 +60,21 @@ export function FeaturesPage() {
               </span>
             )}
             {isFrozen && <span>{t.features.orderFrozen}</span>}
-          </div>
-        </div>
-        <Group gap="xs">
-          <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
-          {!isEmpty && createButton}
-        </Group>
-      </div>
+          </>
+        }
+      >
+        <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
+        {!isEmpty && createButton}
+      </PageHead>
       {!liveOnly && (
         <FeaturesToolbar view={view} onChange={changeView} compact={compact} onCompact={setCompact} />
       )}
       {loading ? (
-        <LoadingRows />
+        <Stack className="fc-table" p="md" role="status" aria-label={t.shell.loading}>
+          {Array.from({ length: 8 }, (_, index) => (
+            <Skeleton key={index} height={40} />
+          ))}
+        </Stack>
       ) : ids.length > 0 ? (
         <FeaturesTable
           ids={ids}
@@ -82,7 +89,9 @@ export function FeaturesPage() {
       ) : liveOnly ? (
         <LiveOnly />
       ) : isEmpty ? (
-        <NoFlags>{createButton}</NoFlags>
+        <EmptyState icon={<FlagIcon size={36} />} title={t.features.empty} text={t.features.emptyHint}>
+          {createButton}
+        </EmptyState>
       ) : (
         <NoMatch
           pendingOnly={view.state === 'pending'}
@@ -102,3 +111,28 @@ const CreateButton = memo(function CreateButton({ onOpen }: { readonly onOpen: (
     </Button>
   );
 });
+
+interface NoMatchProps {
+  /** The list shows flags with pending requests only. */
+  readonly pendingOnly: boolean;
+  readonly onShowAll: () => void;
+}
+
+/** No flag matches the filters. */
+function NoMatch({ pendingOnly, onShowAll }: NoMatchProps) {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  const elsewhere = useOpenChanges().open.filter(({ environment_id: id }) => id !== environment.id).length;
+  return (
+    <EmptyState icon={<SearchIcon size={36} />} title={t.features.noMatch} text={t.features.noMatchHint}>
+      {pendingOnly && elsewhere > 0 && (
+        <Button component={Link} to={scopePath(project.id, environment.key, 'approvals')} variant="subtle">
+          {t.features.pendingElsewhere(elsewhere)}
+        </Button>
+      )}
+      <Button variant="light" onClick={onShowAll}>
+        {t.features.showAll}
+      </Button>
+    </EmptyState>
+  );
+}

@@ -1,12 +1,25 @@
-import { CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
+import { Button, CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
 import { memo } from 'react';
-import { SearchIcon } from '../shell/icons.js';
+import { ColumnsIcon, FilterIcon, SearchIcon } from '../shell/icons.js';
+import { lazyPart } from '../shell/lazy-part.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
+import { PopupButton } from '../shell/popup-button.js';
 import { useI18n } from '../i18n/i18n.js';
 import type { StateFilter } from './feature-list.js';
-import { ListMenus, type ListMenusProps } from './list-menus.js';
+import type { View } from './use-list-view.js';
+
+const FilterMenu = lazyPart(lazyRoutes.filterMenu);
+const ColumnsMenu = lazyPart(lazyRoutes.columnsMenu);
+
+export interface ToolbarProps {
+  readonly view: View;
+  readonly onChange: (change: Partial<View>) => void;
+  readonly compact: boolean;
+  readonly onCompact: (compact: boolean) => void;
+}
 
 /** The search, the filters and the menus. They render again when the view changes, not with each event. */
-export const FeaturesToolbar = memo(function FeaturesToolbar(props: ListMenusProps) {
+export const FeaturesToolbar = memo(function FeaturesToolbar(props: ToolbarProps) {
   const { view, onChange } = props;
   const { t } = useI18n();
   const states: { value: StateFilter; label: string }[] = [
@@ -59,3 +72,40 @@ export const FeaturesToolbar = memo(function FeaturesToolbar(props: ListMenusPro
     </Group>
   );
 });
+
+/** The buttons for more filters, and for the columns with the height of the rows. */
+function ListMenus(props: ToolbarProps) {
+  const { t } = useI18n();
+  const { view } = props;
+  const filters = view.tags.length + Number(view.differs);
+  return (
+    <Group gap={6} wrap="nowrap" className="fc-shrink">
+      <PopupButton popup="menu" render={(close) => <FilterMenu {...props} onClose={close} />}>
+        {(button) => (
+          <Button
+            variant={filters === 0 ? 'default' : 'light'}
+            size="xs"
+            className="fc-compact"
+            leftSection={<FilterIcon size={16} />}
+            {...button}
+          >
+            {filters === 0 ? t.features.filters : t.features.filtersOn(filters)}
+          </Button>
+        )}
+      </PopupButton>
+      <PopupButton popup="menu" render={(close) => <ColumnsMenu {...props} onClose={close} />}>
+        {(button) => (
+          <Button
+            variant="default"
+            size="xs"
+            className="fc-compact"
+            leftSection={<ColumnsIcon size={16} />}
+            {...button}
+          >
+            {t.features.columns}
+          </Button>
+        )}
+      </PopupButton>
+    </Group>
+  );
+}

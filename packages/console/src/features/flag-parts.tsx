@@ -1,6 +1,9 @@
-import type { FeatureTag } from '@flagcast/client';
+import type { FeatureTag, PendingChange } from '@flagcast/client';
 import { Badge, type BadgeProps } from '@mantine/core';
+import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
+import { ClockIcon } from '../shell/icons.js';
+import { RelativeTime } from '../shell/relative-time.js';
 
 /** The default value of a flag, on one line. */
 export function FlagValue({ value }: { readonly value: string }) {
@@ -27,6 +30,31 @@ export function TagBadge({ tag: { slug, name, color }, ...props }: TagBadgeProps
       {...props}
     >
       {visible(name ?? slug)}
+    </Badge>
+  );
+}
+
+/** A pending request of a flag, with its author and its age. */
+export function PendingBadge({
+  change: { requested_by: by, created_at: at },
+}: {
+  readonly change: PendingChange;
+}) {
+  const { t } = useI18n();
+  return (
+    <Badge
+      variant="light"
+      color="yellow"
+      size="sm"
+      tt="none"
+      className="fc-pending"
+      leftSection={<ClockIcon size={12} />}
+    >
+      {t.features.pendingBy(by)}
+      <span className="fc-pending-age">
+        {' '}
+        · <RelativeTime at={at} />
+      </span>
     </Badge>
   );
 }

@@ -8,10 +8,10 @@ import { EnvironmentKey } from '../shell/environment-name.js';
 import { MenuPopup } from '../shell/popup.js';
 import { useScope } from '../shell/scope.js';
 import { tagsOf } from './feature-list.js';
-import type { ListMenusProps } from './list-menus.js';
+import type { ToolbarProps } from './features-toolbar.js';
 import { type Column, columns, nameOfColumn } from './use-list-view.js';
 
-type MenuProps = ListMenusProps & { readonly onClose: () => void };
+type MenuProps = ToolbarProps & { readonly onClose: () => void };
 
 const toggle = <Item,>(items: readonly Item[], item: Item): readonly Item[] =>
   items.includes(item) ? items.filter((each) => each !== item) : [...items, item];

@@ -36,7 +36,7 @@ export default function RequestDialog({
   return (
     <ReasonDialog
       {...rest}
-      explanation={guarding.guarded ? approvals.reasonForEnvironment(guarding.name) : approvals.reasonForFlag}
+      explanation={approvals.reasonFor(guarding.guarded ? guarding.name : null)}
       submitLabel={approvals.request}
       draft={`request ${featureId} ${environment.id}`}
       blocked={isBlocked ? approvals.justRequested(other.requested_by) : blocked}

@@ -1,6 +1,8 @@
-import { useCallback, useEffect, useRef, useState } from 'react';
-import { useLocation, useSearchParams } from 'react-router';
+import { useCallback, useEffect, useMemo } from 'react';
+import type { Project } from '../api/types.js';
 import type { Messages } from '../i18n/en.js';
+import { useScope } from '../shell/scope.js';
+import { useParameters } from '../shell/use-parameters.js';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
 
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
@@ -38,68 +40,38 @@ export type View = ListView & ChosenColumns;
 const defaultColumns: ChosenColumns = { columns: ['value', 'changed'], environments: [] };
 const storageKey = 'flagcast.columns';
 
-/** Delay before the address follows the input, in milliseconds. */
-const addressDelayMs = 150;
-
 /** The view of the table, stored in the address so that links keep it. The chosen columns are also those of the next visit. */
 export function useListView(): readonly [View, (change: Partial<View>) => void] {
-  const [parameters, setParameters] = useSearchParams();
-  const { pathname, ...location } = useLocation();
-  const state: unknown = location.state;
-  const [view, setView] = useState(() => readView(parameters));
-  const address = parameters.toString();
-  /** The address that was last read or written here. Another one comes from a navigation. */
-  const known = useRef(address);
-  useEffect(() => {
-    if (address === known.current) return;
-    known.current = address;
-    setView(readView(new URLSearchParams(address)));
-  }, [address]);
-  useEffect(() => {
-    const next = writeView(view);
-    if (next === known.current) return;
-    const timer = setTimeout(() => {
-      // Does not undo a navigation whose page is still loading.
-      if (!window.location.pathname.endsWith(pathname)) return;
-      known.current = next;
-      setParameters(next, { replace: true, state });
-    }, addressDelayMs);
-    return () => clearTimeout(timer);
-  }, [view, pathname, state, setParameters]);
+  const { project } = useScope();
+  const [parameters, setParameters] = useParameters();
+  const view = useMemo(() => readView(parameters, project), [parameters, project]);
+  const address = writeView(view);
+  // The address gets the remembered columns, and loses what names an environment that is gone.
+  useEffect(() => setParameters(address), [setParameters, address]);
   const change = useCallback(
     (changes: Partial<View>): void => {
       const next = { ...view, ...changes };
-      setView(next);
+      setParameters(writeView(next));
       if (changes.columns !== undefined || changes.environments !== undefined)
         localStorage.setItem(storageKey, writeColumns(next).toString());
     },
-    [view],
+    [view, setParameters],
   );
   return [view, change];
 }
 
-const densityKey = 'flagcast.density';
-
-/** Whether the rows are compact. It is remembered. */
-export function useDensity(): readonly [boolean, (compact: boolean) => void] {
-  const [compact, setCompact] = useState(() => localStorage.getItem(densityKey) === 'compact');
-  const change = useCallback((next: boolean): void => {
-    localStorage.setItem(densityKey, next ? 'compact' : 'normal');
-    setCompact(next);
-  }, []);
-  return [compact, change];
-}
-
-function readView(parameters: URLSearchParams): View {
+function readView(parameters: URLSearchParams, { environments }: Project): View {
   const remembered = new URLSearchParams(localStorage.getItem(storageKey) ?? '');
+  const chosen = readColumns(parameters) ?? readColumns(remembered) ?? defaultColumns;
   return {
     query: parameters.get('q') ?? '',
     state: stateFilters.find((state) => state === parameters.get('state')) ?? 'all',
     tags: parameters.getAll('tag'),
-    differs: parameters.has('differs'),
+    differs: parameters.has('differs') && environments.length > 1,
     sort: sortFields.find((sort) => sort === parameters.get('sort')) ?? 'name',
     descending: parameters.get('order') === 'down',
-    ...(readColumns(parameters) ?? readColumns(remembered) ?? defaultColumns),
+    columns: chosen.columns,
+    environments: chosen.environments.filter((each) => environments.some(({ key }) => key === each)),
   };
 }
 

@@ -34,9 +34,9 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
         <Table.Thead>
           <Table.Tr>
             <Table.Th>{t.freshness.event}</Table.Th>
-            <Table.Th title={t.freshness.databaseReadHint}>{t.freshness.databaseRead}</Table.Th>
-            <Table.Th title={t.freshness.networkHint}>{t.freshness.network}</Table.Th>
-            <Table.Th title={t.freshness.renderedHint}>{t.freshness.rendered}</Table.Th>
+            <Table.Th>{t.freshness.databaseRead}</Table.Th>
+            <Table.Th>{t.freshness.network}</Table.Th>
+            <Table.Th>{t.freshness.rendered}</Table.Th>
             <Table.Th>{t.freshness.total}</Table.Th>
           </Table.Tr>
         </Table.Thead>

@@ -18,32 +18,31 @@ export function StaleBanner() {
     document.documentElement.toggleAttribute('data-stale', stale);
     return () => document.documentElement.removeAttribute('data-stale');
   }, [stale]);
-  if (isExpired) return null;
-  if (status.state === 'stale' && asOf !== null) {
-    return (
-      <Alert color="orange" radius={0} role="status" className="fc-banner">
-        <Group justify="space-between">
-          <span>{t.freshness.staleBanner(reason, asOf)}</span>
-          {status.reason === 'disconnected' && (
-            <Button size="xs" variant="default" onClick={client.reconnect}>
-              {t.freshness.reconnect}
-            </Button>
-          )}
-        </Group>
-      </Alert>
-    );
-  }
-  if (status.state === 'closed') {
-    return (
-      <Alert color="red" radius={0} role="alert" className="fc-banner">
-        <Group justify="space-between">
-          <span>{t.freshness.closedBanner(describeCode(status.error?.code ?? '', t.errors))}</span>
+  if (isExpired || !stale) return null;
+  const isClosed = status.state === 'closed';
+  return (
+    <Alert
+      {...(isClosed ? { color: 'red', role: 'alert' } : { color: 'orange', role: 'status' })}
+      radius={0}
+      className="fc-banner"
+    >
+      <Group justify="space-between">
+        {isClosed
+          ? t.freshness.closedBanner(describeCode(status.error?.code ?? '', t.errors))
+          : t.freshness.staleBanner(reason ?? '', asOf ?? '')}
+        {isClosed ? (
           <Button size="xs" color="red" onClick={() => location.reload()}>
             {t.shell.tryAgain}
           </Button>
-        </Group>
-      </Alert>
-    );
-  }
-  return null;
+        ) : (
+          status.state === 'stale' &&
+          status.reason === 'disconnected' && (
+            <Button size="xs" variant="default" onClick={client.reconnect}>
+              {t.freshness.reconnect}
+            </Button>
+          )
+        )}
+      </Group>
+    </Alert>
+  );
 }

@@ -8,7 +8,7 @@ import { useWrite } from '../features/use-write.js';
 import { RelativeTime } from '../shell/relative-time.js';
 import { FormDialog } from '../shell/dialog.js';
 import { LockIcon } from '../shell/icons.js';
-import { PageTitle } from '../shell/page-title.js';
+import { PageHead } from '../shell/page-title.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -19,11 +19,7 @@ export default function GuardsPage() {
   const { project } = useScope();
   return (
     <Stack gap="md">
-      <PageTitle text={t.shell.guards} />
-      <div>
-        <Title order={1}>{t.shell.guards}</Title>
-        <div className="fc-subtitle">{t.guards.hint}</div>
-      </div>
+      <PageHead title={t.shell.guards} subtitle={t.guards.hint} />
       {project.environments.map((environment) => (
         <EnvironmentCard key={environment.id} environment={environment} />
       ))}

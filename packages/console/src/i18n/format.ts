@@ -1,26 +1,5 @@
 import type { Messages } from './en.js';
 
-/** Formats numbers and times in a language. Times are milliseconds since the epoch, shown in the browser's time zone. */
-export interface Format {
-  /** For formats that only one page needs. */
-  readonly locale: string;
-  readonly number: (value: number) => string;
-  /** E.g. `14:02`. */
-  readonly time: (atMs: number) => string;
-  /** E.g. `14:02:07`. */
-  readonly timeWithSeconds: (atMs: number) => string;
-  /** E.g. `23 Nov 2026, 14:02:07`. */
-  readonly dateTime: (atMs: number) => string;
-  /** The same with the time zone. */
-  readonly exact: (atMs: number) => string;
-  /** E.g. `23 Nov`. */
-  readonly date: (atMs: number) => string;
-  /** E.g. `today`, `Monday, 23 November`; with the year if it is not the current one. */
-  readonly day: (atMs: number, nowMs: number) => string;
-  /** E.g. `just now`, `12 s ago`, `yesterday`. */
-  readonly ago: (atMs: number, nowMs: number) => string;
-}
-
 /** Milliseconds since the epoch; null if the text is not RFC 3339, such as `infinity` or a year before 1. */
 export function toTimeMs(text: string): number | null {
   const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text);
@@ -39,7 +18,10 @@ function daysBetween(atMs: number, nowMs: number): number {
   return Math.round((midnight(nowMs) - midnight(atMs)) / (daySeconds * 1_000));
 }
 
-export function createFormat(locale: string, messages: Messages['time']): Format {
+export type Format = ReturnType<typeof createFormat>;
+
+/** Formats numbers and times in a language. Times are milliseconds since the epoch, shown in the browser's time zone. */
+export function createFormat(locale: string, messages: Messages['time']) {
   const number = new Intl.NumberFormat(locale);
   const time = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit', hour12: false });
   const timeWithSeconds = new Intl.DateTimeFormat(locale, {
@@ -63,20 +45,28 @@ export function createFormat(locale: string, messages: Messages['time']): Format
     return days >= 60 ? relative.format(-Math.floor(days / 30), 'month') : relative.format(-days, 'day');
   };
   return {
+    /** For formats that only one page needs. */
     locale,
-    number: (value) => number.format(value),
-    time: (atMs) => time.format(atMs),
-    timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),
-    dateTime: (atMs) => dateTime.format(atMs),
-    exact: (atMs) => exact.format(atMs),
-    date: (atMs) => date.format(atMs),
-    day: (atMs, nowMs) => {
+    number: (value: number): string => number.format(value),
+    /** E.g. `14:02`. */
+    time: (atMs: number): string => time.format(atMs),
+    /** E.g. `14:02:07`. */
+    timeWithSeconds: (atMs: number): string => timeWithSeconds.format(atMs),
+    /** E.g. `23 Nov 2026, 14:02:07`. */
+    dateTime: (atMs: number): string => dateTime.format(atMs),
+    /** The same with the time zone. */
+    exact: (atMs: number): string => exact.format(atMs),
+    /** E.g. `23 Nov`. */
+    date: (atMs: number): string => date.format(atMs),
+    /** E.g. `today`, `Monday, 23 November`; with the year if it is not the current one. */
+    day: (atMs: number, nowMs: number): string => {
       const days = daysBetween(atMs, nowMs);
       if (days === 0 || days === 1) return relative.format(-days, 'day');
       const isThisYear = new Date(atMs).getFullYear() === new Date(nowMs).getFullYear();
       return (isThisYear ? day : dayOfYear).format(atMs);
     },
-    ago: (atMs, nowMs) => {
+    /** E.g. `just now`, `12 s ago`, `yesterday`. */
+    ago: (atMs: number, nowMs: number): string => {
       const seconds = Math.floor((nowMs - atMs) / 1_000);
       // "Yesterday" is a day of the calendar, not 24 hours.
       if (seconds >= daySeconds) return daysAgo(daysBetween(atMs, nowMs));

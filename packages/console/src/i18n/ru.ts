@@ -1,10 +1,6 @@
-import { ruActivity } from './activity-messages-ru.js';
 import type { Messages } from './en.js';
-import { ruApprovals } from './approval-messages-ru.js';
-import { ruErrors, ruFieldProblems } from './error-messages-ru.js';
-import { ruList } from './list-messages-ru.js';
+import { ruPages } from './ru-pages.js';
 import { createPlural } from './plural.js';
-import { ruOperators, ruTargeting } from './targeting-messages-ru.js';
 
 const plural = createPlural('ru');
 const unknownUser = 'неизвестный пользователь';
@@ -92,8 +88,60 @@ export const ru: Messages = {
     activity: 'Открыть события',
     sinceOpened: 'В этой базе нет истории. Показаны события с момента открытия страницы.',
   },
-  errors: ruErrors,
-  fieldProblems: ruFieldProblems,
+  errors: {
+    unreachable: 'Сервер недоступен. Проверьте соединение и повторите.',
+    invalid: 'Некоторые поля заполнены неверно. Исправьте их и повторите.',
+    invalid_login: 'Неверное имя пользователя или пароль.',
+    too_many_attempts: 'Слишком много неудачных попыток. Подождите несколько минут и повторите.',
+    password_wrong: 'Неверный пароль. Решение не принято.',
+    decide_elsewhere: 'Проверить ваш пароль здесь нельзя. Примите решение в Togglr.',
+    user_inactive: 'Пользователь отключён. Обратитесь к администратору.',
+    forbidden: 'В этом проекте у вас нет прав на это действие.',
+    writes_off: 'Сервер доступен только для чтения. Вносите изменения там, где управляют флагами.',
+    stale_version: 'Флаг только что изменился. Проверьте его и повторите.',
+    stale_request: 'Пока вы читали, запрос или его флаг изменился. Просмотрите запрос ещё раз и решите.',
+    key_taken: 'Флаг с таким ключом уже есть. Выберите другой ключ.',
+    change_pending: 'По этому флагу уже есть запрос. Дождитесь решения по нему.',
+    conflict: 'Флаг изменился после запроса, одобрить его нельзя. Отклоните его и отправьте новый.',
+    own_change: 'Свой запрос одобрить нельзя. Попросите другого согласующего.',
+    not_own_change: 'Отменить запрос может только его автор.',
+    unknown_feature: 'Этот флаг удалён.',
+    unknown_change: 'Этого запроса больше нет.',
+    unsupported_change:
+      'Применить запрос здесь нельзя. Примите решение там, где он создан, или отклоните его.',
+    guard_unreadable:
+      'Сервер не может проверить защиту флага, поэтому ничего не изменено. Обратитесь к администратору.',
+    outcome_unknown:
+      'Нет подтверждения: изменение могло сохраниться, а могло и нет. Через минуту проверьте флаг и его историю, прежде чем повторять.',
+    busy: 'Сервер перегружен и отклонил запрос. Повторите чуть позже.',
+    too_many_requests: 'Слишком много ваших запросов выполняется одновременно. Повторите чуть позже.',
+    unavailable: 'База данных не отвечает. Повторите чуть позже.',
+    not_available: 'В этой базе есть только события в реальном времени.',
+    already_decided: 'По этому запросу уже принято решение.',
+    database_forbids: 'Серверу не хватает прав в базе данных. Обратитесь к администратору.',
+    database_read_only: 'База данных сейчас не принимает изменения. Повторите позже.',
+    database_refused: 'База данных отклонила это изменение. Обратитесь к администратору.',
+    not_prepared: 'База данных к этому не подготовлена. Попросите администратора выполнить flagcast install.',
+    unknown_project: 'Такого проекта нет, или он вам недоступен.',
+    unknown_environment: 'Этого окружения больше нет.',
+    token_expired: 'Сеанс истёк. Войдите снова.',
+    unknown_user: 'Пользователя с таким токеном здесь нет. Обратитесь к администратору.',
+    keys_unavailable: 'Сервер сейчас не может проверить вход. Повторите чуть позже.',
+    draining: 'Сервер перезапускается. Повторите чуть позже.',
+    too_many_user: 'У вас слишком много открытых соединений. Закройте другие окна.',
+    unexpected:
+      'Сервер отклонил запрос. Обновите страницу; если это повторится, обратитесь к администратору.',
+  },
+  fieldProblems: {
+    'is missing': 'Заполните это поле.',
+    'must be a text': 'Введите текст.',
+    'must not be empty': 'Заполните это поле.',
+    'may have at most # characters': 'Не более # символов.',
+    'holds a character that cannot be stored': 'Удалите символ, который нельзя сохранить.',
+    'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it':
+      'Латинские буквы, цифры и символы . _ - и первой идёт буква или цифра.',
+    'is taken by another feature of this project': 'Флаг с таким ключом уже есть. Выберите другой ключ.',
+  },
   time: {
     justNow: 'только что',
     secondsAgo: (count) => `${plural.number(count)} с назад`,
@@ -150,11 +198,8 @@ export const ru: Messages = {
     noEvents: 'С открытия страницы изменений не было.',
     event: 'Событие',
     databaseRead: 'База',
-    databaseReadHint: 'От фиксации до чтения сервером',
     network: 'Сеть',
-    networkHint: 'До получения браузером',
     rendered: 'Экран',
-    renderedHint: 'До появления на экране',
     total: 'Всего',
   },
   keyboard: {
@@ -162,65 +207,12 @@ export const ru: Messages = {
     search: 'Поиск',
     palette: 'Перейти к флагу, странице или окружению',
     found: (count) => `Найдено: ${plural.number(count)}`,
-    features: 'Флаги',
-    approvals: 'Запросы',
-    activity: 'События',
     rows: 'Следующий или предыдущий флаг',
     close: 'Закрыть или очистить поиск',
     help: 'Эта справка',
     pause: 'Пауза или продолжение',
   },
-  features: ruList,
-  feature: {
-    back: 'Все флаги',
-    details: 'Настройки',
-    environments: 'Флаг во всех окружениях',
-    switchIn: (name, env) => `Включить «${name}» в ${env}`,
-    onIn: (env) => `Включён в ${env}`,
-    offIn: (env) => `Выключен в ${env}`,
-    changedBy: (by) => (by === null ? 'Изменён' : `Изменён: ${by}`),
-    delete: 'Удалить',
-    deleteTitle: (name) => `Удалить «${name}»?`,
-    deleteWarning: 'Флаг сразу исчезнет из всех окружений. Это действие нельзя отменить.',
-    deleteRequest:
-      'В проекте есть защищённое окружение, поэтому удаление нужно одобрить. После этого флаг исчезнет из всех окружений.',
-    deleteConfirm: 'Введите ключ для подтверждения:',
-    deletedBy: (by) => (by === null ? 'Флаг удалён' : `Флаг удалён: ${by}`),
-    deletedHint: 'Показано последнее состояние. Изменить его уже нельзя.',
-    notFound: 'Флаг не найден',
-    notFoundHint: 'Он удалён, или адрес неверен.',
-    enabledIn: (env) => `Включён в ${env}`,
-    valueIn: (env) => `Значение по умолчанию в ${env}`,
-    allEnvironments: 'Все окружения',
-    thisEnvironment: 'Это окружение',
-    save: 'Сохранить',
-    discard: 'Отменить',
-    saved: 'Сохранено',
-    unsaved: 'Не сохранено',
-    rolloutSeparately: (env) =>
-      `Действует и в защищённом окружении ${env}. Сначала сохраните состояние и значение, потом запросите это.`,
-    canToggle: 'Вы можете переключать флаг; остальное меняют менеджеры',
-    readOnly: 'Только чтение',
-    hasPending: 'По этому флагу уже есть запрос. Новый можно отправить после решения по нему.',
-    changedWhileEditing: (by) =>
-      by === null
-        ? 'Поле изменилось, пока вы его редактировали'
-        : `Пользователь ${by} изменил это поле, пока вы его редактировали`,
-    conflictHint: 'Выберите значение для каждого поля, которое изменили вы оба.',
-    mine: 'Ваше',
-    theirs: 'Чужое',
-    keepMine: 'Оставить моё',
-    takeTheirs: 'Взять чужое',
-    updatedForYou: 'обновлено',
-    was: 'было',
-    is: 'стало',
-    empty: 'пусто',
-    rules: 'Правила',
-    schedules: 'Расписания',
-    history: 'История',
-    keyHint: 'Используется в коде. Изменить его потом нельзя.',
-    createdOff: 'Флаг будет выключен во всех окружениях.',
-  },
+  ...ruPages,
   fields: {
     id: 'ID',
     key: 'Ключ',
@@ -253,7 +245,21 @@ export const ru: Messages = {
     enable: 'Включить',
     disable: 'Выключить',
   },
-  operators: ruOperators,
+  operators: {
+    eq: 'равно',
+    neq: 'не равно',
+    in: 'одно из',
+    not_in: 'ни одно из',
+    contains: 'содержит',
+    not_contains: 'не содержит',
+    starts_with: 'начинается с',
+    ends_with: 'заканчивается на',
+    gt: '>',
+    gte: '≥',
+    lt: '<',
+    lte: '≤',
+    regex: 'соответствует',
+  },
   entities: {
     feature: 'флаг',
     rule: 'правило',
@@ -272,8 +278,6 @@ export const ru: Messages = {
     cancelled: 'отмена запроса',
     request_updated: 'правка запроса',
   },
-  approvals: ruApprovals,
-  targeting: ruTargeting,
   guards: {
     hint: 'Изменения в защищённом окружении должен одобрить второй человек.',
     guardedBy: (by) => `Под защитой · ${by ?? unknownUser}`,
@@ -289,5 +293,4 @@ export const ru: Messages = {
     editingField: (name, field) => `${name} редактирует «${field}»`,
     more: (count) => `ещё ${plural.number(count)}`,
   },
-  activity: ruActivity,
 };

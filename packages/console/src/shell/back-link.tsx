@@ -1,7 +1,23 @@
-import { Button } from '@mantine/core';
+import type { PresenceState } from '@flagcast/client/presence';
+import { Button, Group } from '@mantine/core';
 import { Link, useLocation, useNavigate } from 'react-router';
 import { BackIcon } from './icons.js';
+import { PresenceLine } from './presence.js';
 import { scopePath, useScope } from './scope.js';
+
+interface BackRowProps extends BackLinkProps {
+  readonly presence: PresenceState;
+}
+
+/** The first row of the page of one thing. As high as an avatar: the page does not move when people come and go. */
+export function BackRow({ presence, ...link }: BackRowProps) {
+  return (
+    <Group justify="space-between" wrap="nowrap" mih={24}>
+      <BackLink {...link} />
+      <PresenceLine {...presence} />
+    </Group>
+  );
+}
 
 interface BackLinkProps {
   /** The list in the current environment, e.g. `features`. */
@@ -9,8 +25,8 @@ interface BackLinkProps {
   readonly label: string;
 }
 
-/** The link from the page of one thing to the list of all: back to where the user was on it, if the user came from there. */
-export function BackLink({ page, label }: BackLinkProps) {
+/** The link to the list of all: back to where the user was on it, if the user came from there. */
+function BackLink({ page, label }: BackLinkProps) {
   const { project, environment } = useScope();
   const navigate = useNavigate();
   const state = useLocation().state as { readonly fromList?: boolean } | null;

@@ -34,13 +34,6 @@ export const SearchIcon = icon('M4.5 11a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0 -13 0zM
 export const PauseIcon = icon('M9 6v12M15 6v12');
 export const PlayIcon = icon('M8 5.5l10 6.5-10 6.5z');
 export const PlusIcon = icon('M12 5v14M5 12h14');
-export const SunIcon = icon(
-  'M8 12a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM12 3v1.5M12 19.5V21M3 12h1.5M19.5 12H21M5.6 5.6l1.1 1.1M17.3 17.3l1.1 1.1M5.6 18.4l1.1-1.1M17.3 6.7l1.1-1.1',
-);
-export const MoonIcon = icon('M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z');
-export const ScreenIcon = icon(
-  'M5 4.5h14a2 2 0 0 1 2 2v8a2 2 0 0 1 -2 2h-14a2 2 0 0 1 -2 -2v-8a2 2 0 0 1 2 -2zM9 20h6',
-);
 export const SignOutIcon = icon('M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h10');
 export const SwitchUserIcon = icon('M5 8h13l-3.5-3.5M19 16H6l3.5 3.5');
 export const BackIcon = icon('M15 5l-7 7 7 7');
@@ -56,9 +49,6 @@ export const KeyboardIcon = icon(
   'M4.5 6h15a2 2 0 0 1 2 2v8a2 2 0 0 1 -2 2h-15a2 2 0 0 1 -2 -2v-8a2 2 0 0 1 2 -2zM6.5 10h.01M10 10h.01M14 10h.01M17.5 10h.01M8 14h8',
 );
 export const BellIcon = icon('M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21h4');
-export const LinkIcon = icon(
-  'M10 14a4 4 0 0 0 6 .4l2.6-2.6a4 4 0 0 0-5.6-5.6L11.5 7.6M14 10a4 4 0 0 0-6-.4l-2.6 2.6a4 4 0 0 0 5.6 5.6l1.5-1.4',
-);
 export const FilterIcon = icon('M4 6h16M7 12h10M10 18h4');
 export const ColumnsIcon = icon('M4 5h16v14H4zM10 5v14M15 5v14');
 export const SelectorIcon = icon('M8 10l4 4 4-4');

@@ -1,5 +1,5 @@
 import { createSafeContext, Notification } from '@mantine/core';
-import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react';
+import { type ReactNode, useCallback, useRef, useState } from 'react';
 import { ApiError } from '../api/api.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
@@ -36,11 +36,15 @@ export function NotificationsProvider({ children }: { readonly children: ReactNo
   const remove = useCallback((id: number) => {
     setShown((toasts) => toasts.filter((toast) => toast.id !== id));
   }, []);
-  const notify = useCallback<Notifications['notify']>((kind, text) => {
-    lastId.current += 1;
-    const toast = { id: lastId.current, kind, text };
-    setShown((toasts) => [...toasts.slice(1 - maxShown), toast]);
-  }, []);
+  const notify = useCallback<Notifications['notify']>(
+    (kind, text) => {
+      lastId.current += 1;
+      const toast = { id: lastId.current, kind, text };
+      setShown((toasts) => [...toasts.slice(1 - maxShown), toast]);
+      if (kind === 'success') setTimeout(remove, successShownMs, toast.id);
+    },
+    [remove],
+  );
   const notifyError = useCallback<Notifications['notifyError']>(
     (error) => {
       notify('error', describeError(error, t));
@@ -51,36 +55,20 @@ export function NotificationsProvider({ children }: { readonly children: ReactNo
     <NotificationsContext value={{ notify, notifyError }}>
       {children}
       <div className="fc-notifications" role="status" aria-live="polite">
-        {shown.map((content) => (
-          <Toast key={content.id} content={content} remove={remove} closeLabel={t.shell.close} />
+        {shown.map(({ id, kind, text }) => (
+          <Notification
+            key={id}
+            role="presentation"
+            color={kind === 'error' ? 'red' : 'teal'}
+            onClose={() => remove(id)}
+            closeButtonProps={{ 'aria-label': t.shell.close }}
+            withBorder
+          >
+            {visible(text)}
+          </Notification>
         ))}
       </div>
     </NotificationsContext>
-  );
-}
-
-interface ToastProps {
-  readonly content: ToastContent;
-  readonly remove: (id: number) => void;
-  readonly closeLabel: string;
-}
-
-function Toast({ content: { id, kind, text }, remove, closeLabel }: ToastProps) {
-  useEffect(() => {
-    if (kind === 'error') return;
-    const timer = setTimeout(() => remove(id), successShownMs);
-    return () => clearTimeout(timer);
-  }, [id, kind, remove]);
-  return (
-    <Notification
-      role="presentation"
-      color={kind === 'error' ? 'red' : 'teal'}
-      onClose={() => remove(id)}
-      closeButtonProps={{ 'aria-label': closeLabel }}
-      withBorder
-    >
-      {visible(text)}
-    </Notification>
   );
 }
 

@@ -1,9 +1,10 @@
+import { approvals } from '@flagcast/client/approvals';
 import { Button } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
-import { lazy, useMemo, useState } from 'react';
+import { lazy, useEffect, useMemo, useState } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
-import { ChannelPage, LiveChannelProvider } from '../api/live.js';
-import { projectsKey, useMe, useProjects, useRequestDetail } from '../api/queries.js';
+import { ChannelPage, LiveChannelProvider, useLive } from '../api/live.js';
+import { meKey, projectsKey, requestKey, useMe, useProjects, useRequestDetail } from '../api/queries.js';
 import type { OpenChange, Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
 import { ConcernsProvider } from '../approvals/use-concerns.js';
@@ -26,6 +27,7 @@ const ActivityPage = lazy(lazyRoutes.activityPage);
 const GuardsPage = lazy(lazyRoutes.guardsPage);
 
 export function Pages() {
+  useFollowedRights();
   return (
     <Routes>
       <Route path="/p/:projectId/:env" element={<ScopeLayout />}>
@@ -44,6 +46,24 @@ export function Pages() {
       <Route path="*" element={<NotFound />} />
     </Routes>
   );
+}
+
+/** Loads the projects and the rights again when they change, also on a page that the user may not view (any more). */
+function useFollowedRights(): void {
+  const { client } = useLive();
+  const queries = useQueryClient();
+  useEffect(() => {
+    const stop = client.onMessage((message) => {
+      if (!('feed' in message) || !('reason' in message) || message.reason !== 'scope_changed') return;
+      for (const queryKey of [projectsKey, meKey, requestKey]) void queries.invalidateQueries({ queryKey });
+    });
+    // Only the pages of an environment show it.
+    const feed = approvals(client);
+    return () => {
+      feed.close();
+      stop();
+    };
+  }, [client, queries]);
 }
 
 interface RedirectProps {
@@ -82,18 +102,14 @@ function ScopeLayout() {
   const { data: me, error: meError } = useMe();
   const queries = useQueryClient();
   const { project, environment } = useCurrentEnvironment(projects, projectId, env);
-  const [gone, setGone] = useState<{
-    readonly path: string;
-    readonly id: string | undefined;
-    readonly reason: GoneReason;
-  } | null>(null);
+  const [gone, setGone] = useState<{ readonly path: string; readonly reason: GoneReason } | null>(null);
   const path = scopePath(projectId, env, '');
   const onEnd = (code: string): void => {
     const reason = goneReasons[code];
     if (reason === undefined) return;
-    setGone({ path, id: environment?.id, reason });
+    setGone(reason === null ? null : { path, reason });
     queries.setQueryData<readonly Project[]>(projectsKey, (known) =>
-      removeScope(known, projectId, environment?.id, reason),
+      known?.map((each) => withoutEnvironment(each, environment?.id)),
     );
     void queries.invalidateQueries({ queryKey: projectsKey });
   };
@@ -107,9 +123,7 @@ function ScopeLayout() {
   const error = projects === undefined ? projectsError : me === undefined ? meError : null;
   if (error !== null) return <ErrorPage text={describeError(error, t)} />;
   if (projects === undefined || me === undefined) return <PageLoader />;
-  if (gone?.path === path && (environment === undefined || environment.id === gone.id))
-    return <ScopeGone reason={gone.reason} />;
-  if (scope === null) return <NotFound />;
+  if (scope === null) return <NotFound {...(gone?.path === path && { gone: gone.reason })} />;
   return (
     <ScopeContext value={scope}>
       {/* Outside the channel: the requests are those of all environments, so a switch keeps their feed. */}
@@ -155,10 +169,17 @@ function ErrorPage({ title, text }: ErrorPageProps) {
   );
 }
 
-function NotFound() {
+interface NotFoundProps {
+  /** What has happened to the environment while its page was open. Default: it is not known. */
+  readonly gone?: GoneReason;
+}
+
+function NotFound({ gone }: NotFoundProps) {
   const { t } = useI18n();
+  const [title, text] =
+    gone === undefined ? [t.shell.notFound, t.shell.notFoundHint] : [t.shell.gone[gone], t.shell.goneHint];
   return (
-    <FullPage title={t.shell.notFound} text={t.shell.notFoundHint}>
+    <FullPage title={title} text={text}>
       <Button component={Link} to="/">
         {t.shell.goToFlags}
       </Button>
@@ -169,35 +190,17 @@ function NotFound() {
 type GoneReason = keyof Messages['shell']['gone'];
 
 /** Reasons by the error code that ends a channel. */
-const goneReasons: Readonly<Record<string, GoneReason | undefined>> = {
+const goneReasons: Readonly<Record<string, GoneReason | null | undefined>> = {
   environment_deleted: 'environment_deleted',
-  unknown_environment: 'environment_deleted',
   project_archived: 'project_archived',
   project_deleted: 'project_deleted',
-  unknown_project: 'project_deleted',
+  // Nothing is known but that the user cannot view it (any more).
+  unknown_environment: null,
+  unknown_project: null,
+  forbidden: null,
 };
 
-function removeScope(
-  projects: readonly Project[] | undefined,
-  projectId: string,
-  environmentId: string | undefined,
-  reason: GoneReason,
-): readonly Project[] | undefined {
-  if (reason !== 'environment_deleted') return projects?.filter(({ id }) => id !== projectId);
-  return projects?.map((project) => ({
-    ...project,
-    environments: project.environments.filter(({ id }) => id !== environmentId),
-  }));
-}
-
-/** Shown when the environment or project disappears while its page is open. */
-function ScopeGone({ reason }: { readonly reason: GoneReason }) {
-  const { t } = useI18n();
-  return (
-    <FullPage title={t.shell.gone[reason]} text={t.shell.goneHint}>
-      <Button component={Link} to="/">
-        {t.shell.goToFlags}
-      </Button>
-    </FullPage>
-  );
+/** The project as it is without an environment that has ended; without any it cannot be opened. */
+function withoutEnvironment(project: Project, id: string | undefined): Project {
+  return { ...project, environments: project.environments.filter((each) => each.id !== id) };
 }

@@ -1,5 +1,5 @@
 import './later-styles.js';
-import { Text, TextInput, VisuallyHidden } from '@mantine/core';
+import { Box, Group, Text, TextInput, VisuallyHidden } from '@mantine/core';
 import { useFeatures } from '@flagcast/client/react';
 import { useQueries } from '@tanstack/react-query';
 import { type KeyboardEvent, useId, useLayoutEffect, useMemo, useState } from 'react';
@@ -9,7 +9,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { useApi } from '../sign-in/app-services.js';
 import { Dialog } from './dialog.js';
-import { fuzzyScore } from './fuzzy.js';
+import { matchScore } from './match-score.js';
 import { environmentIn, scopePath, useScope } from './scope.js';
 import type { usePages } from './use-pages.js';
 
@@ -78,22 +78,35 @@ export default function Palette({ pages, onClose }: PaletteProps) {
         data-autofocus
       />
       <VisuallyHidden role="status">{t.keyboard.found(found.length)}</VisuallyHidden>
-      <div id={id} role="listbox" aria-label={t.keyboard.palette} className="fc-palette">
+      <Box
+        id={id}
+        role="listbox"
+        aria-label={t.keyboard.palette}
+        h="min(420px, 60dvh)"
+        mt="sm"
+        className="fc-options"
+      >
         {found.map((target, index) => (
-          <div
+          <Group
             key={target.path}
             id={idOf(index)}
             role="option"
             aria-selected={index === active}
+            justify="space-between"
+            wrap="nowrap"
+            px="xs"
+            py={8}
             onClick={() => open(target)}
           >
-            <span className="fc-truncate">{visible(target.name)}</span>
-            <Text size="xs" c="dimmed" component="span" className="fc-truncate">
+            <Text size="sm" truncate>
+              {visible(target.name)}
+            </Text>
+            <Text size="xs" c="dimmed" truncate>
               {visible(target.detail)}
             </Text>
-          </div>
+          </Group>
         ))}
-      </div>
+      </Box>
     </Dialog>
   );
 }
@@ -102,7 +115,7 @@ export default function Palette({ pages, onClose }: PaletteProps) {
 function find(targets: readonly Target[], query: string): Target[] {
   return targets
     .flatMap((target) => {
-      const score = fuzzyScore(query, target.text);
+      const score = matchScore(query, target.text);
       return score === null ? [] : [{ target, score }];
     })
     .toSorted((one, other) => (query === '' ? 0 : one.score - other.score))

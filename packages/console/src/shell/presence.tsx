@@ -1,5 +1,5 @@
 import type { PresenceState } from '@flagcast/client/presence';
-import { Avatar, Group, Text } from '@mantine/core';
+import { Avatar, createSafeContext, Group, Text } from '@mantine/core';
 import { useI18n } from '../i18n/i18n.js';
 import { avatarName, nameOf } from '../i18n/visible.js';
 
@@ -19,7 +19,7 @@ export function PresenceLine({ others, count }: PresenceState) {
   if (count > named.length) texts.push(t.presence.more(count - named.length));
   const text = texts.join(' · ');
   return (
-    <div className="fc-presence">
+    <Group gap="xs" wrap="nowrap" miw={0} className="fc-presence">
       <Group gap={4} wrap="nowrap" aria-hidden="true">
         {named.map(({ user_id: id, username }) => (
           <Avatar key={id} name={avatarName(username)} color="initials" size={24} />
@@ -28,18 +28,25 @@ export function PresenceLine({ others, count }: PresenceState) {
       <Text size="sm" c="dimmed" truncate title={text}>
         {text}
       </Text>
-    </div>
+    </Group>
   );
 }
 
-interface EditingProps {
+interface FlagPresence {
+  /** The other users who have the flag open. */
   readonly others: PresenceState['others'];
-  readonly field: string;
+  /** Call it with the field that the user edits. */
+  readonly onEditing: (field: string | null) => void;
 }
 
+export const [FlagPresenceContext, useFlagPresence] = createSafeContext<FlagPresence>(
+  'useFlagPresence needs a FlagPresenceContext',
+);
+
 /** At a field: who else edits it. */
-export function Editing({ others, field }: EditingProps) {
+export function Editing({ field }: { readonly field: string }) {
   const { t } = useI18n();
+  const { others } = useFlagPresence();
   const names = others.filter((other) => other.field === field).map(({ username }) => username);
   if (names.length === 0) return null;
   return (

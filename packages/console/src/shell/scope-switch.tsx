@@ -1,4 +1,4 @@
-import { SegmentedControl, Text, UnstyledButton } from '@mantine/core';
+import { Group, SegmentedControl, Text, UnstyledButton } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
 import { useLocation, useNavigate } from 'react-router';
@@ -8,7 +8,6 @@ import { EnvironmentKey } from './environment-name.js';
 import { SelectorIcon } from './icons.js';
 import { lazyPart } from './lazy-part.js';
 import { lazyRoutes } from './lazy-routes.js';
-import { usePageName } from './page-name.js';
 import { PopupButton } from './popup-button.js';
 import type { ScopeChoices } from './scope-menu.js';
 import { environmentIn, scopePath, useScope } from './scope.js';
@@ -24,21 +23,25 @@ export function ScopeSwitch() {
   const { t } = useI18n();
   const { project, environment, projects } = useScope();
   const navigate = useNavigate();
-  const page = usePageName();
   const { pathname, search } = useLocation();
+  const path = pathname.split('/').slice(4);
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
-  const go = (projectId: string, env: string): void => void navigate(scopePath(projectId, env, page));
+  const go = (projectId: string, env: string): void =>
+    void navigate(scopePath(projectId, env, path[0] ?? ''));
   // A flag and a request are the same in all environments of their project, and so are the filters of a list.
-  const goTo = (env: string): void =>
-    void navigate(scopePath(project.id, env, pathname.split('/').slice(4).join('/')) + search);
+  const goTo = (env: string): void => void navigate(scopePath(project.id, env, path.join('/')) + search);
   // While two environments swap their keys, both have the same key until the second change arrives. List it once.
   const environments = project.environments.filter(
     (each) =>
       each === environment ||
       each === project.environments.find(({ key }) => key === each.key && key !== environment.key),
   );
+  const choices = environments.map((each) => ({
+    value: each.key,
+    label: <EnvironmentKey environment={each} />,
+  }));
   return (
-    <div className="fc-scope">
+    <Group gap={10} wrap="nowrap" miw={0} className="fc-scope">
       <ScopeMenu
         label={t.shell.projectIs(project.name)}
         heading={t.shell.project}
@@ -56,10 +59,7 @@ export function ScopeSwitch() {
           label={t.shell.environmentIs(environment.key)}
           heading={t.shell.environment}
           shown={<EnvironmentKey environment={environment} />}
-          choices={environments.map((each) => ({
-            value: each.key,
-            label: <EnvironmentKey environment={each} />,
-          }))}
+          choices={choices}
           value={environment.key}
           onChange={goTo}
         />
@@ -69,10 +69,7 @@ export function ScopeSwitch() {
           value={environment.key}
           onChange={goTo}
           aria-label={t.shell.environment}
-          data={environments.map((each) => ({
-            value: each.key,
-            label: <EnvironmentKey environment={each} />,
-          }))}
+          data={choices}
         />
       )}
       {isProduction(environment) && (
@@ -80,7 +77,7 @@ export function ScopeSwitch() {
           {t.shell.production}
         </Text>
       )}
-    </div>
+    </Group>
   );
 }
 

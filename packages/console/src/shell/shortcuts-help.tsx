@@ -10,9 +10,9 @@ export default function ShortcutsHelp({ onClose }: { readonly onClose: () => voi
   const rows: [readonly string[], string][] = [
     [paletteKeys, t.keyboard.palette],
     [['/'], t.keyboard.search],
-    [['g', 'f'], t.keyboard.features],
-    [['g', 'a'], t.keyboard.approvals],
-    [['g', 'v'], t.keyboard.activity],
+    [['g', 'f'], t.shell.features],
+    [['g', 'a'], t.shell.approvals],
+    [['g', 'v'], t.shell.activity],
     [['↑', '↓'], t.keyboard.rows],
     [['p'], t.keyboard.pause],
     [['Esc'], t.keyboard.close],

@@ -1,8 +1,16 @@
-import { Button, Divider, SegmentedControl, Stack, Text, useMantineColorScheme } from '@mantine/core';
+import {
+  Button,
+  Divider,
+  SegmentedControl,
+  type SegmentedControlProps,
+  Stack,
+  Text,
+  useMantineColorScheme,
+} from '@mantine/core';
 import type { ReactNode } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { languages, useI18n } from '../i18n/i18n.js';
-import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon, SwitchUserIcon } from './icons.js';
+import { KeyboardIcon, SignOutIcon, SwitchUserIcon } from './icons.js';
 import { useShortcuts } from './keyboard.js';
 import { Popup } from './popup.js';
 import { useScope } from './scope.js';
@@ -33,37 +41,21 @@ export default function UserMenu({ label, onClose }: UserMenuProps) {
         <Divider />
         <Preferences />
         <Divider />
-        <Button
-          variant="subtle"
-          color="gray"
-          justify="flex-start"
-          leftSection={<KeyboardIcon size={16} />}
+        <MenuButton
+          icon={<KeyboardIcon size={16} />}
+          label={t.keyboard.title}
           visibleFrom="sm"
           onClick={() => {
             onClose();
             openHelp();
           }}
-        >
-          {t.keyboard.title}
-        </Button>
-        <Button
-          variant="subtle"
-          color="gray"
-          justify="flex-start"
-          leftSection={<SwitchUserIcon size={16} />}
+        />
+        <MenuButton
+          icon={<SwitchUserIcon size={16} />}
+          label={t.shell.switchUser}
           onClick={session.switchUser}
-        >
-          {t.shell.switchUser}
-        </Button>
-        <Button
-          variant="subtle"
-          color="gray"
-          justify="flex-start"
-          leftSection={<SignOutIcon size={16} />}
-          onClick={session.signOut}
-        >
-          {t.shell.signOut}
-        </Button>
+        />
+        <MenuButton icon={<SignOutIcon size={16} />} label={t.shell.signOut} onClick={session.signOut} />
       </Stack>
     </Popup>
   );
@@ -73,44 +65,47 @@ export default function UserMenu({ label, onClose }: UserMenuProps) {
 function Preferences() {
   const { t, language, setLanguage } = useI18n();
   const { colorScheme, setColorScheme } = useMantineColorScheme();
-  const themes: { value: typeof colorScheme; label: ReactNode }[] = [
-    { value: 'auto', label: <ThemeLabel text={t.shell.themeAuto} icon={<ScreenIcon size={16} />} /> },
-    { value: 'light', label: <ThemeLabel text={t.shell.themeLight} icon={<SunIcon size={16} />} /> },
-    { value: 'dark', label: <ThemeLabel text={t.shell.themeDark} icon={<MoonIcon size={16} />} /> },
+  const themes: { value: typeof colorScheme; label: string }[] = [
+    { value: 'auto', label: t.shell.themeAuto },
+    { value: 'light', label: t.shell.themeLight },
+    { value: 'dark', label: t.shell.themeDark },
   ];
   return (
     <>
-      <Text size="xs" c="dimmed">
-        {t.shell.theme}
-      </Text>
-      <SegmentedControl
-        fullWidth
-        size="xs"
-        data={themes}
-        value={colorScheme}
-        onChange={setColorScheme}
-        aria-label={t.shell.theme}
-      />
-      <Text size="xs" c="dimmed">
-        {t.shell.language}
-      </Text>
-      <SegmentedControl
-        fullWidth
-        size="xs"
+      <Choice label={t.shell.theme} data={themes} value={colorScheme} onChange={setColorScheme} />
+      <Choice
+        label={t.shell.language}
         data={languages.map(({ code, name }) => ({ value: code, label: name }))}
         value={language}
         onChange={setLanguage}
-        aria-label={t.shell.language}
       />
     </>
   );
 }
 
-function ThemeLabel({ text, icon }: { readonly text: string; readonly icon: ReactNode }) {
+function Choice<Value extends string>(props: SegmentedControlProps<Value> & { readonly label: string }) {
   return (
-    <span className="fc-env">
-      {icon}
-      {text}
-    </span>
+    <>
+      <Text size="xs" c="dimmed">
+        {props.label}
+      </Text>
+      <SegmentedControl fullWidth size="xs" aria-label={props.label} {...props} />
+    </>
+  );
+}
+
+interface MenuButtonProps {
+  /** Default: also on phones. */
+  readonly visibleFrom?: 'sm';
+  readonly icon: ReactNode;
+  readonly label: string;
+  readonly onClick: () => void;
+}
+
+function MenuButton({ icon, label, ...props }: MenuButtonProps) {
+  return (
+    <Button variant="subtle" color="gray" justify="flex-start" leftSection={icon} {...props}>
+      {label}
+    </Button>
   );
 }

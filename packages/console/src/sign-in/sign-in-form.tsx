@@ -90,16 +90,17 @@ export function SignInForm({ username }: SignInFormProps) {
           <Divider label={t.signIn.or} labelPosition="center" />
         </>
       )}
-      {mode.sign_in === 'password' ? (
-        <PasswordForm
-          username={username}
-          busy={busy}
-          problem={formProblem}
-          onSubmit={async (name, password) => await withPassword('form', name, password)}
-        />
-      ) : (
-        <TokenForm problem={formProblem} onSubmit={withToken} />
-      )}
+      <CredentialsForm
+        kind={mode.sign_in}
+        username={username}
+        busy={busy}
+        problem={formProblem}
+        onSubmit={(inputs) => {
+          if (mode.sign_in === 'password')
+            void withPassword('form', textOf(inputs, 'username'), textOf(inputs, 'password'));
+          else withToken(textOf(inputs, 'token').trim());
+        }}
+      />
     </Stack>
   );
 }
@@ -132,74 +133,61 @@ function DemoUsers({ users, busy, onChoose }: DemoUsersProps) {
   );
 }
 
-interface FormProps {
-  /** Shown at its field. */
-  readonly problem: ReactNode;
-}
-
-interface PasswordFormProps extends FormProps {
+interface CredentialsFormProps {
+  /** What the server asks for. */
+  readonly kind: Mode['sign_in'];
   readonly username: string | undefined;
   readonly busy: boolean;
-  readonly onSubmit: (username: string, password: string) => Promise<void>;
+  /** Shown at the last field. */
+  readonly problem: ReactNode;
+  /** Called with the inputs by their names. */
+  readonly onSubmit: (inputs: FormData) => void;
 }
 
-function PasswordForm({ username, busy, problem, onSubmit }: PasswordFormProps) {
+function CredentialsForm({ kind, username, busy, problem, onSubmit }: CredentialsFormProps) {
   const { t } = useI18n();
   const submit = (event: SubmitEvent<HTMLFormElement>): void => {
     event.preventDefault();
-    const form = new FormData(event.currentTarget);
-    void onSubmit(textOf(form, 'username'), textOf(form, 'password'));
+    onSubmit(new FormData(event.currentTarget));
   };
   return (
     <form onSubmit={submit}>
       <Stack gap="sm">
-        <TextInput
-          name="username"
-          label={t.signIn.username}
-          autoComplete="username"
-          defaultValue={username}
-          readOnly={username !== undefined}
-          required
-          withAsterisk={false}
-        />
-        <PasswordInput
-          name="password"
-          label={t.signIn.password}
-          error={problem}
-          autoComplete="current-password"
-          visibilityToggleButtonProps={{ 'aria-label': t.signIn.showPassword }}
-          required
-          withAsterisk={false}
-        />
+        {kind === 'password' ? (
+          <>
+            <TextInput
+              name="username"
+              label={t.signIn.username}
+              autoComplete="username"
+              defaultValue={username}
+              readOnly={username !== undefined}
+              required
+              withAsterisk={false}
+            />
+            <PasswordInput
+              name="password"
+              label={t.signIn.password}
+              error={problem}
+              autoComplete="current-password"
+              visibilityToggleButtonProps={{ 'aria-label': t.signIn.showPassword }}
+              required
+              withAsterisk={false}
+            />
+          </>
+        ) : (
+          <Textarea
+            name="token"
+            label={t.signIn.token}
+            description={t.signIn.tokenHint}
+            error={problem}
+            autoComplete="off"
+            spellCheck={false}
+            rows={4}
+            required
+            withAsterisk={false}
+          />
+        )}
         <Button type="submit" loading={busy} fullWidth>
-          {t.signIn.submit}
-        </Button>
-      </Stack>
-    </form>
-  );
-}
-
-function TokenForm({ problem, onSubmit }: FormProps & { readonly onSubmit: (token: string) => void }) {
-  const { t } = useI18n();
-  const submit = (event: SubmitEvent<HTMLFormElement>): void => {
-    event.preventDefault();
-    onSubmit(textOf(new FormData(event.currentTarget), 'token').trim());
-  };
-  return (
-    <form onSubmit={submit}>
-      <Stack gap="sm">
-        <Textarea
-          name="token"
-          label={t.signIn.token}
-          description={t.signIn.tokenHint}
-          error={problem}
-          autoComplete="off"
-          spellCheck={false}
-          rows={4}
-          required
-          withAsterisk={false}
-        />
-        <Button type="submit" fullWidth>
           {t.signIn.submit}
         </Button>
       </Stack>

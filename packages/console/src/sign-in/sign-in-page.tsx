@@ -1,7 +1,8 @@
 import '../shell/later-styles.js';
-import { Center, Paper, SegmentedControl, Stack, Text, Title } from '@mantine/core';
+import { Button, Center, Modal, Paper, SegmentedControl, Stack, Text, Title } from '@mantine/core';
 import { Mark } from '../shell/icons.js';
 import { languages, useI18n } from '../i18n/i18n.js';
+import { useAppServices } from './app-services.js';
 import { SignInForm } from './sign-in-form.js';
 
 /** Signs a user in. The address stays. */
@@ -31,5 +32,36 @@ export default function SignInPage() {
         />
       </Stack>
     </Center>
+  );
+}
+
+interface ExpiredDialogProps {
+  readonly username: string;
+  /** It cannot be closed. */
+  readonly onClose?: undefined;
+}
+
+/** Renews an expired session over the page, which keeps its state. */
+export function ExpiredDialog({ username }: ExpiredDialogProps) {
+  const { t } = useI18n();
+  const { session } = useAppServices();
+  return (
+    <Modal
+      opened
+      onClose={() => undefined}
+      withCloseButton={false}
+      closeOnEscape={false}
+      closeOnClickOutside={false}
+      title={t.signIn.expired}
+      centered
+    >
+      <Stack>
+        <Text size="sm">{t.signIn.expiredHint}</Text>
+        <SignInForm username={username} />
+        <Button variant="subtle" color="gray" onClick={session.signOut}>
+          {t.shell.signOut}
+        </Button>
+      </Stack>
+    </Modal>
   );
 }
