@@ -4,7 +4,7 @@ import { en } from '../../packages/console/src/i18n/en.js';
 import { ru } from '../../packages/console/src/i18n/ru.js';
 import { findAxeViolations, findOverflow, waitForAnimations } from './accessibility.js';
 import type { ConsoleWindow } from './console-window.js';
-import { button, cardOf, field, flip, waitUntilLive, switchOf } from './screen.js';
+import { button, cardOf, field, flip, switchOf, visit, waitUntilLive } from './screen.js';
 import { at, type Flag, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -17,15 +17,7 @@ async function waitingFlag(): Promise<Flag> {
   return flag;
 }
 
-/** Goes to a path without loading the console again, which takes as long as the checks. */
-async function visit(page: Page, path: string): Promise<void> {
-  await page.evaluate((to) => {
-    history.pushState(null, '', to);
-    dispatchEvent(new PopStateEvent('popstate'));
-  }, path);
-}
-
-/** Opens every view of the console, and calls `look` for each with its name. */
+/** Opens every view of the console, from the list of flags, and calls `look` for each with its name. */
 async function tour(
   window: ConsoleWindow,
   { flag, unrequested }: { readonly flag: Flag; readonly unrequested: Flag },
@@ -36,7 +28,6 @@ async function tour(
     await page.keyboard.press('Escape');
     await page.getByRole('dialog').waitFor({ state: 'hidden' });
   };
-  await page.goto(at(webShop, 'prod', 'features'));
   await page.getByRole('switch').first().waitFor();
   await waitUntilLive(page);
   await look('the flags');
@@ -135,7 +126,7 @@ it.each([
   const guest = await context.fixture.open(null, '/', options);
   await field(guest.page, en.signIn.username).waitFor();
   await look(guest.page)('signing in');
-  const window = await context.fixture.open('alice', '/', options);
+  const window = await context.fixture.open('alice', at(webShop, 'prod', 'features'), options);
   await tour(window, flags, look(window.page));
   expect([...found].map(([finding, where]) => `${where}: ${finding}`)).toEqual([]);
 });
@@ -177,7 +168,7 @@ it('an owner reaches every page from the navigation of a phone, with unbroken ti
       (bar?.y ?? 0) + (bar?.height ?? 0),
     );
   }
-  await page.goto(at(webShop, 'dev', 'guards'));
+  await visit(page, at(webShop, 'dev', 'guards'));
   const guard = button(page, ru.guards.add('Development'));
   await guard.waitFor();
   expect(

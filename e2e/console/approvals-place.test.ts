@@ -2,7 +2,7 @@ import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { at, type Flag, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
-import { waitUntilLive } from './screen.js';
+import { waitUntilLive, visit } from './screen.js';
 
 const context = useConsoleFixture();
 
@@ -39,7 +39,7 @@ it('the requests can be limited to the project or the environment of the header,
   await page.getByText(en.approvals.decidedFilter, { exact: true }).click();
   await page.getByText(en.approvals.noDecided).waitFor();
   expect(new URL(page.url()).search).toBe('?in=environment&show=decided');
-  await page.goto(at(webShop, 'prod', 'approvals?in=environment'));
+  await visit(page, at(webShop, 'prod', 'approvals?in=environment'));
   await card.waitFor();
 });
 

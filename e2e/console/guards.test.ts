@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
-import { button, flip, submitReason, waitUntilLive, switchOf } from './screen.js';
+import { button, flip, submitReason, waitUntilLive, switchOf, visit } from './screen.js';
 import { at, type Flag, listOf, useConsoleFixture } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -37,7 +37,7 @@ it('an owner guards an environment and removes the guard, and the screens of oth
   await card.getByText(en.guards.notGuarded).waitFor();
   await bob.page.getByText(en.features.guardedHere).waitFor({ state: 'hidden' });
 
-  await alice.page.goto(at(project.projectId, 'dev', 'activity'));
+  await visit(alice.page, at(project.projectId, 'dev', 'activity'));
   const entries = alice.page.getByRole('listitem').filter({ hasText: en.entities.environment });
   await entries.nth(1).waitFor();
   expect(await entries.count()).toBe(2);

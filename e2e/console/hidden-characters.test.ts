@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { waitUntilLive } from './screen.js';
+import { waitUntilLive, visit } from './screen.js';
 import { at, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -88,7 +88,7 @@ it('every page shows hidden characters as code points and names such as __proto_
   await page.getByText(shown('value')).first().waitFor();
   expect(await hiddenOn(page)).toEqual([]);
 
-  await page.goto(pageOf(flag, 'dev'));
+  await visit(page, pageOf(flag, 'dev'));
   await waitUntilLive(page);
   for (const text of [shown('Flag'), shown('Text'), shown('value'), shown('account'), '__proto__']) {
     await page.getByText(text).first().waitFor();
@@ -102,14 +102,14 @@ it('every page shows hidden characters as code points and names such as __proto_
   await page.getByRole('dialog').getByText(shown('Flag')).waitFor();
   expect(await hiddenOn(page)).toEqual([]);
 
-  await page.goto(at(webShop, 'dev', 'approvals'));
+  await visit(page, at(webShop, 'dev', 'approvals'));
   const card = page.getByRole('article').filter({ hasText: shown('because') });
   for (const text of ['__proto__', 'before', 'after', 'constructor', 'made', shown('New'), shown('bob')]) {
     await card.getByText(text).first().waitFor();
   }
   expect(await hiddenOn(page)).toEqual([]);
 
-  await page.goto(at(webShop, 'dev', 'activity'));
+  await visit(page, at(webShop, 'dev', 'activity'));
   for (const text of [shown('bob'), shown('new')]) await page.getByText(text).first().waitFor();
   expect(await hiddenOn(page)).toEqual([]);
 });

@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
-import { waitUntilLive } from './screen.js';
+import { waitUntilLive, visit } from './screen.js';
 import { at, type Flag, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -64,7 +64,7 @@ it('the history shows past and live steps of requests, each once', async () => {
 
   await page.getByRole('combobox', { name: en.activity.personFilter }).fill('alice');
   await shows(['approved alice', 'updated alice', 'rejected alice']);
-  await page.goto(pageOf(flag, 'prod'));
+  await visit(page, pageOf(flag, 'prod'));
   const history = page.getByRole('region', { name: en.feature.history });
   await expect.poll(async () => await history.getByRole('listitem').count()).toBe(cancelled.length);
   await fixture.takePictures('history-flag');

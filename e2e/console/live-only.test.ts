@@ -5,7 +5,7 @@ import { createTestDatabase, type TestDatabase } from '../../packages/server/tes
 import { startTestServer, type TestServer, testSecret } from '../../packages/server/test/server.js';
 import { findAxeViolations } from './accessibility.js';
 import { ConsoleWindow } from './console-window.js';
-import { button } from './screen.js';
+import { button, visit } from './screen.js';
 import { at, sharedChromium } from './console-fixture.js';
 
 let database: TestDatabase;
@@ -108,6 +108,6 @@ it('every page says that the database has live events only, with what guarantee,
   const { overlap, reasons } = en.freshness;
   await drawer.getByText(`${overlap(45)} ${reasons.view}`, { exact: true }).waitFor();
 
-  await page.goto(at('checkout-team', 'prod', 'features/flag-1'));
+  await visit(page, at('checkout-team', 'prod', 'features/flag-1'));
   await notice.waitFor();
 });

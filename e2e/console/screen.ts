@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { Locator, Page } from 'playwright-core';
 import { en } from '../../packages/console/src/i18n/en.js';
 import type { Flag, Person } from './console-fixture.js';
@@ -34,6 +35,14 @@ export function field(within: Page | Locator, label: string): Locator {
 /** Clicks a switch, whose input is hidden behind another element, when it is not locked. */
 export async function flip(control: Locator): Promise<void> {
   await control.and(control.page().locator(':not([aria-disabled="true"])')).click({ force: true });
+}
+
+/** Goes to a path without loading the console again, which takes as long as most tests. */
+export async function visit(page: Page, path: string): Promise<void> {
+  await page.evaluate((to) => {
+    history.pushState(null, '', to);
+    dispatchEvent(new PopStateEvent('popstate'));
+  }, path);
 }
 
 /** Waits until the page shows that it is live. */
