@@ -29,7 +29,6 @@ export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction
 
 // Togglr's tables, as the reader and the snapshots read them.
 export { type Author, type FeatureWrite, setGuard, writeAudit } from './host/audit-log.js';
-export { decidableProjects, findDecidable } from './host/deciders.js';
 export { auditFeatureState, featureJson, ruleState, scheduleState } from './host/feature-state.js';
 export { readTogglrFeatures } from './host/host-schema.js';
 export {
@@ -40,7 +39,7 @@ export {
   requestEntities,
   requestReason,
 } from './host/pending-change.js';
-export { readRights, type Rights } from './host/rights.js';
+export { decidableProjects, findDecidable, readRights, type Rights } from './host/rights.js';
 export {
   isoUtc,
   requestedDiff,

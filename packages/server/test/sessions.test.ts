@@ -1,9 +1,12 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { DatabaseSessions } from '../src/postgres/database-sessions.js';
+import {
+  DatabaseSessions,
+  divideConnections,
+  minServerConnections,
+} from '../src/postgres/database-sessions.js';
 import { NoFreeSessionError } from '../src/postgres/errors.js';
-import { divideConnections, minServerConnections } from '../src/postgres/session-budget.js';
 import { Session } from '../src/postgres/session.js';
 import { SessionPool } from '../src/postgres/session-pool.js';
 import { createTestCluster, type TestCluster, type TestDatabase } from './database.js';

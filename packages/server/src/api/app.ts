@@ -7,7 +7,7 @@ import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
 import type { Principal } from '../auth/request-authorizer.js';
 import { subscriptionFromQuery } from '../auth/request-target.js';
-import { decidableProjects } from '../host/deciders.js';
+import { decidableProjects } from '../host/rights.js';
 import { readGuards } from '../host/environments.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';

@@ -4,7 +4,7 @@ import {
   defaultDatabaseConnections,
   minCommandConnections,
   type SessionNeeds,
-} from '../postgres/session-budget.js';
+} from '../postgres/database-sessions.js';
 import { defaultDataDir } from './setting-parsers.js';
 import { type Setting, type SettingKey, settings, type Values } from './settings.js';
 

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { TokenOptions } from '../auth/token-verifier.js';
 import type { ServeConfig } from './config.js';
-import { connectionsOfServer } from '../postgres/session-budget.js';
+import { connectionsOfServer } from '../postgres/database-sessions.js';
 import { describeError } from '../describe.js';
 import { errorCode } from '../postgres/errors.js';
 import { createFlagcast } from '../flagcast.js';

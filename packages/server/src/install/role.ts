@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { roleConnectionLimit } from '../postgres/session-budget.js';
+import { roleConnectionLimit } from '../postgres/database-sessions.js';
 import { readGrants, type GrantState } from './grants.js';
 import { InstallError } from './refusals.js';
 import type { InstallState } from './install-state.js';

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { parseUserClaim } from '../../auth/user-claim.js';
 import { isoUtcSeconds } from '../../host/sql-expressions.js';
 import { errorCode } from '../../postgres/errors.js';
-import { defaultDatabaseConnections } from '../../postgres/session-budget.js';
+import { defaultDatabaseConnections } from '../../postgres/database-sessions.js';
 import type { Session } from '../../postgres/session.js';
 import { type EventSource, EventSourceError, findEventSource } from '../../reader/event-source.js';
 import { readGrants, type GrantState } from '../grants.js';

@@ -4,7 +4,7 @@ import { describeError } from '../../describe.js';
 import { receivesNotifications } from '../../postgres/notification-check.js';
 import { Session } from '../../postgres/session.js';
 import { historyStatement } from '../../reader/log-statements.js';
-import { roleConnectionLimit } from '../../postgres/session-budget.js';
+import { roleConnectionLimit } from '../../postgres/database-sessions.js';
 import { describeSession, readLockHolder, type SessionFacts } from '../install-lock.js';
 import {
   advice,
