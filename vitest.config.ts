@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import path from 'node:path';
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
@@ -129,7 +130,9 @@ const workers: Vite.Plugin = {
   name: 'workers',
   configureVitest: ({ vitest, project }) => {
     if (vitest.config.maxWorkers) return;
-    project.config.maxWorkers = project.name === 'integration' ? 6 : 2;
+    // Each has its modules, and a Chromium: two gigabytes.
+    const fitting = Math.max(2, Math.min(6, Math.floor(totalmem() / 2e9)));
+    project.config.maxWorkers = project.name === 'integration' ? fitting : 2;
   },
 };
 
