@@ -279,7 +279,7 @@ describe('the form of a flag', () => {
   });
 
   it.each([
-    ['a viewer', [], { toggle: false, note: en.feature.readOnly }],
+    ['a viewer', [], { toggle: false, note: en.shell.writesOff }],
     ['a member', ['feature.toggle'], { toggle: true, note: en.feature.canToggle }],
   ])('shows %s as text what they cannot edit', async (_, permissions, { toggle, note }) => {
     const server = createServer();

@@ -107,7 +107,7 @@ function Filters({ parameters, onChange }: FiltersProps) {
         size="xs"
         aria-label={t.approvals.filter}
         data={[
-          { value: 'all', label: t.approvals.all },
+          { value: 'all', label: t.features.all },
           { value: 'needsReview', label: t.approvals.needsReview },
           { value: 'mine', label: t.approvals.mine },
           { value: 'decided', label: t.approvals.decidedFilter },

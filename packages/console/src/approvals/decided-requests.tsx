@@ -49,13 +49,13 @@ export function DecidedRequests({ place }: { readonly place: Place }) {
   const waiting = decided.filter(
     (change) => isIn(change, place) && !earlier.has(change.id) && !listed.has(change.id),
   );
-  const show = (): void => {
+  const show = async (): Promise<void> => {
+    await refetch();
     setEarlier(idsOf(decided));
-    void refetch();
   };
   return (
     <>
-      <NewRequests waiting={waiting.length} onShow={show} />
+      <NewRequests waiting={waiting.length} onShow={() => void show()} />
       {error !== null && <FailureAlert error={error} onRetry={() => void refetch()} />}
       {data !== undefined && changes.length === 0 && (
         <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noDecided} text="" />

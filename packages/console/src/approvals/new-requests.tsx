@@ -1,6 +1,5 @@
 import { Button } from '@mantine/core';
-import { useRef } from 'react';
-import { flushSync } from 'react-dom';
+import { useLayoutEffect, useRef } from 'react';
 import { useI18n } from '../i18n/i18n.js';
 
 interface NewRequestsProps {
@@ -14,9 +13,15 @@ interface NewRequestsProps {
 export function NewRequests({ waiting, onShow }: NewRequestsProps) {
   const { t } = useI18n();
   const bar = useRef<HTMLDivElement>(null);
-  const show = (): void => {
-    flushSync(onShow);
+  const isShowing = useRef(false);
+  useLayoutEffect(() => {
+    if (waiting > 0 || !isShowing.current) return;
+    isShowing.current = false;
     bar.current?.parentElement?.querySelector('article')?.focus();
+  }, [waiting]);
+  const show = (): void => {
+    isShowing.current = true;
+    onShow();
   };
   return (
     <div ref={bar} className="fc-new-requests" role="status">

@@ -74,7 +74,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         <Group justify="space-between">
           <Title order={2}>{t.feature.details}</Title>
           <Text size="xs" c="dimmed">
-            {manage ? null : toggle ? t.feature.canToggle : t.feature.readOnly}
+            {manage ? null : toggle ? t.feature.canToggle : t.shell.writesOff}
           </Text>
         </Group>
         <Fields feature={feature} edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />

@@ -73,7 +73,6 @@ export const enPages = {
     rolloutSeparately: (env: string) =>
       `Also applies in ${env}, which is guarded. Save the state and the value first, then request this.`,
     canToggle: 'You can toggle this; managers edit the rest',
-    readOnly: 'Read only',
     hasPending: 'This flag already has a pending request. You can request another change once it’s decided.',
     changedWhileEditing: (by: string | null) => `${by ?? 'Someone'} changed this while you were editing`,
     conflictHint: 'Choose a value for each field that both of you changed.',
@@ -163,7 +162,6 @@ export const enPages = {
     reasonFor: (env: string | null) =>
       `${env ?? 'This flag'} is guarded, so someone else has to approve. Why is this change needed?`,
     filter: 'Filter requests',
-    all: 'All',
     mine: 'Mine',
     needsReview: 'Needs my review',
     noMatch: 'No matching requests',

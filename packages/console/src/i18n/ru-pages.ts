@@ -73,7 +73,6 @@ export const ruPages: typeof enPages = {
     rolloutSeparately: (env) =>
       `Действует и в защищённом окружении ${env}. Сначала сохраните состояние и значение, потом запросите это.`,
     canToggle: 'Вы можете переключать флаг; остальное меняют менеджеры',
-    readOnly: 'Только чтение',
     hasPending: 'По этому флагу уже есть запрос. Новый можно отправить после решения по нему.',
     changedWhileEditing: (by) =>
       by === null
@@ -165,7 +164,6 @@ export const ruPages: typeof enPages = {
     reasonFor: (env) =>
       `${env === null ? 'Флаг' : `Окружение ${env}`} под защитой: изменение должен одобрить другой человек. Зачем оно нужно?`,
     filter: 'Фильтр запросов',
-    all: 'Все',
     mine: 'Мои',
     needsReview: 'Ждут меня',
     noMatch: 'Ничего не найдено',
