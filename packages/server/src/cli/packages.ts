@@ -66,7 +66,15 @@ async function orExplain<Module>(importing: Promise<unknown>, how: string): Prom
   }
 }
 
-/** Imports an optional package. Rejects with a CommandError if its version, which must be that of Flagcast, is another one. */
+/** Whether it is this package that was not found, and not one that it imports. */
+function isNotInstalled(error: unknown, name: string): boolean {
+  return errorCode(error) === 'ERR_MODULE_NOT_FOUND' && describeError(error).includes(`package '${name}'`);
+}
+
+/**
+ * Imports an optional package. Rejects with a CommandError if its version, which must be that of Flagcast, is another one,
+ * or if a package that it needs is missing.
+ */
 export async function importPackage<Module extends object>(
   name: string,
   wanted: keyof Module,
@@ -76,6 +84,11 @@ export async function importPackage<Module extends object>(
     const found = (await import(name)) as Module;
     if (typeof found[wanted] === 'function') return found;
   } catch (error) {
+    if (errorCode(error) === 'ERR_MODULE_NOT_FOUND' && !isNotInstalled(error, name)) {
+      throw new CommandError(`${name} is installed without a package that it needs: npm install ${name}`, {
+        cause: error,
+      });
+    }
     // It imports something that this version of Flagcast does not export.
     const isOther = error instanceof SyntaxError || errorCode(error) === 'ERR_PACKAGE_PATH_NOT_EXPORTED';
     if (!isOther) throw error;

@@ -44,6 +44,11 @@ describe('a package of another version', () => {
     );
   });
 
+  it('that lacks a package of its own is not said to be missing itself', async () => {
+    const importing = importPackage('data:text/javascript,import "file:///missing.js"', 'toString');
+    await expect(importing).rejects.toThrow('is installed without a package that it needs: npm install ');
+  });
+
   it('that imports what flagcast no longer exports is refused in the same way', async () => {
     const importing = importPackage('data:text/javascript,import { missing } from "node:fs"', 'toString');
     await expect(importing).rejects.toThrow(`does not fit flagcast ${version}: npm install `);
