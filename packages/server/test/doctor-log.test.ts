@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { useDoctorFixture } from './doctor-fixture.js';
 
@@ -64,17 +65,21 @@ describe('doctor', () => {
     expect(found.message).toContain('written in another cluster');
   });
 
-  it('shows the size and the oldest row of the event log, and warns if no server deletes old rows', async () => {
+  it('shows the size, the oldest row and the growth of the event log, and warns if no server deletes old rows', async () => {
     const { pool } = doctor.fixture.database;
     await pool.query(
       `INSERT INTO flagcast.event_log (source, logged_at)
        SELECT 'audit', now() - n * interval '1 minute' FROM generate_series(2880, 1, -1) n`,
     );
     await pool.query('ANALYZE flagcast.event_log');
-    const size = (await doctor.fixture.findings()).find(({ id }) => id === 'log-size');
-    expect(size?.message).toMatch(
-      /^the event log takes \d+ kB with about 2880 rows, the oldest of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/,
-    );
+    const findings = await doctor.fixture.findings({ logRetentionMs: 4 * 86_400_000 });
+    const size = findings.find(({ id }) => id === 'log-size')?.message ?? '';
+    const [, total, perDay, kept] =
+      /^the event log takes (\d+) kB with about 2880 rows, the oldest of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: about 1440 rows, (\d+) kB a day, so (\d+) kB in the 4 days that servers keep \(FLAGCAST_LOG_RETENTION\)$/.exec(
+        size,
+      ) ?? [];
+    expect(Math.abs(Number(perDay) - Number(total) / 2)).toBeLessThanOrEqual(1);
+    expect(Math.abs(Number(kept) - Number(total) * 2)).toBeLessThanOrEqual(2);
     const [problem] = await doctor.fixture.problems('retention');
     expect(problem).toMatchObject({
       severity: 'warning',
@@ -113,5 +118,23 @@ describe('doctor', () => {
     );
     expect(found).toMatchObject({ severity: 'warning' });
     expect(found.message).toContain('public.audit_log');
+  });
+
+  it('notes an encoding in which some texts cannot be converted to UTF-8', async () => {
+    const name = `ascii_${randomBytes(6).toString('hex')}`;
+    const url = new URL(doctor.fixture.database.url);
+    url.pathname = `/${name}`;
+    await doctor.fixture.database.pool.query(
+      `CREATE DATABASE ${name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0`,
+    );
+    doctor.cleanUps.push(async () => {
+      await doctor.fixture.database.pool.query(`DROP DATABASE ${name}`);
+    });
+    const findings = await doctor.fixture.findings({}, url.toString());
+    expect(findings.find(({ id }) => id === 'encoding')).toMatchObject({
+      severity: 'note',
+      message: 'SQL_ASCII: a text may have bytes that have no equivalent in UTF-8',
+      consequence: expect.stringContaining('without the state of the feature') as string,
+    });
   });
 });

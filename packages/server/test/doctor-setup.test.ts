@@ -24,6 +24,11 @@ describe('doctor', () => {
       ),
     );
     expect(lock?.fix?.text).toContain(`pg_terminate_backend(${pid})`);
+    expect(lock?.consequence).toMatch(
+      /^these checks were not possible: guarantee, installation, log, write-cost, log-size, retention, wake; until /,
+    );
+    const names = lock?.consequence?.split(/: |, |; /).slice(1, 8);
+    expect(findings.filter(({ id }) => names?.includes(id) === true)).toEqual([]);
     expect(findings.filter(({ severity }) => severity === 'error').map(({ id }) => id)).toEqual(['locks']);
     expect(findings.find(({ id }) => id === 'connection')?.severity).toBe('ok');
     expect(findings.map(({ id }) => id)).toEqual(expect.arrayContaining(['rights', 'index', 'clock']));

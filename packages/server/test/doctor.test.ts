@@ -7,11 +7,12 @@ import { describe, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { readGrants } from '../src/install/grants.js';
-import { examine } from '../src/install/doctor/examine.js';
+import { examine, logWarnings } from '../src/install/doctor/examine.js';
 import type { Finding } from '../src/install/doctor/facts.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { createTestCluster, createTestFolder, seedProject, withClient } from './database.js';
 import { createDoctorFixture, useDoctorFixture } from './doctor-fixture.js';
+import { installOld } from './install-0.1.js';
 
 const execute = promisify(execFile);
 
@@ -40,6 +41,7 @@ describe('doctor', () => {
       'sessions',
       'transactions',
       'clock',
+      'encoding',
       'replication',
       'commit-times',
     ]);
@@ -129,6 +131,29 @@ describe('doctor', () => {
     expect(gone?.message).toContain('is not installed');
     await doctor.fixture.fix(gone);
     expect(await doctor.fixture.problems('installation')).toEqual([]);
+  });
+
+  it('reports an installation of Flagcast 0.1, which install upgrades', async () => {
+    const old = await doctor.cluster.createDatabase({ schema: 'none' });
+    doctor.cleanUps.push(async () => await old.drop());
+    await installOld(old.pool, { mode: 'tables' });
+    const findings = async (): Promise<Finding[]> =>
+      (await examine(old.url, { listen: false })).findings.filter(({ severity }) => severity !== 'ok');
+    const before = await findings();
+    expect(before.find(({ id }) => id === 'installation')).toMatchObject({
+      severity: 'warning',
+      message: 'Flagcast 0.1 is installed, which has no event log: run flagcast install',
+      fix: { kind: 'command', text: 'flagcast install --yes --database-url "$DATABASE_URL"' },
+    });
+    expect(before.find(({ id }) => id === 'guarantee')?.message).toMatch(/^overlap: serve reads its tables/);
+    // The server logs it when it starts.
+    const logged: unknown[] = [];
+    await logWarnings(old.url, { logger: (_event, fields) => logged.push(fields) });
+    expect(logged).toContainEqual(
+      expect.objectContaining({ message: expect.stringContaining('run flagcast install') as string }),
+    );
+    await withClient(old.url, async (client) => await install(client));
+    expect((await findings()).map(({ id }) => id)).toEqual(['rights']);
   });
 
   it('reports a copy of the schema without its data', async () => {

@@ -1,6 +1,6 @@
 -- The tables of Flagcast in an attached database. Every upgrade and repair runs this file again, so each statement is
--- idempotent: to add a column, add ALTER TABLE ... ADD COLUMN IF NOT EXISTS. Versions 1 to 4 were those of earlier
--- builds.
+-- idempotent: to add a column, add ALTER TABLE ... ADD COLUMN IF NOT EXISTS. Versions 1 to 4 belong to Flagcast 0.1,
+-- whose views are dropped before this file runs.
 
 -- Which version of these files was installed.
 CREATE TABLE IF NOT EXISTS flagcast.schema_version (

@@ -7,7 +7,7 @@ import { describeDatabase } from './connect.js';
 
 const doctorSettings = [
   ...(['databaseUrl', 'databaseConnections', 'workers', 'listenUrl', 'view', 'overlapMs'] as const),
-  ...(['relayUrl', 'authorizeSql', 'writes', 'userClaim'] as const),
+  ...(['relayUrl', 'authorizeSql', 'writes', 'userClaim', 'logRetentionMs'] as const),
 ];
 
 export const doctorCommand = defineCommand({

@@ -115,8 +115,9 @@ export async function readInstallState(client: pg.ClientBase): Promise<InstallSt
   const { rows } = await client.query<{ triggers: string }>(triggerStatement, [triggerParameter]);
   const state = JSON.parse(states.rows[0]?.state ?? '{}') as Omit<InstallState, 'triggers' | 'sql'>;
   // A host can have tables and functions of its own in the schema.
-  const own = [...sql.logObjects, ...sql.viewObjects, ...sql.contractObjects];
-  const objects = state.objects.filter((line) => /^(schema|trigger|view) /.test(line) || own.includes(line));
+  const objects = state.objects.filter(
+    (line) => /^(schema|trigger|view) /.test(line) || sql.ownObjects.includes(line),
+  );
   const triggers = JSON.parse(rows[0]?.triggers ?? '[]') as TriggerState[];
   return { ...state, sql, triggers, objects: inOrder(objects) };
 }
@@ -134,6 +135,15 @@ export function inOrder(objects: readonly string[]): string[] {
 /** The objects of an installation, without the triggers on the host's tables and without those of the contract tables. */
 export function logObjects({ sql }: InstallState, withTables: boolean): string[] {
   return [...sql.logObjects, ...(withTables ? sql.viewObjects : [])];
+}
+
+/**
+ * The views of Flagcast 0.1, in the order in which they can be dropped; none if another build is installed. They read the
+ * host's tables, and this build has an event log, without which its own view cannot exist.
+ */
+export function legacyViews({ objects }: InstallState): string[] {
+  const hasLog = objects.includes(`table ${schemaName}.event_log`);
+  return hasLog ? [] : objects.filter((object) => object.startsWith('view ')).toReversed();
 }
 
 /** The objects, without the triggers on the host's tables, that are missing or disabled. */

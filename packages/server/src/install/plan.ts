@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { hostTriggers, triggerName, type HostTrigger } from '../host/host-triggers.js';
 import { openingStatements } from './install-lock.js';
-import { inOrder, logObjects, missingObjects, readInstallState } from './install-state.js';
+import { inOrder, legacyViews, logObjects, missingObjects, readInstallState } from './install-state.js';
 import type { InstallState } from './install-state.js';
 import {
   InstallError,
@@ -105,7 +105,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     ...(makesTables ? state.sql.contractObjects : []),
     ...logObjects(state, withTables),
     ...triggers.map(({ table }) => triggerObject(table)),
-  ].filter((object) => !state.objects.includes(object));
+  ].filter((object) => !state.objects.includes(object) || legacyViews(state).includes(object));
   if (state.installed) refuseForeignTriggers(state);
   const roles = await planRoles(client, { ...granting, made });
   return {
@@ -121,7 +121,8 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
 }
 
 /**
- * Drops what holds no data and cannot be replaced (trigger functions with their triggers), then creates what is missing. The event log, guards and roles stay.
+ * Drops what holds no data and cannot be replaced (the views of Flagcast 0.1, trigger functions with their triggers), then
+ * creates what is missing. The event log, guards and roles stay.
  */
 function objectStatements(state: InstallState, target: Target): string[] {
   const { tables, functions, view, contract, triggerFunctions } = state.sql;
@@ -133,7 +134,11 @@ function objectStatements(state: InstallState, target: Target): string[] {
   ];
   return [
     ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
+    ...legacyViews(state).map((view) => `DROP ${view.replace('view', 'VIEW')};`),
     ...(state.installed ? triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${name}() CASCADE;`) : []),
+    ...(state.objects.includes(`table ${schemaName}.public_version`)
+      ? [`DROP TABLE ${schemaName}.public_version;`]
+      : []),
     `${tables.text}\n`,
     ...(target.makesTables ? contractTables : []),
     `${functions.text}\n`,

@@ -96,14 +96,13 @@ export function refuseUnfitTables(state: InstallState): void {
  * only Flagcast's triggers.
  */
 export function refuseForeignTriggers({ objects, sql }: InstallState): void {
-  const own = [...sql.logObjects, ...sql.viewObjects, ...sql.contractObjects];
   const foreign = objects
     .map((object) => object.replace(' (disabled)', ''))
     .filter(
       (object) =>
         object.startsWith('trigger ') &&
         !object.startsWith(`trigger ${triggerName} on `) &&
-        !own.includes(object),
+        !sql.ownObjects.includes(object),
     );
   if (foreign.length === 0) return;
   throw new InstallError(

@@ -2,8 +2,11 @@ import pg from 'pg';
 import { roleConnectionLimit } from '../postgres/database-sessions.js';
 import { readGrants, type GrantState } from './grants.js';
 import { InstallError } from './refusals.js';
-import type { InstallState } from './install-state.js';
+import { legacyViews, type InstallState } from './install-state.js';
 import { schemaName } from './sql-files.js';
+
+/** What only Flagcast 0.1 granted, as it recorded it: it had to see the transactions of other roles. */
+const legacyGrant = 'role pg_read_all_stats';
 
 const roleTable = `${schemaName}.granted_roles`;
 
@@ -55,6 +58,8 @@ interface RoleState {
   readonly superuser: boolean;
   readonly login: boolean;
   readonly mayCreateRoles: boolean;
+  /** Whether the session may revoke `legacyGrant`. */
+  readonly mayRevokeStats: boolean;
   /** The maximum number of its sessions; -1: no limit. */
   readonly connectionLimit: number;
 }
@@ -66,7 +71,9 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
        'superuser', coalesce(r.rolsuper, false),
        'login', coalesce(r.rolcanlogin, false),
        'connectionLimit', coalesce(r.rolconnlimit, -1),
-       'mayCreateRoles', me.rolsuper OR me.rolcreaterole
+       'mayCreateRoles', me.rolsuper OR me.rolcreaterole,
+       'mayRevokeStats', me.rolsuper OR pg_has_role('pg_read_all_stats', 'MEMBER WITH ADMIN OPTION')
+         OR (me.rolcreaterole AND current_setting('server_version_num')::int < 160000)
      )::text AS role
      FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
      WHERE me.rolname = current_user`,
@@ -95,7 +102,7 @@ export async function planRoles(
   const plan: Plan = { creates: [], grants: [], statements: [], notes: [] };
   const recorded = await readGrantedRoles(client, state);
   if (made !== null) {
-    await planPublicGrants(client, plan);
+    await planManualGrants(client, plan, { state, recorded });
     for (const { name } of recorded) {
       const { exists } = await readRole(client, name);
       if (exists && name !== role) await planRole(client, plan, name, { ...granting, recorded });
@@ -108,18 +115,42 @@ export async function planRoles(
   return plan;
 }
 
-/** Keeps the privileges of PUBLIC on functions, which the SQL file revokes: without them writes of the host could fail. */
-async function planPublicGrants(client: pg.ClientBase, plan: Plan): Promise<void> {
-  const { rows } = await client.query<{ right: string }>(
-    `SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure) AS "right"
+/**
+ * Keeps the privileges that would be lost: on views that are dropped, and of PUBLIC on functions, which the SQL file
+ * revokes. Without them queries and writes of the host could fail.
+ */
+async function planManualGrants(
+  client: pg.ClientBase,
+  plan: Plan,
+  { state, recorded }: { readonly state: InstallState; readonly recorded: readonly GrantedRole[] },
+): Promise<void> {
+  const { rows } = await client.query<{ right: string; option: string }>(
+    `SELECT format('%s%s ON TABLE %I.%I TO %s', x.privilege_type, g.columns, n.nspname, c.relname,
+        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
+      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+      SELECT '' AS columns, c.relacl AS acl
+      UNION ALL
+      SELECT format(' (%I)', a.attname), a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+    ) g
+    CROSS JOIN LATERAL aclexplode(g.acl) x
+    WHERE format('view %s.%s', n.nspname, c.relname) = ANY ($1::text[])
+      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($2::text[])
+    UNION ALL
+    SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure), ''
     FROM pg_catalog.pg_proc p
     CROSS JOIN LATERAL aclexplode(p.proacl) x
-    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($1::text[]) AND x.grantee = 0
+    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($3::text[]) AND x.grantee = 0
     ORDER BY 1`,
-    [['record_event', 'prune_event_log', 'adopt_event_log']],
+    [
+      legacyViews(state),
+      recorded.map(({ name }) => name),
+      ['record_event', 'prune_event_log', 'adopt_event_log'],
+    ],
   );
   plan.grants.push(...rows.map(({ right }) => right));
-  plan.statements.push(...rows.map(({ right }) => `GRANT ${right};`));
+  plan.statements.push(...rows.map(({ right, option }) => `GRANT ${right}${option};`));
 }
 
 /** Plans a role, which is created if it does not exist, and the privileges that it lacks. */
@@ -152,19 +183,28 @@ async function planRole(
   }
   const note = attributesNote(name, role);
   if (role.exists && note !== null) plan.notes.push(note);
-  if (role.exists && missing.length === 0) return;
+  const before = recorded.find((granted) => granted.name === name);
+  const isObsolete = role.exists && before?.grants.includes(legacyGrant) === true;
+  if (isObsolete && !role.mayRevokeStats) {
+    plan.notes.push(
+      `Role ${name} has pg_read_all_stats, which it no longer needs. As a superuser: REVOKE pg_read_all_stats FROM ${identifier};`,
+    );
+  }
+  const revokes = isObsolete && role.mayRevokeStats;
+  if (role.exists && missing.length === 0 && !revokes) return;
   if (!role.exists) {
     plan.creates.push(`role ${identifier}`);
     plan.statements.push(
       `CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT ${roleConnectionLimit};`,
     );
   }
-  const before = recorded.find((granted) => granted.name === name);
   const grants = new Set([...(before?.grants ?? []), ...missing.map((grant) => grant.name)]);
+  if (revokes) grants.delete(legacyGrant);
   const made = !role.exists || before?.made === true;
   plan.grants.push(...missing.map(({ right }) => `${right} TO ${identifier}`));
   plan.statements.push(
     ...missing.map(({ right }) => `GRANT ${right} TO ${identifier};`),
+    ...(revokes ? [`REVOKE pg_read_all_stats FROM ${identifier};`] : []),
     recordStatement({ name, made, grants: [...grants].toSorted() }),
   );
 }
@@ -210,7 +250,8 @@ export async function revokeRole(
   granted: GrantedRole,
   state: InstallState,
 ): Promise<string[]> {
-  if (!(await readRole(client, granted.name)).exists) return [];
+  const { exists: hasRole, mayRevokeStats } = await readRole(client, granted.name);
+  if (!hasRole) return [];
   const identifier = pg.escapeIdentifier(granted.name);
   const options = { database: state.database, ownTables: state.ownTables, role: granted.name };
   const lines: string[] = [];
@@ -218,6 +259,10 @@ export async function revokeRole(
     if (!granted.grants.includes(name) || !exists || !held) continue;
     await client.query(`REVOKE ${right} FROM ${identifier}`);
     lines.push(`revoked ${right} FROM ${identifier}`);
+  }
+  if (granted.grants.includes(legacyGrant) && mayRevokeStats) {
+    await client.query(`REVOKE pg_read_all_stats FROM ${identifier}`);
+    lines.push(`revoked pg_read_all_stats FROM ${identifier}`);
   }
   if (!granted.made) return lines;
   try {

@@ -26,8 +26,10 @@ export interface InstallSql {
   readonly logObjects: readonly string[];
   readonly viewObjects: readonly string[];
   readonly contractObjects: readonly string[];
+  /** All of these, and what only Flagcast 0.1 created. */
+  readonly ownObjects: readonly string[];
   /**
-   * The trigger functions of the log. An upgrade or repair drops them, and with them their triggers on any table, and
+   * The trigger functions of the log, and that of Flagcast 0.1. An upgrade or repair drops them, and with them their triggers on any table, and
    * creates them again. The other functions are replaced, because the host may have granted rights on them.
    */
   readonly triggerFunctions: readonly string[];
@@ -55,6 +57,18 @@ function objectsOf(...files: readonly SqlFile[]): string[] {
   );
 }
 
+/**
+ * What Flagcast 0.1 created and this build drops: its triggers only notify, and it has no event log. Its view has other
+ * types of columns.
+ */
+const legacyObjects = [
+  `table ${schemaName}.public_version`,
+  `function ${schemaName}.wake()`,
+  ...['audit_log', 'pending_changes', 'pending_change_entities'].map(
+    (table) => `trigger flagcast_wake on public.${table}`,
+  ),
+];
+
 export async function readInstallSql(): Promise<InstallSql> {
   const [tables, functions, view, ...contract] = await Promise.all([
     readSqlFile('flagcast/5-tables.sql'),
@@ -63,17 +77,20 @@ export async function readInstallSql(): Promise<InstallSql> {
     ...['tables/1-tables.sql', 'tables/2-triggers.sql', 'tables/3-roles.sql'].map(readSqlFile),
   ]);
   const triggerFunctions = functions.text.matchAll(/^CREATE FUNCTION ([\w.]+)\(\) RETURNS trigger/gm);
+  const logObjects = objectsOf(tables, functions).filter(
+    (object) => object !== `table ${schemaName}.schema_version`,
+  );
+  const [viewObjects, contractObjects] = [objectsOf(view), objectsOf(...contract)];
   return {
     tables,
     functions: { ...functions, md5: md5(functions.text + view.text) },
     view,
     contract,
-    logObjects: objectsOf(tables, functions).filter(
-      (object) => object !== `table ${schemaName}.schema_version`,
-    ),
-    viewObjects: objectsOf(view),
-    contractObjects: objectsOf(...contract),
-    triggerFunctions: [...triggerFunctions].map(([, name = '']) => name),
+    logObjects,
+    viewObjects,
+    contractObjects,
+    ownObjects: [...logObjects, ...viewObjects, ...contractObjects, ...legacyObjects],
+    triggerFunctions: [...[...triggerFunctions].map(([, name = '']) => name), `${schemaName}.wake`],
   };
 }
 

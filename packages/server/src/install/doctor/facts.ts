@@ -67,6 +67,8 @@ export const defaultSettings = {
   writes: false,
   /** FLAGCAST_JWT_USER_CLAIM. */
   userClaim: null as string | null,
+  /** FLAGCAST_LOG_RETENTION, in milliseconds. */
+  logRetentionMs: 604_800_000,
   /** FLAGCAST_DB_CONNECTIONS. */
   databaseConnections: defaultDatabaseConnections,
   /** FLAGCAST_LISTEN_URL. Null: the database's URL. */
@@ -87,6 +89,7 @@ interface ServerFacts {
   readonly versionText: string;
   readonly superuser: boolean;
   readonly replica: boolean;
+  readonly encoding: string;
   /** The number of subscriptions of logical replication in this database. */
   readonly subscriptions: number;
   readonly tracksCommitTimes: boolean;
@@ -124,6 +127,7 @@ export async function readFacts(client: Session, settings: Settings): Promise<Fa
       'versionText', current_setting('server_version'),
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
+      'encoding', current_setting('server_encoding'),
       'subscriptions', (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
       'maxPreparedTransactions', current_setting('max_prepared_transactions')::int,
@@ -136,7 +140,8 @@ export async function readFacts(client: Session, settings: Settings): Promise<Fa
   const source = await describeEventSource(client, view);
   const byEmail = userClaim !== null && parseUserClaim(userClaim).column === 'email';
   const grants = await readGrants(client, { database, role, ownTables: state.ownTables, byEmail, writes });
-  const log = source.eventSource?.reason === 'event_log' ? readLogFacts(client) : null;
+  const log =
+    source.eventSource?.reason === 'event_log' ? readLogFacts(client, settings.logRetentionMs) : null;
   // Each check that awaits it reports its failure.
   log?.catch(() => undefined);
   return { ...settings, ...server, serverVersion, database, role, ...source, client, state, grants, log };
@@ -166,6 +171,8 @@ interface LogFacts {
   readonly rows: number;
   /** When the oldest row was logged; null for an empty log. */
   readonly oldest: string | null;
+  /** Its growth in a day, and the size of what retention keeps; null if the oldest row is younger than an hour. */
+  readonly growth: { readonly rows: number; readonly size: string; readonly kept: string } | null;
   /** When a server last looked for old rows; null if it never happened. */
   readonly prunedAt: string | null;
   /** Whether no server looked for old rows for an hour, and the log has some. A server looks every minute. */
@@ -177,15 +184,22 @@ interface LogFacts {
 }
 
 /** Needs SELECT on flagcast.event_log and flagcast.log_state, as the reader does. */
-async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
+async function readLogFacts(client: pg.ClientBase, retentionMs: number): Promise<LogFacts> {
   return await queryJson<LogFacts>(
     client,
     `SELECT json_build_object(
-      'size', pg_size_pretty(pg_total_relation_size(c.oid)),
-      'rows', greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint,
+      'size', pg_size_pretty(bytes),
+      'rows', rows,
       'oldest', ${isoUtcSeconds('oldest.logged_at')},
+      'growth', CASE WHEN oldest.age >= interval '1 hour' THEN (
+        SELECT json_build_object(
+          'rows', round(rows / days), 'size', pg_size_pretty(round(bytes / days)),
+          'kept', pg_size_pretty(round(bytes / days * ${retentionMs / 86_400_000}))
+        )
+        FROM (SELECT (extract(epoch FROM oldest.age) / 86400)::numeric AS days) AS age
+      ) END,
       'prunedAt', (SELECT ${isoUtcSeconds('s.pruned_at')} FROM flagcast.log_state s),
-      'isPruneOverdue', oldest.logged_at < now() - interval '1 hour' AND NOT EXISTS (
+      'isPruneOverdue', oldest.age > interval '1 hour' AND NOT EXISTS (
         SELECT FROM flagcast.log_state s WHERE s.pruned_at > now() - interval '1 hour'
       ),
       'isOfThisCluster', EXISTS (
@@ -201,7 +215,11 @@ async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
       )
     )::text
     FROM pg_class c
-    LEFT JOIN LATERAL (SELECT l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1) oldest ON true
+    CROSS JOIN LATERAL (
+      SELECT pg_total_relation_size(c.oid)::numeric AS bytes,
+        greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint AS rows
+    ) AS total
+    LEFT JOIN LATERAL (SELECT l.logged_at, now() - l.logged_at AS age FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1) oldest ON true
     LEFT JOIN LATERAL (
       SELECT pg_get_userbyid(p.proowner) AS name FROM pg_proc p
       WHERE p.pronamespace = c.relnamespace AND p.proname = 'log_request' LIMIT 1

@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { triggerProblem } from '../../host/host-triggers.js';
-import { missingObjects } from '../install-state.js';
+import { legacyViews, missingObjects } from '../install-state.js';
 import { readBuild } from '../plan.js';
 import {
   advice,
@@ -105,6 +105,13 @@ export const logChecks: Checks = {
         sql('ALTER SCHEMA flagcast RENAME TO not_flagcast;'),
       );
     }
+    if (legacyViews(state).length > 0) {
+      return warning(
+        'Flagcast 0.1 is installed, which has no event log: run flagcast install',
+        'its view and triggers are not used, so the guarantee is overlap',
+        installFix(facts),
+      );
+    }
     if (!grants.some(({ name, held }) => name === 'table flagcast.schema_version' && held)) {
       return ok('installed; this role may not see which version');
     }
@@ -192,11 +199,17 @@ export const logChecks: Checks = {
       : ok(
           "each logged change inserts one row with two index entries in the writer's own transaction, and at most one writer in 20 ms notifies the reader; npm run bench -- host-cost measures it",
         ),
-  'log-size': async ({ log }) => {
+  /** Shows the size of the event log, its growth, and how large it becomes. */
+  'log-size': async ({ log, logRetentionMs }) => {
     if (log === null) return [];
-    const { size, rows, oldest } = await log;
+    const { size, rows, oldest, growth } = await log;
     if (oldest === null) return ok('the event log is empty');
-    return ok(`the event log takes ${size} with about ${rows} rows, the oldest of ${oldest}`);
+    const message = `the event log takes ${size} with about ${rows} rows, the oldest of ${oldest}`;
+    if (growth === null) return ok(message);
+    const days = Math.round(logRetentionMs / 86_400) / 1_000;
+    return ok(
+      `${message}: about ${growth.rows} rows, ${growth.size} a day, so ${growth.kept} in the ${days} days that servers keep (FLAGCAST_LOG_RETENTION)`,
+    );
   },
   /** Checks whether a server deletes old rows. */
   retention: async ({ log }) => {

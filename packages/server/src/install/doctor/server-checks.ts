@@ -5,6 +5,7 @@ import { receivesNotifications } from '../../postgres/notification-check.js';
 import { Session } from '../../postgres/session.js';
 import { historyStatement } from '../../reader/log-statements.js';
 import { roleConnectionLimit } from '../../postgres/database-sessions.js';
+import { logChecks } from './log-checks.js';
 import { describeSession, readLockHolder, type SessionFacts } from '../install-lock.js';
 import {
   advice,
@@ -100,6 +101,16 @@ async function identify(client: pg.Client): Promise<{ database: string | undefin
   return { database: rows[0]?.[0], replica: rows[0]?.[1] === null };
 }
 
+/** Encodings in which each byte has an equivalent in UTF-8. */
+const completeEncodings = new Set(
+  'UTF8 LATIN1 LATIN2 LATIN4 LATIN5 LATIN9 LATIN10 ISO_8859_5 KOI8R'.split(' '),
+);
+
+/** The checks that a locked table makes impossible: those of the source of events. */
+const skippedChecks = Object.keys(logChecks)
+  .filter((id) => id !== 'index')
+  .join(', ');
+
 export const serverChecks: Checks = {
   listen: async (facts) => (facts.listen ? await checkListen(facts) : []),
   version: ({ serverVersion, versionText }) => {
@@ -131,7 +142,7 @@ export const serverChecks: Checks = {
       holder === null
         ? 'a table was locked by another session, which has released it'
         : `a table cannot be read: ${holder.name} holds ${holder.lock}`,
-      'its checks are missing; until the lock is released, requests that read the table are answered with 503, and events are late',
+      `these checks were not possible: ${skippedChecks}; until the lock is released, requests that read the table are answered with 503, and events are late`,
       holder === null
         ? advice('run flagcast doctor again')
         : sql(`${holder.end}; -- its uncommitted changes are lost`),
@@ -230,6 +241,15 @@ export const serverChecks: Checks = {
       `the database's clock is ${(skewMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
       'no event is lost, but measured delays and the expiry of tokens are wrong by this difference',
       advice('synchronize both machines with a time server, e.g. timedatectl set-ntp true'),
+    );
+  },
+  /** Checks whether every text can be converted to UTF-8. */
+  encoding: ({ encoding }) => {
+    if (completeEncodings.has(encoding)) return ok(encoding);
+    return note(
+      `${encoding}: a text may have bytes that have no equivalent in UTF-8`,
+      'an event whose feature has such a text is delivered without the state of the feature (feature_unreadable); snapshots and other answers have its bytes escaped',
+      advice('correct the text, or move to a database with the encoding UTF8'),
     );
   },
   /** Checks whether rows that logical replication writes into this database are logged. */
