@@ -3,6 +3,7 @@ import type { Benchmark } from './benchmark.ts';
 import { approvals } from './benchmarks/approvals.ts';
 import { fairness } from './benchmarks/fairness.ts';
 import { fanout } from './benchmarks/fanout.ts';
+import { fleet } from './benchmarks/fleet.ts';
 import { burst } from './benchmarks/burst.ts';
 import { hostCost } from './benchmarks/host-cost.ts';
 import { idle } from './benchmarks/idle.ts';
@@ -32,6 +33,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   fairness,
   workers,
   scale,
+  fleet,
   soak,
 };
 

@@ -102,11 +102,11 @@ async function measurePattern(
     const startedAtMs = performance.now();
     const arriving = receivers.expect(published);
     await running.publish(published);
-    const haveArrived = await arriving;
+    const arrival = await arriving;
     due += (size * clients) / channels;
     deliveryMs += performance.now() - startedAtMs;
     // The rest of the pattern would not arrive either.
-    if (!haveArrived) break;
+    if (arrival === null) break;
     const restMs = startedAtMs + intervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal });
   }

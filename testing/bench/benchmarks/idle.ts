@@ -1,15 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
 import { atMost, none } from '../../testkit/report.ts';
-import { benchmark } from '../benchmark.ts';
+import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { rowsOf } from '../rounds.ts';
 import { chooseTargets, isFlagcast } from '../targets/all.ts';
 
 /** Pause between the start of a server and its first client, in milliseconds. */
 const startMs = 2_000;
-/** Pause after the last handshake, in milliseconds, until the garbage of the handshakes is collected. */
-const quiesceMs = 40_000;
 const boundKilobytes = 6.2;
 const boundCpuPercent = 1.5;
 
@@ -18,23 +16,16 @@ export const idle = benchmark({
   // In 50 s each connection gets a keep-alive frame, and its rights are checked twice.
   options: { clients: 5_000, rounds: 3, seconds: 50, workers: 1, targets: ['flagcast', 'flagcast.v1', 'ws'] },
   measure: async (bench, { clients, rounds, seconds, workers, targets }) => {
-    const { signal } = bench.run;
     const receivers = new Receivers(bench.run, clients);
     const chosen = await chooseTargets(bench, targets);
     const measured = await bench.rounds(rounds, chosen, async ({ start }) => {
       const running = await start(bench, { channels: 1, clients, workers });
-      await delay(startMs, undefined, { signal });
-      const before = await memoryOf(running.pids);
-      await receivers.connect(running, { clients });
-      await delay(quiesceMs, undefined, { signal });
-      const cpuMsBefore = await cpuMsOf(running.pids);
-      await delay(seconds * 1_000, undefined, { signal });
-      const cpuPercent = ((await cpuMsOf(running.pids)) - cpuMsBefore) / seconds / 10;
-      const after = await memoryOf(running.pids);
+      const figures = await measureIdle(bench, running.pids, { clients, seconds }, async () => {
+        await receivers.connect(running, { clients });
+      });
       const { lost } = await receivers.disconnect();
       await running.end();
-      const kilobytes = (after.residentBytes - before.residentBytes) / clients / 1_000;
-      return { 'kB of memory each': kilobytes, '% of a core': cpuPercent, lost };
+      return { ...figures, lost };
     });
     const rows = rowsOf(measured);
     return {
@@ -55,3 +46,27 @@ export const idle = benchmark({
     };
   },
 });
+
+/**
+ * What connections cost the processes of a new server, in all, while they are idle for `seconds`. As long before that,
+ * the garbage of the handshakes is collected.
+ */
+export async function measureIdle(
+  { run: { signal }, step }: Bench,
+  pids: readonly number[],
+  { clients, seconds }: { readonly clients: number; readonly seconds: number },
+  connect: () => Promise<void>,
+) {
+  await delay(startMs, undefined, { signal });
+  const before = await memoryOf(pids);
+  step(`connecting ${clients} clients`);
+  await connect();
+  step(`idle for 2 x ${seconds} s`);
+  await delay(seconds * 1_000, undefined, { signal });
+  const cpuMsBefore = await cpuMsOf(pids);
+  await delay(seconds * 1_000, undefined, { signal });
+  const cpuPercent = ((await cpuMsOf(pids)) - cpuMsBefore) / seconds / 10;
+  const after = await memoryOf(pids);
+  const kilobytes = (after.residentBytes - before.residentBytes) / clients / 1_000;
+  return { 'kB of memory each': kilobytes, '% of a core': cpuPercent };
+}

@@ -1,186 +1,107 @@
-import { randomUUID } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
-import { LibraryClient } from '../../testkit/clients/library-client.ts';
-import { startNats, type TestNats } from '../../testkit/nats-server.ts';
-import { pollUntil } from '../../testkit/poll.ts';
-import { connect } from '../../testkit/postgres.ts';
-import { findDifferences } from '../../testkit/quiesce.ts';
+import { nowMs } from '../../testkit/child.ts';
 import { atMost, none } from '../../testkit/report.ts';
-import { type SeededDatabase, seedDatabase, serverRole } from '../../testkit/seed-database.ts';
-import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
-import { signToken } from '../../testkit/tokens.ts';
-import { commitPrepared, runWriters } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
+import { Receivers } from '../load/receivers.ts';
+import { percentile, percentiles, spreads } from '../rounds.ts';
+import { startFlagcast } from '../targets/flagcast.ts';
+import { measureIdle } from './idle.ts';
 
-const serverCounts = [1, 2, 4, 8];
-/** Average pause of a writer between two transactions, in milliseconds, so that the machine is not saturated. */
-const writerPauseMs = 150;
-/** Limit of the queries of 8 servers relative to one. */
-const queriesBound = 1.2;
-/** Limit of the relative difference of the formula. */
-const formulaBound = 0.25;
-/** Time limit for each server to get its role, in milliseconds. */
-const roleLimitMs = 30_000;
-const warmUpMs = 2_000;
+/** Indexes of the channel of all clients and of a small one. */
+const large = 0;
+const small = 1;
+const steps = { commits: 50, pauseLimitMs: 20 };
+/** At most half of the clients reconnect. */
+const mostInStorm = 20_000;
+/** With fewer clients the memory of the processes themselves counts, so there is no bound. */
+const boundClients = 10_000;
+const boundKilobytes = 6;
+const boundCpuPercent = 8;
 
-interface Case {
-  readonly servers: number;
-  readonly relay: boolean;
-  readonly seconds: number;
-  readonly clients: number;
-  readonly writers: number;
-}
+const options = { clients: 10_000, workers: 2, rounds: 3, seconds: 50 };
 
 export const scale = benchmark({
-  summary: '1, 2, 4 and 8 servers with and without the relay: the formulas; needs nats-server (8 minutes)',
-  isLong: true,
-  options: { clients: 32, writers: 8, seconds: 30 },
-  settings: {
-    shared_preload_libraries: 'pg_stat_statements',
-    track_commit_timestamp: 'on',
-    max_prepared_transactions: '50',
-    max_connections: '200',
-  },
-  measure: async (bench, options) => {
-    const nats = await startNats();
-    bench.run.defer(async () => await nats.remove());
-    const seeded = await seedDatabase(bench.postgres);
-    const admin = await connect(bench.run, seeded.databaseUrl, 'bench admin');
-    await admin.query(`CREATE EXTENSION pg_stat_statements; ALTER ROLE ${serverRole} CONNECTION LIMIT -1`);
-    const rows: Awaited<ReturnType<typeof measure>>['row'][] = [];
-    const problems: string[] = [];
-    for (const servers of serverCounts) {
-      for (const relay of [false, true]) {
-        bench.step(`${servers} servers ${relay ? 'with' : 'without'} the relay`);
-        const measured = await measure(bench, admin, seeded, nats, { ...options, servers, relay });
-        rows.push(measured.row);
-        problems.push(...measured.problems);
-      }
-    }
-    for (const problem of problems) console.error(problem);
-    const queriesOf = (servers: number) =>
-      rows.find((row) => row.relay === 'yes' && row.servers === servers)?.queries ?? NaN;
-    const differences = rows.map((row) => Math.abs(row['by formula'] / row.queries - 1));
+  summary: 'many connections of serve --workers: memory, one event to all, a reconnect storm (5 minutes)',
+  options,
+  measure: async (bench, given) => {
+    const { clients, workers, rounds, seconds } = given;
+    const { idle, arrival, storm, latencies, lost, missed } = await measure(bench, given);
+    const bounds = [
+      atMost('memory of a connection', idle['kB of memory each'], boundKilobytes, ' kB'),
+      atMost('CPU while all are idle', idle['% of a core'], boundCpuPercent, ' %'),
+    ];
     return {
-      title: `${options.writers} writers, ${options.clients} clients with 3 channels each, ${options.seconds} s a case; per second`,
-      tables: [{ rows }],
+      title: `${clients} flagcast.v1 connections of serve --workers ${workers}`,
+      tables: [
+        { caption: `Idle for ${seconds} s, all processes`, rows: [idle] },
+        {
+          caption: `One event to all, ms from sending COMMIT, median of ${rounds} rounds (lowest-highest round)`,
+          rows: [arrival],
+        },
+        { caption: 'Clients lose their connections and resume, s', rows: [storm] },
+        { caption: 'From COMMIT to the message in a small channel, ms', rows: latencies },
+      ],
       bounds: [
-        atMost('queries of 8 servers with the relay over one', queriesOf(8) / queriesOf(1), queriesBound),
-        atMost('queries: difference of the formula', Math.max(...differences), formulaBound, ''),
-        none('wrong events and states, and clients without the last event', problems.length),
+        ...(clients < boundClients ? [] : bounds),
+        none('lost connections', lost),
+        none('events that did not reach all', missed),
       ],
     };
   },
 });
 
-/**
- * The formulas of docs/PERFORMANCE.md for the load on the database and on NATS. The writers of this benchmark commit several
- * events in a transaction.
- */
-function loadOf(servers: number, relay: boolean, eventsPerSecond: number) {
-  const commits = 0.665 * eventsPerSecond;
-  // Commits during a read, which takes 1.1 ms, share the next read; one read a second is the poll.
-  const reads = commits / (1 + commits * 0.0011) + 1;
-  // The retention floor and the check of LISTEN are two queries of a reader; rights and the leader lock, of a follower.
-  const ofReader = reads + 1.96;
-  return relay
-    ? {
-        queries: ofReader + (servers - 1) * 0.3,
-        messages: eventsPerSecond * (4.14 + (servers - 1) * 1.49),
-      }
-    : { queries: servers * ofReader, messages: 0 };
-}
-
-async function measure(
-  { run }: Bench,
-  admin: pg.Client,
-  seeded: SeededDatabase,
-  nats: TestNats,
-  { servers: count, relay, seconds, writers, clients: clientCount }: Case,
-) {
-  const { databaseUrl, projects } = seeded;
-  const secret = randomUUID();
-  const relayed: Readonly<Record<string, string>> = relay ? { FLAGCAST_RELAY_URL: nats.url } : {};
-  const env = { DATABASE_URL: seeded.serverUrl, FLAGCAST_JWT_SECRET: secret, ...relayed };
-  const starting = Array.from({ length: count }, async () => await startServe(run, { env }));
-  const servers = await Promise.all(starting);
-  if (relay) await awaitRoles(servers);
-  const clients = openClients(servers, seeded, secret, clientCount);
-  const problems = await findDifferences(databaseUrl, clients);
-
-  const ending = new AbortController();
-  const signal = AbortSignal.any([ending.signal, run.signal]);
-  const pauseMs = writerPauseMs;
-  const writing = runWriters({ databaseUrl, projects, writers, signal, pauseMs, prepares: true });
-  await delay(warmUpMs, undefined, { signal: run.signal });
-  await admin.query('SELECT pg_stat_statements_reset()');
-  const before = { ...(await countLoad(admin)), messages: await nats.messages() };
-  const startedAtMs = performance.now();
-  await delay(seconds * 1_000, undefined, { signal: run.signal });
-  const perSecond = (value: number) => (value * 1_000) / (performance.now() - startedAtMs);
-  const { queries, events } = await countLoad(admin);
-  const committed = perSecond(events - before.events);
-  const formula = loadOf(count, relay, committed);
-  const row = {
-    servers: count,
-    relay: relay ? 'yes' : 'no',
-    events: committed,
-    queries: perSecond(queries),
-    'by formula': formula.queries,
-    'NATS messages': perSecond((await nats.messages()) - before.messages),
-    'by the formula': formula.messages,
-  };
-  ending.abort();
-  await writing;
-  await commitPrepared(databaseUrl);
-  problems.push(...(await findDifferences(databaseUrl, clients)));
-  for (const client of clients) client.close();
-  await Promise.all(servers.map(async (server) => await server.end()));
-  return { row, problems };
-}
-
-function openClients(
-  servers: readonly ServeProcess[],
-  { projects, root }: SeededDatabase,
-  secret: string,
-  length: number,
-) {
-  const channels = projects.flat();
-  const token = signToken(secret, root);
-  return Array.from({ length }, (_, index) => {
-    const subscribed = [0, 2, 3].flatMap((step) => channels[(index + step) % channels.length] ?? []);
-    const options = {
-      ...{ kind: 'library', index },
-      baseUrl: servers[index % servers.length]?.url ?? '',
-      userId: root.id,
-      getToken: async () => await Promise.resolve(token),
-      chance: Math.random,
-    };
-    return new LibraryClient(options, subscribed, false);
+async function measure(bench: Bench, { clients, workers, rounds, seconds }: typeof options) {
+  const flagcast = await startFlagcast(bench, { channels: 2, clients, workers });
+  const inStorm = Math.min(mostInStorm, Math.ceil(clients / 2));
+  const storming = new Receivers(bench.run, inStorm);
+  const staying = new Receivers(bench.run, clients - inStorm);
+  const idle = await measureIdle(bench, await flagcast.pids(), { clients, seconds }, async () => {
+    const address = { ...flagcast, dialect: 'flagcast.v1' } as const;
+    await storming.connect(address, { clients: inStorm, resumes: true });
+    await staying.connect(address, { clients: clients - inStorm });
   });
-}
 
-/** Waits until one server leads and the others follow. */
-async function awaitRoles(servers: readonly ServeProcess[]): Promise<void> {
-  const roleOf = async ({ url }: ServeProcess) => {
-    const response = await fetch(`${url}/metrics`, { headers: { Connection: 'close' } });
-    return /^flagcast_relay_role\{role="(\w+)"\} 1$/m.exec(await response.text())?.[1];
+  let missed = 0;
+  const publishToAll = async () => {
+    const arriving = [storming, staying].map(async (receivers) => await receivers.expect([large]));
+    const sentAtMs = nowMs();
+    await flagcast.publish([large]);
+    const arrivals = await Promise.all(arriving);
+    if (arrivals.includes(null)) missed += 1;
+    return {
+      'first client': Math.min(...arrivals.map((arrival) => arrival?.firstAtMs ?? NaN)) - sentAtMs,
+      'last client': Math.max(...arrivals.map((arrival) => arrival?.lastAtMs ?? NaN)) - sentAtMs,
+    };
   };
-  const isElected = async () => {
-    const roles = await Promise.all(servers.map(roleOf));
-    return roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct');
-  };
-  if (!(await pollUntil(roleLimitMs, isElected))) throw new Error('The servers did not elect a leader');
-}
+  // The first event compiles code, and gives the clients a cursor.
+  await publishToAll();
+  const measured = await bench.rounds(rounds, [{ name: 'one event to all' }], publishToAll);
+  const probe = await flagcast.probe(flagcast.port, small);
+  const alone = percentiles(await probe.latencies(steps));
 
-/** Counts the queries of the servers since the reset, and all events. */
-async function countLoad(admin: pg.Client) {
-  const { rows } = await admin.query<{ queries: number; events: number }>(
-    `SELECT coalesce(sum(calls), 0)::integer AS queries,
-       (SELECT count(*)::integer FROM flagcast.v_realtime_events) AS events
-     FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid WHERE r.rolname = $1`,
-    [serverRole],
-  );
-  return rows[0] ?? { queries: 0, events: 0 };
+  bench.step(`${inStorm} clients reconnect`);
+  const over = new AbortController();
+  const live = storming.expectLive().finally(() => over.abort());
+  const droppedAtMs = nowMs();
+  await storming.drop();
+  const during: number[] = [];
+  do during.push(...(await probe.latencies({ ...steps, commits: 1 })));
+  while (!over.signal.aborted);
+  const liveSeconds = (await live).map((atMs) => (atMs - droppedAtMs) / 1_000);
+  // All of them are live.
+  await publishToAll();
+  await storming.disconnect();
+  const { lost } = await staying.disconnect();
+  return {
+    ...{ idle, missed, lost },
+    arrival: spreads(measured.flatMap((each) => each.rounds)),
+    storm: {
+      clients: inStorm,
+      'half are live after': percentile(liveSeconds, 0.5),
+      'all are live after': percentile(liveSeconds, 1),
+    },
+    latencies: [
+      { '': 'before the storm', commits: steps.commits, ...alone },
+      { '': 'during the storm', commits: during.length, ...percentiles(during) },
+    ],
+  };
 }

@@ -74,7 +74,7 @@ export const soak = benchmark({
           ' ms',
         ),
         none('leaked open files', leakedFiles),
-        none('groups of clients with missing events', arrivals.filter((haveArrived) => !haveArrived).length),
+        none('groups of clients with missing events', arrivals.filter((arrival) => arrival === null).length),
         none('closed connections', Math.max(...counts.map(({ lost }) => lost))),
         none('failed short-lived connections', failed),
       ],

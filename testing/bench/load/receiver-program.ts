@@ -17,12 +17,20 @@ export interface Count {
   readonly lost: number;
 }
 
+/** When the first and last of the awaited events arrived, by `nowMs`. */
+export interface Arrival {
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
+}
+
 export type Task =
   | ({ readonly do: 'connect'; readonly groups: readonly Group[] } & Common)
-  /** Returns when this number of events has arrived since the connect. */
+  /** Returns an `Arrival` when this number of events has arrived since the connect. */
   | { readonly do: 'await'; readonly events: number }
   /** Returns the times at which each client has become live again, by `nowMs`. Sent before the connections are lost. */
   | { readonly do: 'await-live' }
+  /** All clients lose their connections. */
+  | { readonly do: 'drop' }
   | { readonly do: 'count' }
   /** Returns a last count. */
   | { readonly do: 'disconnect' };
@@ -31,11 +39,14 @@ const parallelHandshakes = 100;
 
 let receivers: Receiver[] = [];
 let total: { -readonly [figure in keyof Count]: number } = { events: 0, bytes: 0, lost: 0 };
+/** Of the events that are awaited; Infinity before it. */
+let firstAtMs = Infinity;
 let awaited: { readonly events: number; readonly reached: () => void } | null = null;
 let liveAtMs: number[] = [];
 let onLive = (): void => undefined;
 
 function onEvent(bytes: number): void {
+  firstAtMs = Math.min(firstAtMs, nowMs());
   total.events += 1;
   total.bytes += bytes;
   if (awaited === null || total.events < awaited.events) return;
@@ -81,12 +92,13 @@ serveParent(async (task: Task) => {
       return null;
     }
     case 'await':
+      firstAtMs = Infinity;
       if (total.events < task.events) {
         await new Promise<void>((reached) => {
           awaited = { events: task.events, reached };
         });
       }
-      return null;
+      return { firstAtMs, lastAtMs: nowMs() } satisfies Arrival;
     case 'await-live':
       liveAtMs = [];
       await new Promise<void>((resolve) => {
@@ -96,6 +108,9 @@ serveParent(async (task: Task) => {
         if (receivers.length === 0) resolve();
       });
       return liveAtMs;
+    case 'drop':
+      for (const receiver of receivers) receiver.drop();
+      return null;
     case 'count':
       return total;
     case 'disconnect':

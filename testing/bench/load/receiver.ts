@@ -132,6 +132,11 @@ export class Receiver {
     }, Math.random() * limitMs);
   }
 
+  /** Loses the connection, as in a failure of the network. */
+  drop(): void {
+    this.#socket.terminate();
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#socket.terminate();

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import { type Child, startChild } from '../../testkit/child.ts';
-import type { Count, Task } from './receiver-program.ts';
+import type { Arrival, Count, Task } from './receiver-program.ts';
 import type { ReceiverOptions } from './receiver.ts';
 
 /** Clients of a process: limited by its open files (20,000) and by one core. */
@@ -81,26 +81,34 @@ export class Receivers {
   }
 
   /**
-   * Call it before publishing, with the channels of the events. Resolves with whether all of them have arrived within two
-   * minutes.
+   * Call it before publishing, with the channels of the events. Resolves when all of them have arrived, with the times; with
+   * null if they have not within two minutes.
    */
-  async expect(channels: readonly number[]): Promise<boolean> {
+  async expect(channels: readonly number[]): Promise<Arrival | null> {
     try {
-      await this.#all((each) => {
+      const arrivals = await this.#all<Arrival>((each) => {
         for (const channel of channels) each.due += each.clients.get(channel) ?? 0;
         return { do: 'await', events: each.due };
       }, arrivalLimitMs);
-      return true;
+      return {
+        firstAtMs: Math.min(...arrivals.map(({ firstAtMs }) => firstAtMs)),
+        lastAtMs: Math.max(...arrivals.map(({ lastAtMs }) => lastAtMs)),
+      };
     } catch {
       // Missing events are not expected again.
       await this.count();
-      return false;
+      return null;
     }
   }
 
   /** Resolves with the times at which each client is live again. Call it before the connections are lost. */
   async expectLive(): Promise<readonly number[]> {
     return (await this.#all<number[]>(() => ({ do: 'await-live' }), connectLimitMs)).flat();
+  }
+
+  /** All clients lose their connections. */
+  async drop(): Promise<void> {
+    await this.#all(() => ({ do: 'drop' }));
   }
 
   /** The totals since the connect. */

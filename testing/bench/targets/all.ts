@@ -1,3 +1,4 @@
+import { ioUring } from '@flagcast/io-uring';
 import { startServer } from '../../testkit/child.ts';
 import type { Bench } from '../benchmark.ts';
 import type { BroadcastKind } from './broadcast-server.ts';
@@ -11,6 +12,8 @@ const targets: readonly Target[] = [
   flagcastTarget('flagcast-writes', 'Flagcast without io_uring', 'text', { FLAGCAST_IO_URING: 'off' }),
   flagcastTarget('flagcast.v1', 'Flagcast, flagcast.v1', 'flagcast.v1'),
   nodeServer('ws', 'ws, client.send(text)'),
+  nodeServer('prebuilt', 'ws, frame built once'),
+  nodeServer('io_uring', 'the same, by io_uring'),
   nodeServer('socket.io', 'Socket.IO 4'),
   nchan,
 ];
@@ -36,6 +39,7 @@ function nodeServer(kind: BroadcastKind, name: string): Target {
   return {
     kind,
     name,
+    isInstalled: async () => await Promise.resolve(kind !== 'io_uring' || hasIoUring()),
     start: async ({ run }) => {
       const program = new URL('./broadcast-server.ts', import.meta.url);
       const server = await startServer(run, program, { do: 'start', kind });
@@ -54,4 +58,13 @@ function nodeServer(kind: BroadcastKind, name: string): Target {
       };
     },
   };
+}
+
+function hasIoUring(): boolean {
+  try {
+    ioUring(() => undefined);
+    return true;
+  } catch {
+    return false;
+  }
 }
