@@ -147,6 +147,28 @@ describe('an installation of Flagcast 0.1', () => {
     await pool.query(`DROP OWNED BY ${other}; DROP ROLE ${other}`);
   });
 
+  test('is upgraded by an owner that may not revoke pg_read_all_stats, with a note', async () => {
+    const { pool, name } = database;
+    const owner = `${role}_owner`;
+    await pool.query(
+      `CREATE ROLE ${owner}; CREATE ROLE ${role} IN ROLE pg_read_all_stats CONNECTION LIMIT 30 LOGIN;
+       GRANT CREATE ON DATABASE ${name} TO ${owner}; GRANT CREATE ON SCHEMA public TO ${owner}`,
+    );
+    const { notes } = await onClient(async (client) => {
+      await client.query(`SET ROLE ${owner}`);
+      await installOld(client, { mode: 'attach' });
+      await client.query(
+        `INSERT INTO flagcast.granted_roles VALUES ('${role}', false, '{role pg_read_all_stats}')`,
+      );
+      return await install(client);
+    });
+    expect(notes).toContain(
+      `Role ${role} has pg_read_all_stats, which it no longer needs. As a superuser: REVOKE pg_read_all_stats FROM "${role}";`,
+    );
+    await onClient((client) => uninstall(client));
+    await pool.query(`DROP OWNED BY ${owner}; DROP ROLE ${owner}`);
+  });
+
   test('is not upgraded while a view of the host reads its view, and the error names it', async () => {
     await installOld(database.pool, { mode: 'attach' });
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
