@@ -45,7 +45,7 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   // Each planned fault adds an abort listener.
   setMaxListeners(0, run.signal);
   const problems: string[] = [];
-  const skipped = new Map(Object.entries(unsupportedFaults()));
+  const skipped = new Map(Object.entries(unsupportedFaults(options)));
   skipped.set("PostgreSQL's clock wrong", 'its processes use the clock of the system');
   const system = await startSystem(run, options, step, (problem) => void problems.push(problem));
   const { servers, databaseUrl } = system;

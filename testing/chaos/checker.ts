@@ -91,7 +91,7 @@ export async function check(outcome: Outcome) {
   const { minutes, seed } = options;
   return {
     seed,
-    command: `npm run chaos -- --minutes ${minutes} --seed ${seed} --servers ${options.servers} --clients ${options.clients}${options.browser ? '' : ' --no-browser'}`,
+    command: `npm run chaos -- --minutes ${minutes} --seed ${seed} --servers ${options.servers} --clients ${options.clients}${options.browser ? '' : ' --no-browser'}${options.relay ? ' --relay' : ''}`,
     minutes,
     servers: system.servers.length,
     clients: byKind(clients),

@@ -18,6 +18,7 @@ npm run chaos -- [options]
   --servers 2     number of servers, at least 2; no fault ends the first one, so that its leaks can be measured
   --clients 200   number of clients of all kinds, at least 8
   --no-browser    run without the console in a Chromium
+  --relay         the servers share one reader through NATS, which faults stop; needs nats-server
   --verbose       print a line for each fault
   --output FOLDER write chaos-<seed>.json there; default: testing/chaos/results
 

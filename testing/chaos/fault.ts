@@ -1,6 +1,7 @@
 import type { EmbeddedPostgres } from '@flagcast/demo';
 import type { TestChannel } from '../testkit/channel.ts';
 import type { FaultyProxy } from '../testkit/faulty-proxy.ts';
+import type { TestNats } from '../testkit/nats-server.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
 import type { SeededDatabase } from '../testkit/seed-database.ts';
 import type { PlannedFault } from './plan.ts';
@@ -12,6 +13,8 @@ export interface ChaosSystem extends SeededDatabase {
   readonly postgres: EmbeddedPostgres;
   /** No fault ends the first one, so that its memory growth and leaks can be measured. */
   readonly servers: readonly [ServerProcess, ...ServerProcess[]];
+  /** Null without the relay. */
+  readonly nats: TestNats | null;
   readonly proxy: FaultyProxy;
   /** Those of all projects. */
   readonly channels: readonly TestChannel[];

@@ -9,6 +9,7 @@ import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
 import { deleteEnvironment } from './deleted-environment.ts';
 import type { ChaosSystem, Faults, RunFault } from './fault.ts';
 import { hostChanges, importMany } from './host-changes.ts';
+import type { ChaosOptions } from './options.ts';
 import type { PlannedFault } from './plan.ts';
 import { fullFile } from './server-process.ts';
 
@@ -183,6 +184,23 @@ const serverStalls: Faults = {
   },
 };
 
+const natsFaults: Faults = {
+  'NATS killed': async ({ nats }, { holdMs, strength }) => {
+    await nats?.stop();
+    // As on a new machine.
+    if (strength < 0.3) await nats?.forget();
+    await delay(holdMs);
+    await nats?.start();
+    return `for ${holdMs} ms${strength < 0.3 ? ', and lost its data' : ''}`;
+  },
+  'NATS stopped': async ({ nats }, { holdMs }) => {
+    nats?.signal('SIGSTOP');
+    await delay(holdMs);
+    nats?.signal('SIGCONT');
+    return `for ${holdMs} ms`;
+  },
+};
+
 const writes: Faults = {
   'many changes at once': write(async (client, channel, { strength }) => {
     // One in five exceeds the number of events that a server replays after a reconnect.
@@ -217,6 +235,7 @@ const faultsByResource = {
     'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
     'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
   },
+  NATS: natsFaults,
   network: {
     'connections cut': network('cut'),
     'connections reset': network('reset'),
@@ -238,9 +257,13 @@ const faults = Object.entries<Faults>(faultsByResource).flatMap(([resource, ofRe
 
 export const faultKinds = faults.map(({ kind }) => kind);
 
-/** Faults that this system cannot inject, each with the reason. */
-export function unsupportedFaults(): Record<string, string> {
-  return existsSync(fullFile) ? {} : { 'log on a full disk': `this system has no ${fullFile}` };
+/** Faults that this run cannot inject, each with the reason. */
+export function unsupportedFaults({ relay }: ChaosOptions): Record<string, string> {
+  const ofNats = Object.keys(natsFaults).map((kind) => [kind, 'option --relay is not given']);
+  return {
+    ...(existsSync(fullFile) ? {} : { 'log on a full disk': `this system has no ${fullFile}` }),
+    ...(relay ? {} : (Object.fromEntries(ofNats) as Record<string, string>)),
+  };
 }
 
 /** Injects faults: one after the other for the same resource, otherwise concurrently. */

@@ -6,6 +6,7 @@ export interface ChaosOptions {
   readonly servers: number;
   readonly clients: number;
   readonly browser: boolean;
+  readonly relay: boolean;
   readonly verbose: boolean;
   readonly output: string | undefined;
   readonly help: boolean;
@@ -20,6 +21,7 @@ export function parseCommandLine(args: readonly string[]): ChaosOptions {
     servers: { type: 'string', default: '2' },
     clients: { type: 'string', default: '200' },
     'no-browser': { type: 'boolean', default: false },
+    relay: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
     output: { type: 'string' },
   });
@@ -29,6 +31,7 @@ export function parseCommandLine(args: readonly string[]): ChaosOptions {
     servers: numberOption('--servers', values.servers, { least: 2, most: 8 }),
     clients: numberOption('--clients', values.clients, { least: 8, most: 2_000 }),
     browser: !values['no-browser'],
+    relay: values.relay,
     verbose: values.verbose,
     output: values.output,
     help: values.help === true,

@@ -18,6 +18,8 @@ export interface ServerOptions {
   readonly databaseUrl: string;
   readonly secret: string;
   readonly port: number;
+  /** Of NATS. Undefined: each server reads the database for itself. */
+  readonly relayUrl: string | undefined;
   /** Called when the process ends unexpectedly or violates a promise. */
   readonly onProblem: (problem: string) => void;
 }
@@ -48,7 +50,7 @@ export class ServerProcess {
 
   /** Starts the process and waits until it listens. `diskFull`: its log goes to a full disk. */
   async start({ diskFull = false }: { readonly diskFull?: boolean } = {}): Promise<void> {
-    const { name, databaseUrl, secret, port, onProblem } = this.#options;
+    const { name, databaseUrl, secret, port, relayUrl, onProblem } = this.#options;
     const log = diskFull ? openSync(fullFile, 'w') : 'pipe';
     const child = startChild(this.#owner, new URL('./server-program.ts', import.meta.url), {
       stdout: log,
@@ -63,7 +65,7 @@ export class ServerProcess {
     child.process.stdout?.on('data', (bytes: Buffer) => {
       if (bytes.includes(tokenPrefix)) onProblem(`${name} wrote a token into its log`);
     });
-    await this.request({ do: 'start', databaseUrl, secret, port });
+    await this.request({ do: 'start', databaseUrl, secret, port, relayUrl });
   }
 
   async request(task: ServerTask): Promise<unknown> {

@@ -17,6 +17,7 @@ export type ServerTask =
       readonly databaseUrl: string;
       readonly secret: string;
       readonly port: number;
+      readonly relayUrl?: string | undefined;
     }
   | { readonly do: 'clock'; readonly offsetMs: number }
   /** Returns ServerFigures after a garbage collection. */
@@ -44,11 +45,13 @@ globalThis.Date = new Proxy(Date, {
     Reflect.construct(target, args.length === 0 ? [Date.now()] : args, newTarget) as Date,
 });
 // Imported after the clock is replaced, so that no module captures the original one.
-const [{ createFlagcast }, { createLogger, logLifecycle }, { flagcastConsole }] = await Promise.all([
-  import('flagcast'),
-  import('flagcast/testing'),
-  import('@flagcast/console'),
-]);
+const [{ createFlagcast }, { createLogger, logLifecycle }, { flagcastConsole }, { natsRelay }] =
+  await Promise.all([
+    import('flagcast'),
+    import('flagcast/testing'),
+    import('@flagcast/console'),
+    import('@flagcast/relay-nats'),
+  ]);
 
 function note(text: string): void {
   sendNote([trueNow(), text] satisfies ServerNote);
@@ -57,11 +60,17 @@ function note(text: string): void {
 let running: { readonly flagcast: Flagcast; readonly http: Server } | null = null;
 let connections = 0;
 
-async function start({ databaseUrl, secret, port }: Extract<ServerTask, { do: 'start' }>): Promise<number> {
+async function start({
+  databaseUrl,
+  secret,
+  port,
+  relayUrl,
+}: Extract<ServerTask, { do: 'start' }>): Promise<number> {
   const flagcast = createFlagcast({
     database: { url: databaseUrl },
     auth: { secret },
     socketWriter: ioUring,
+    relay: relayUrl === undefined ? undefined : natsRelay({ url: relayUrl }),
     console: flagcastConsole(),
     // The console shows switches only if writes are enabled.
     writes: true,

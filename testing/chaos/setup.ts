@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { BoundedRun } from '../testkit/bounded-run.ts';
 import type { TestFeed } from '../testkit/channel.ts';
 import { FaultyProxy } from '../testkit/faulty-proxy.ts';
+import { startNats } from '../testkit/nats-server.ts';
 import { startTemporaryPostgres } from '../testkit/postgres.ts';
 import { freePort } from '../testkit/program.ts';
 import { SeededRandom } from '../testkit/random.ts';
@@ -40,11 +41,14 @@ export async function startSystem(
   });
   const seeded = await seedDatabase(postgres);
   const secret = randomBytes(32).toString('base64');
+  const nats = options.relay ? await startNats() : null;
+  run.defer(async () => await nats?.remove());
   step('starts the servers');
   const startServer = async (number: number): Promise<ServerProcess> => {
     const { serverUrl: databaseUrl } = seeded;
     const name = `server ${number}`;
-    const server = new ServerProcess(run, { name, databaseUrl, secret, port: await freePort(), onProblem });
+    const where = { databaseUrl, secret, port: await freePort(), relayUrl: nats?.url };
+    const server = new ServerProcess(run, { name, ...where, onProblem });
     await server.start();
     return server;
   };
@@ -57,7 +61,7 @@ export async function startSystem(
   const tokenRandom = randomOf(options, 'tokens');
   return {
     ...seeded,
-    ...{ postgres, servers, proxy, channels: seeded.projects.flat(), unlogged: 0, imports: 0 },
+    ...{ postgres, nats, servers, proxy, channels: seeded.projects.flat(), unlogged: 0, imports: 0 },
     tokens: new TokenIssuer(secret, () => tokenRandom.next()),
     revocations: missingMemberships(seeded),
     durationMs: options.minutes * 60_000,

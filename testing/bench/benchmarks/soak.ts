@@ -1,7 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { PlainClient } from '../../testkit/clients/plain-client.ts';
+import { V1Client } from '../../testkit/clients/v1-client.ts';
+import { createMembers } from '../../testkit/postgres.ts';
 import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
 import { atMost, none } from '../../testkit/report.ts';
+import type { TestUser } from '../../testkit/tokens.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { repeatAtRate } from '../load/writers.ts';
@@ -10,6 +13,9 @@ import { startFlagcast } from '../targets/flagcast.ts';
 
 const channels = 10;
 const eventsPerSecond = 20;
+/** Users who have the same feature open. Each says so every 4 s; the server forgets a view after 8.5 s. */
+const viewerCount = 50;
+const announcementsPerSecond = viewerCount / 4;
 /** Short-lived connections: how many a second, and how long each stays, in milliseconds. */
 const visitsPerSecond = 10;
 const stayMs = 1_000;
@@ -47,8 +53,16 @@ export const soak = benchmark({
       visits.push(visit(url, flagcast.headers, number % 2 === 0));
       await Promise.resolve();
     });
+    const viewers = await openViewers(bench, flagcast);
+    const announcing = repeatAtRate(announcementsPerSecond, ending.signal, async (number) => {
+      viewers[number % viewerCount]?.announce(`field-${number % 3}`);
+      await Promise.resolve();
+    });
     const samples = await takeSamples(bench, flagcast, minutes);
+    const unseen = viewers.filter(({ seen }) => seen !== viewerCount).length;
     ending.abort();
+    await announcing;
+    for (const { client } of viewers) await client.close();
     await visiting;
     const failed = (await Promise.all(visits)).filter((succeeded) => !succeeded).length;
     const published = Array.from({ length: await publishing }, (_, number) => number % channels);
@@ -62,7 +76,7 @@ export const soak = benchmark({
     const slowestMs = Math.max(...samples.slice(1).map(({ delayMs }) => delayMs));
     const deliveries = counts.reduce((sum, { events }) => sum + events, 0);
     return {
-      title: `${clients} connections, half plain and half flagcast.v1, on ${channels} channels for ${minutes} minutes: ${published.length} events, ${deliveries} deliveries, ${visits.length} short-lived connections`,
+      title: `${clients} connections, half plain and half flagcast.v1, on ${channels} channels for ${minutes} minutes: ${published.length} events, ${deliveries} deliveries, ${visits.length} short-lived connections, ${viewerCount} users with the same feature open`,
       tables: [{ rows: quarters }],
       bounds: [
         // The first quarter is the warm-up: replay buffers fill, and code is compiled.
@@ -77,10 +91,45 @@ export const soak = benchmark({
         none('groups of clients with missing events', arrivals.filter((arrival) => arrival === null).length),
         none('closed connections', Math.max(...counts.map(({ lost }) => lost))),
         none('failed short-lived connections', failed),
+        none('users who do not see all who have the same feature open', unseen),
       ],
     };
   },
 });
+
+/** Connects users who may view the first channel. `seen`: how many users have the feature open, by its newest message. */
+async function openViewers(
+  { run }: Bench,
+  { port, database, channel, token }: Awaited<ReturnType<typeof startFlagcast>>,
+) {
+  const { projectId, environmentId, featureId } = channel(0);
+  const ids = { project_id: projectId, env_id: environmentId };
+  const members = await createMembers(database.client, projectId, viewerCount, 'project_viewer');
+  const open = async (member: TestUser) => {
+    let seen = 0;
+    const client = await V1Client.connect(`ws://127.0.0.1:${port}/api/ws`, {
+      token: token(member),
+      query: ids,
+      onMessage: (message) => {
+        if ('count' in message) seen = message.count;
+      },
+    });
+    run.defer(async () => {
+      client.socket.terminate();
+      await Promise.resolve();
+    });
+    const announce = (field: string) =>
+      client.send({ type: 'announce', view: member.id, ...ids, feature_id: featureId, field });
+    return {
+      client,
+      announce,
+      get seen() {
+        return seen;
+      },
+    };
+  };
+  return await Promise.all(members.map(open));
+}
 
 async function takeSamples(
   { run, step }: Bench,
