@@ -33,12 +33,12 @@ it('the requests can be limited to the project or the environment of the header,
   await expect.poll(async () => await elsewhere.count()).toBe(0);
   await card.waitFor();
   await page.getByText(en.approvals.count(await cards(page).count(), 'Web shop')).waitFor();
-  expect(new URL(page.url()).search).toBe('?in=project');
+  await expect.poll(() => new URL(page.url()).search).toBe('?in=project');
   await choose('Web shop / dev');
   await page.getByText(en.approvals.noMatch).waitFor();
   await page.getByText(en.approvals.decidedFilter, { exact: true }).click();
   await page.getByText(en.approvals.noDecided).waitFor();
-  expect(new URL(page.url()).search).toBe('?in=environment&show=decided');
+  await expect.poll(() => new URL(page.url()).search).toBe('?in=environment&show=decided');
   await visit(page, at(webShop, 'prod', 'approvals?in=environment'));
   await card.waitFor();
 });
