@@ -94,9 +94,10 @@ export class RelayNode {
     return this.#state.mode === 'following';
   }
 
-  /** The newest commit that was delivered; null unless another server is followed. */
+  /** The newest commit that was delivered; null unless the log has everything that was delivered on this server. */
   get applied(): number | null {
-    return this.#state.mode === 'following' ? this.#state.follower.applied : null;
+    const state = this.#state;
+    return state.mode === 'following' && state.ownXmax === null ? state.follower.applied : null;
   }
 
   /** Rejects if NATS does not respond. */

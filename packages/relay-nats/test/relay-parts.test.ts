@@ -244,6 +244,18 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
     expect(relayNode.isFollowing).toBe(true);
   });
 
+  it('G1: a follower takes missed events from the log only once the log has what this server read itself', async () => {
+    const { publish } = await openPublisher();
+    const { relayNode, lifecycle } = await join();
+    relayNode.delivered(batch(20n, 15n));
+    expect(relayNode.isFollowing).toBe(true);
+    expect(relayNode.applied).toBeNull();
+    const applied = nextEvent(lifecycle, 'relay:applied');
+    await publish(batch(20n, 15n));
+    await applied;
+    expect(relayNode.applied).toBe(await lastPlace());
+  });
+
   it('a server does not follow a leader that is ahead of the database', async () => {
     await openPublisher({ newest: batch(20n) });
     const { relayNode, done } = await join();
