@@ -57,7 +57,8 @@ export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDa
     }
     await install(client, { role: serverRole });
     const password = randomBytes(16).toString('hex');
-    await client.query(`ALTER ROLE ${serverRole} PASSWORD '${password}'`);
+    // The limit of the role is for three servers; chaos and fleet start eight.
+    await client.query(`ALTER ROLE ${serverRole} PASSWORD '${password}' CONNECTION LIMIT -1`);
     const serverUrl = new URL(databaseUrl);
     serverUrl.username = serverRole;
     serverUrl.password = password;

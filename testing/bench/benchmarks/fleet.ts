@@ -47,7 +47,7 @@ export const fleet = benchmark({
     bench.run.defer(async () => await nats.remove());
     const seeded = await seedDatabase(bench.postgres);
     const admin = await connect(bench.run, seeded.databaseUrl, 'bench admin');
-    await admin.query(`CREATE EXTENSION pg_stat_statements; ALTER ROLE ${serverRole} CONNECTION LIMIT -1`);
+    await admin.query('CREATE EXTENSION pg_stat_statements');
     const rows: Awaited<ReturnType<typeof measure>>['row'][] = [];
     const problems: string[] = [];
     for (const servers of serverCounts) {
