@@ -98,10 +98,7 @@ it('all projects are those that the user may view, and a deleted flag keeps its 
 
 const exportsAs = async (page: Page, format: string): Promise<void> => {
   await button(page, en.activity.export).click();
-  await page
-    .getByRole('dialog', { name: en.activity.export })
-    .getByRole('button', { name: format, exact: true })
-    .click();
+  await page.getByRole('menuitem', { name: format, exact: true }).click();
 };
 
 it('an export goes to the file that the user chooses, and no token is in an address', async () => {

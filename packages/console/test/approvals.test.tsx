@@ -241,7 +241,7 @@ describe('a decision is bound to what is shown', () => {
     expect(within(await card()).queryByRole('button', { name: en.approvals.approve })).toBeNull();
     await click(button(en.approvals.showNow, await card()));
     const marks = within(await card()).getAllByText(en.approvals.changed);
-    expect(marks.map((mark) => mark.parentElement?.textContent)).toEqual([
+    expect(marks.map((mark) => mark.closest('dt')?.textContent)).toEqual([
       `${en.fields.default_value}${en.approvals.changed}`,
     ]);
     await click(button(en.approvals.approve, await card()));

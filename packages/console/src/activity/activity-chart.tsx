@@ -87,10 +87,11 @@ export default function ActivityChart({ histogram, onSelect }: ActivityChartProp
 }
 
 function chartOptions(
-  colors: PlotColors,
+  colors: ReturnType<typeof usePlotColors>,
   format: Format,
   { bucketMs, isLong }: { readonly bucketMs: number; readonly isLong: boolean },
 ): Omit<UPlot.Options, 'width'> {
+  const paths = UPlot.paths.bars?.({ size: [0.8, 16], align: 1 });
   return {
     height: 110,
     legend: { show: false },
@@ -122,14 +123,9 @@ function chartOptions(
     ],
     series: [
       {},
-      { fill: colors.main, stroke: colors.main, width: 0, points: { show: false }, ...barsPath() },
+      { fill: colors.main, stroke: colors.main, width: 0, points: { show: false }, ...(paths && { paths }) },
     ],
   };
-}
-
-function barsPath(): Pick<UPlot.Series, 'paths'> {
-  const paths = UPlot.paths.bars?.({ size: [0.8, 16], align: 1 });
-  return paths === undefined ? {} : { paths };
 }
 
 interface PlotProps {
@@ -166,14 +162,8 @@ function Plot({ options, data, label }: PlotProps) {
   return <div ref={ref} role="img" aria-label={label} className="fc-plot" />;
 }
 
-interface PlotColors {
-  readonly main: string;
-  readonly text: string;
-  readonly grid: string;
-}
-
 /** The theme's colors as values: a canvas cannot use CSS variables. */
-function usePlotColors(): PlotColors {
+function usePlotColors() {
   const scheme = useComputedColorScheme('light');
   const { colors } = useMantineTheme();
   return useMemo(() => {

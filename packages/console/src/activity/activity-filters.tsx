@@ -1,15 +1,11 @@
 import { Autocomplete, Button, Group, Select, TextInput } from '@mantine/core';
-import { useDebouncedCallback } from '@mantine/hooks';
 import { useFeatures } from '@flagcast/client/react';
-import { useEffect, useRef, useState } from 'react';
+import { useState } from 'react';
 import { useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 import { SearchIcon } from '../shell/icons.js';
 import { useScope } from '../shell/scope.js';
 import { presets, type useActivityFilter } from './use-activity-filter.js';
-
-/** Delay after the last key before the filter applies, in milliseconds. */
-const debounceMs = 300;
 
 const entities = ['feature', 'rule', 'feature_schedule', 'environment'];
 const actions = ['created', 'updated', 'deleted', 'pending', 'approved', 'rejected', 'cancelled'];
@@ -29,19 +25,31 @@ export function ActivityFilters({ parameters, change, people }: ActivityFiltersP
   const isRange = isCustom || since !== undefined || until !== undefined;
   const flags = Array.from(features.values(), ({ id, name }) => ({ value: id, label: visible(name) }));
   if (flag !== undefined && !features.has(flag)) flags.unshift({ value: flag, label: visible(flag) });
+  const choice = (name: keyof typeof parameters, label: string, none: string, data: ChoiceProps['data']) => (
+    <Choice
+      label={label}
+      none={none}
+      value={parameters[name]}
+      data={data}
+      onChange={(value) => change({ [name]: value })}
+    />
+  );
+  const timeField = (name: 'since' | 'until', label: string) => (
+    <TimeField
+      label={label}
+      value={parameters[name]}
+      onChange={(time) => change({ [name]: time, last: undefined })}
+    />
+  );
   const clear = (): void => {
     setCustom(false);
     change(Object.fromEntries(Object.keys(parameters).map((name) => [name, undefined])));
   };
   return (
     <Group component="search" gap="xs" className="fc-toolbar">
-      <Choice
-        label={t.activity.scopeFilter}
-        none={t.activity.onlyHere(environment.name)}
-        value={parameters.projects}
-        data={[{ value: 'all', label: t.activity.allProjects }]}
-        onChange={(projects) => change({ projects })}
-      />
+      {choice('projects', t.activity.scopeFilter, t.activity.onlyHere(environment.name), [
+        { value: 'all', label: t.activity.allProjects },
+      ])}
       <Choice
         label={t.activity.timeFilter}
         none={t.activity.anyTime}
@@ -54,41 +62,23 @@ export function ActivityFilters({ parameters, change, people }: ActivityFiltersP
       />
       {isRange && (
         <>
-          <TimeField
-            label={t.activity.from}
-            value={since}
-            onChange={(time) => change({ since: time, last: undefined })}
-          />
-          <TimeField
-            label={t.activity.to}
-            value={until}
-            onChange={(time) => change({ until: time, last: undefined })}
-          />
+          {timeField('since', t.activity.from)}
+          {timeField('until', t.activity.to)}
         </>
       )}
-      <Choice
-        label={t.activity.actionFilter}
-        none={t.activity.allActions}
-        value={parameters.action}
-        data={optionsOf(actions, t.actions)}
-        onChange={(action) => change({ action })}
-      />
-      <Choice
-        label={t.activity.typeFilter}
-        none={t.activity.allTypes}
-        value={parameters.entity}
-        data={optionsOf(entities, t.entities)}
-        onChange={(entity) => change({ entity })}
-      />
-      <Choice
-        label={t.activity.flagFilter}
-        none={t.activity.allFlags}
-        value={flag}
-        data={flags}
-        onChange={(id) => change({ feature_id: id })}
-      />
-      <PersonField
-        people={people}
+      {choice('action', t.activity.actionFilter, t.activity.allActions, optionsOf(actions, t.actions))}
+      {choice('entity', t.activity.typeFilter, t.activity.allTypes, optionsOf(entities, t.entities))}
+      {choice('feature_id', t.activity.flagFilter, t.feature.back, flags)}
+      <Autocomplete
+        size="sm"
+        data-search
+        aria-label={t.activity.personFilter}
+        placeholder={t.activity.personFilter}
+        leftSection={<SearchIcon size={16} />}
+        data={people}
+        renderOption={({ option }) => visible(option.value)}
+        clearable
+        clearButtonProps={{ 'aria-label': t.features.clearSearch }}
         value={parameters.username ?? ''}
         onChange={(username) => change({ username })}
       />
@@ -157,45 +147,6 @@ function TimeField({ label, value, onChange }: TimeFieldProps) {
       onChange={({ currentTarget: { value: typed } }) => {
         const date = new Date(typed);
         onChange(Number.isNaN(date.getTime()) ? undefined : date.toISOString());
-      }}
-    />
-  );
-}
-
-interface PersonFieldProps {
-  readonly people: string[];
-  readonly value: string;
-  readonly onChange: (person: string) => void;
-}
-
-function PersonField({ people, value, onChange }: PersonFieldProps) {
-  const { t } = useI18n();
-  const [typed, setTyped] = useState(value);
-  /** The value that was last written here. Another one comes from a navigation. */
-  const written = useRef(value);
-  useEffect(() => {
-    if (value !== written.current) setTyped(value);
-    written.current = value;
-  }, [value]);
-  const write = useDebouncedCallback((person: string) => {
-    written.current = person;
-    onChange(person);
-  }, debounceMs);
-  return (
-    <Autocomplete
-      size="sm"
-      data-search
-      aria-label={t.activity.personFilter}
-      placeholder={t.activity.personFilter}
-      leftSection={<SearchIcon size={16} />}
-      data={people}
-      renderOption={({ option }) => visible(option.value)}
-      clearable
-      clearButtonProps={{ 'aria-label': t.activity.clearPersonFilter }}
-      value={typed}
-      onChange={(person) => {
-        setTyped(person);
-        write(person.trim());
       }}
     />
   );

@@ -1,4 +1,4 @@
-import { Button, Group, Popover, Stack, Text } from '@mantine/core';
+import { Button, Menu } from '@mantine/core';
 import { useEffect, useRef, useState } from 'react';
 import { useI18n } from '../i18n/i18n.js';
 import { useNotifications } from '../shell/notifications.js';
@@ -15,13 +15,11 @@ export function ExportMenu({ filter }: { readonly filter: HistoryFilter }) {
   const api = useApi();
   const { project, environment } = useScope();
   const { notify, notifyError } = useNotifications();
-  const [isOpened, setOpened] = useState(false);
   /** Null while no export is under way. */
   const [megabytes, setMegabytes] = useState<number | null>(null);
   const abort = useRef<AbortController | null>(null);
   useEffect(() => () => abort.current?.abort(), []);
   const save = async (format: (typeof formats)[number]): Promise<void> => {
-    setOpened(false);
     setMegabytes(0);
     const { signal } = (abort.current = new AbortController());
     const place = filter.projects === 'all' ? 'all projects' : `${project.name} ${environment.key}`;
@@ -51,24 +49,18 @@ export function ExportMenu({ filter }: { readonly filter: HistoryFilter }) {
     );
   }
   return (
-    <Popover opened={isOpened} onChange={setOpened} position="bottom-end" trapFocus returnFocus shadow="md">
-      <Popover.Target>
-        <Button variant="default" aria-haspopup="dialog" onClick={() => setOpened(!isOpened)}>
-          {t.activity.export}
-        </Button>
-      </Popover.Target>
-      <Popover.Dropdown aria-label={t.activity.export} maw={300}>
-        <Stack gap="xs">
-          <Text size="sm">{t.activity.exportHint}</Text>
-          <Group gap="xs">
-            {formats.map((format) => (
-              <Button key={format} size="xs" variant="default" onClick={() => void save(format)}>
-                {format.toUpperCase()}
-              </Button>
-            ))}
-          </Group>
-        </Stack>
-      </Popover.Dropdown>
-    </Popover>
+    <Menu position="bottom-end" width={300}>
+      <Menu.Target>
+        <Button variant="default">{t.activity.export}</Button>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Label>{t.activity.exportHint}</Menu.Label>
+        {formats.map((format) => (
+          <Menu.Item key={format} onClick={() => void save(format)}>
+            {format.toUpperCase()}
+          </Menu.Item>
+        ))}
+      </Menu.Dropdown>
+    </Menu>
   );
 }

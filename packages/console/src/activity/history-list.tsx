@@ -1,7 +1,7 @@
 import { Avatar, Badge, Code, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
-import { actionOf } from '../api/actions.js';
+import { actionColors, actionOf } from '../api/actions.js';
 import { DiffList } from '../feature/diff-list.js';
 import { RelativeTime, useNowMs } from '../shell/relative-time.js';
 import { scopePath, useScope } from '../shell/scope.js';
@@ -10,11 +10,11 @@ import { useI18n } from '../i18n/i18n.js';
 import { sortTime } from './history-pages.js';
 import { LoadOlder } from './load-older.js';
 import type { HistoryItem } from './timeline.js';
-import type { useTimeline } from './use-history.js';
+import type { Timeline } from './use-history.js';
 import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
 interface HistoryListProps {
-  readonly timeline: ReturnType<typeof useTimeline>;
+  readonly timeline: Timeline;
   /** What stands there without entries. */
   readonly empty: string;
   /** How an entry names its feature: by a link, by the entity's id (if names are unknown), or not at all. */
@@ -23,7 +23,7 @@ interface HistoryListProps {
 
 /** The history, newest first, and what there is to say about it. */
 export function HistoryList({ timeline, empty, about }: HistoryListProps) {
-  const { items, error, loading, liveOnly, hasMore, searchedUntil, loadMore } = timeline;
+  const { items, error, loading, liveOnly } = timeline;
   return (
     <>
       {items.length === 0 && !loading && error === null && (
@@ -32,16 +32,7 @@ export function HistoryList({ timeline, empty, about }: HistoryListProps) {
         </Text>
       )}
       <Days entries={items} about={about} />
-      {!liveOnly && (
-        <LoadOlder
-          hasMore={hasMore}
-          searchedUntil={searchedUntil}
-          loading={loading}
-          failed={error !== null}
-          isEmpty={items.length === 0}
-          loadMore={loadMore}
-        />
-      )}
+      {!liveOnly && <LoadOlder timeline={timeline} />}
     </>
   );
 }
@@ -76,16 +67,6 @@ function Days({ entries, about }: DaysProps) {
   ));
 }
 
-const colors: ReadonlyMap<string, string> = new Map([
-  ['created', 'teal'],
-  ['approved', 'teal'],
-  ['deleted', 'red'],
-  ['rejected', 'red'],
-  ['pending', 'yellow'],
-  ['request_updated', 'yellow'],
-  ['cancelled', 'gray'],
-]);
-
 interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
   readonly entry: HistoryItem;
 }
@@ -103,7 +84,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
       <Avatar name={avatarName(username ?? '?')} color="initials" size={30} aria-hidden="true" />
       <Text size="sm" component="div" className="fc-entry-title">
         <strong>{visible(who)}</strong>
-        <Badge variant="light" color={colors.get(action) ?? 'blue'} tt="none" size="md" mx={6}>
+        <Badge variant="light" color={actionColors.get(action) ?? 'blue'} tt="none" size="md" mx={6}>
           {nameOf(t.actions, action)} · {nameOf(t.entities, entity)}
         </Badge>
         {about === 'id' && <Code>{visible(entry.entity_id)}</Code>}
@@ -139,18 +120,12 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
 /** The name of the flag, with a link to its page, or of a deleted flag to its history. */
 function FeatureLink({ entry }: { readonly entry: HistoryItem }) {
   const { t } = useI18n();
-  const {
-    project_id: projectId,
-    environment,
-    feature_id: id,
-    feature_name: name,
-    feature_deleted: isDeleted,
-  } = entry;
+  const { feature_name: name, feature_deleted: isDeleted } = entry;
   if (!isDeleted && name === null) return null;
-  const page = isDeleted ? `activity?feature_id=${id ?? ''}` : `features/${id ?? ''}`;
+  const page = `${isDeleted ? 'activity?feature_id=' : 'features/'}${entry.feature_id ?? ''}`;
   return (
     <>
-      <Link to={scopePath(projectId, environment, page)} className="fc-link fc-wrap">
+      <Link to={scopePath(entry.project_id, entry.environment, page)} className="fc-link fc-wrap">
         {visible(name ?? t.approvals.deletedFeature)}
       </Link>
       {isDeleted && name !== null && (

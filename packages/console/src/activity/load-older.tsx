@@ -1,22 +1,15 @@
 import { Button, Group, Loader, Text } from '@mantine/core';
 import { useEffect, useRef } from 'react';
 import { useI18n } from '../i18n/i18n.js';
+import type { Timeline } from './use-history.js';
 
-interface LoadOlderProps {
-  readonly hasMore: boolean;
-  /** RFC 3339: how far back rare entries were searched; the search then continues only by the button. */
-  readonly searchedUntil: string | null;
-  readonly loading: boolean;
-  /** The last read failed: scrolling does not read again. */
-  readonly failed: boolean;
-  /** There are no entries, so that there is no end of them. */
-  readonly isEmpty: boolean;
-  readonly loadMore: () => void;
-}
-
-/** Loads older entries when the end of the list is near, or by a button. */
-export function LoadOlder(props: LoadOlderProps) {
-  const { hasMore, searchedUntil, loading, failed, isEmpty, loadMore } = props;
+/**
+ * Loads older entries when the end of the list is near, or by a button: after a failed read, and to search further back,
+ * only by the button.
+ */
+export function LoadOlder({ timeline }: { readonly timeline: Timeline }) {
+  const { items, error, hasMore, searchedUntil, loading, loadMore } = timeline;
+  const failed = error !== null;
   const { t, format } = useI18n();
   const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -48,7 +41,7 @@ export function LoadOlder(props: LoadOlderProps) {
         </Button>
       ) : (
         !failed &&
-        !isEmpty &&
+        items.length > 0 &&
         searchedUntil === null && (
           <Text size="xs" c="dimmed">
             {t.activity.end}

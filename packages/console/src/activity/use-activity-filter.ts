@@ -1,8 +1,12 @@
+import { useDebouncedValue } from '@mantine/hooks';
 import { useMemo } from 'react';
 import { serverNowMs } from '../api/server-clock.js';
 import { toTimeMs } from '../i18n/format.js';
 import { useParameters } from '../shell/use-parameters.js';
 import type { HistoryFilter } from './timeline.js';
+
+/** A change applies at once. Others that follow it, such as by the next keys, apply after the last one. */
+const debounceMs = 300;
 
 /** The lengths of the ranges that end now, in milliseconds. */
 export const presets = {
@@ -29,30 +33,39 @@ type ActivityParameters = { readonly [Name in (typeof parameters)[number]]?: str
 const timeOf = (text = ''): string | undefined =>
   text.endsWith('Z') && toTimeMs(text) !== null ? text : undefined;
 
+const readParameters = (query: URLSearchParams) =>
+  Object.fromEntries(parameters.map((name) => [name, query.get(name) ?? undefined])) as ActivityParameters;
+
+/** As the API takes it: a range that ends now begins at a time. */
+function filterOf({ last = '', since, until, projects, username, ...others }: ActivityParameters) {
+  const lengthMs = Object.hasOwn(presets, last) ? presets[last as keyof typeof presets] : null;
+  const range =
+    lengthMs === null
+      ? { since: timeOf(since), until: timeOf(until) }
+      : { since: new Date(serverNowMs() - lengthMs).toISOString() };
+  const name = username?.trim() || undefined;
+  return {
+    ...others,
+    ...range,
+    username: name,
+    ...(projects === 'all' && { projects }),
+  } satisfies HistoryFilter;
+}
+
 /** The filter of the activity. What the address cannot mean is ignored. */
 export function useActivityFilter() {
   const [query, setQuery] = useParameters();
-  return useMemo(() => {
-    const known = Object.fromEntries(
-      parameters.map((name) => [name, query.get(name) ?? undefined]),
-    ) as ActivityParameters;
-    const { last = '', since, until, projects, ...others } = known;
-    const lengthMs = Object.hasOwn(presets, last) ? presets[last as keyof typeof presets] : null;
-    const range =
-      lengthMs === null
-        ? { since: timeOf(since), until: timeOf(until) }
-        : { since: new Date(serverNowMs() - lengthMs).toISOString() };
-    return {
-      parameters: known,
-      /** As the API takes it: a range that ends now begins at a time. */
-      filter: { ...others, ...range, ...(projects === 'all' && { projects }) } satisfies HistoryFilter,
-      /** Undefined removes a parameter. */
-      change: (changes: ActivityParameters): void => {
-        const next = Object.entries({ ...known, ...changes }).filter(
-          (entry): entry is [string, string] => (entry[1] ?? '') !== '',
-        );
-        setQuery(new URLSearchParams(next).toString());
-      },
-    };
-  }, [query, setQuery]);
+  const [applied] = useDebouncedValue(query, debounceMs, { leading: true });
+  const known = useMemo(() => readParameters(query), [query]);
+  return {
+    parameters: known,
+    filter: useMemo(() => filterOf(readParameters(applied)), [applied]),
+    /** Undefined removes a parameter. */
+    change: (changes: ActivityParameters): void => {
+      const next = Object.entries({ ...known, ...changes }).filter(
+        (entry): entry is [string, string] => (entry[1] ?? '') !== '',
+      );
+      setQuery(new URLSearchParams(next).toString());
+    },
+  };
 }

@@ -138,6 +138,8 @@ function useOlderEntries(search: string, readPage: ReadPage, next: LoadedHistory
   return { query, loadMore: useCallback(() => setWantedPage(page), [page]) };
 }
 
+export type Timeline = ReturnType<typeof useTimeline>;
+
 /**
  * The history together with live events that it does not contain yet. Each entry appears once. While `paused` only older
  * entries are added. `filter` must stay the same object.

@@ -1,7 +1,7 @@
 import type { Channel, ChannelState } from '@flagcast/client';
 import { FlagcastProvider } from '@flagcast/client/react';
 import { useQueryClient } from '@tanstack/react-query';
-import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
+import { type ReactNode, useEffect, useEffectEvent, useMemo, useState } from 'react';
 import { ScopeContext, useScope } from '../shell/scope.js';
 import { useLive } from './live.js';
 import { projectsKey } from './queries.js';
@@ -33,19 +33,16 @@ export function useAllEnvironments(needed = true): readonly LiveEnvironment[] {
         .slice(-maxEnvironments),
     [project, current, needed],
   );
-  const latest = useRef(followed);
-  useEffect(() => {
-    latest.current = followed;
-  });
+  const openChannels = useEffectEvent(() =>
+    followed.map(({ id, key }) => [id, client.channel({ projectId: project.id, env: key })] as const),
+  );
   /** By the ids of the environments. */
   const [opened, setOpened] = useState<ReadonlyMap<string, Omit<LiveEnvironment, 'environment'>>>(new Map());
   // A channel follows its environment when the key changes, so only the ids matter.
   const ids = followed.map(({ id }) => id).join(' ');
   useEffect(() => {
     if (ids === '') return;
-    const channels = latest.current.map(
-      ({ id, key }) => [id, client.channel({ projectId: project.id, env: key })] as const,
-    );
+    const channels = openChannels();
     const show = (): void =>
       setOpened(new Map(channels.map(([id, channel]) => [id, { channel, state: channel.getState() }])));
     const stops = channels.map(([, channel]) =>

@@ -2,7 +2,7 @@ import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
 import { sharedTabs } from '@flagcast/client/tabs';
 import { createSafeContext } from '@mantine/core';
-import { Fragment, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { Fragment, type ReactNode, useEffect, useEffectEvent, useLayoutEffect, useState } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { type ConnectionInfo, watchConnection } from '../freshness/connection-info.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
@@ -78,23 +78,20 @@ interface LiveChannelProps {
  * Opens the channel of an environment for what is inside. That stays when the environment changes: pages are in a
  * `ChannelPage`.
  */
-export function LiveChannelProvider(props: LiveChannelProps) {
-  const { projectId, environmentId, children } = props;
+export function LiveChannelProvider({ projectId, environmentId, env, onEnd, children }: LiveChannelProps) {
   const { client } = useLive();
   const [live, setLive] = useState<LiveChannel | null>(null);
-  const latest = useRef(props);
-  useLayoutEffect(() => {
-    latest.current = props;
-  });
+  const openChannel = useEffectEvent(() => client.channel({ projectId, env }));
+  const reportEnd = useEffectEvent(onEnd);
   // Before the browser paints, so that a change of the environment never shows an empty page.
   useLayoutEffect(() => {
-    const channel = client.channel({ projectId, env: latest.current.env });
+    const channel = openChannel();
     const deliveries = createDeliveries(client, channel);
     const lastChanges = createLastChanges(client, channel, environmentId);
     setLive({ channel, deliveries, lastChanges, environmentId });
     const stop = channel.subscribe(() => {
       const { status } = channel.getState();
-      if (status.state === 'closed' && status.error !== null) latest.current.onEnd(status.error.code);
+      if (status.state === 'closed' && status.error !== null) reportEnd(status.error.code);
     });
     return () => {
       stop();

@@ -1,21 +1,18 @@
-import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
+import { type QueryClient, useQuery } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
-import type { Api } from './api.js';
 import { inReleaseOrder } from './environments.js';
 import type { Me, Mode, OpenChange, Project, RequestStep } from './types.js';
 
 /** Rarely changing data is refetched when the window gets the focus, at most once a minute. */
 const staleTimeMs = 60_000;
 
-const signInModeQuery = (api: Api) =>
-  queryOptions({
+export function useSignInMode() {
+  const api = useApi();
+  return useQuery({
     queryKey: ['sign-in-mode'],
     queryFn: async () => await api.get<Mode>('/api/auth/mode'),
     staleTime: staleTimeMs,
   });
-
-export function useSignInMode() {
-  return useQuery(signInModeQuery(useApi()));
 }
 
 export const meKey = ['me'];

@@ -1,9 +1,18 @@
+import type { FeatureState } from '@flagcast/client';
 import type { OpenChange } from '../../server/request-schemas.js';
 import type { AuditPage, Project } from '../../server/schemas.js';
 
 /** Bodies of the REST API, as the server's OpenAPI document describes them. */
 export type { OpenChange, RequestStep } from '../../server/request-schemas.js';
-export type { AuditHistogram, AuditPage, Me, Mode, Project, SignedIn } from '../../server/schemas.js';
+export type {
+  AuditHistogram,
+  AuditPage,
+  ListedFeature,
+  Me,
+  Mode,
+  Project,
+  SignedIn,
+} from '../../server/schemas.js';
 
 export type Environment = Project['environments'][number];
 
@@ -26,10 +35,7 @@ export interface FeatureDetails {
 }
 
 /** The fields that `PATCH /api/features/:id` can set. */
-export interface FeatureFields {
-  readonly name: string;
-  readonly description: string | null;
-  readonly enabled: boolean;
-  readonly default_value: string;
-  readonly rollout_key: string | null;
-}
+export type FeatureFields = Pick<
+  FeatureState,
+  'name' | 'description' | 'enabled' | 'default_value' | 'rollout_key'
+>;

@@ -18,14 +18,12 @@ export function Bell() {
     <PopupButton popup="dialog" render={(close) => <ConcernsPopup onClose={close} />}>
       {(button) => (
         <UnstyledButton className="fc-bell" aria-label={t.approvals.bell(unseen.length)} {...button}>
-          <span className="fc-bottom-icon">
-            <BellIcon size={20} />
-            {unseen.length > 0 && (
-              <Badge size="xs" color="red.8" circle={unseen.length < 10}>
-                {unseen.length}
-              </Badge>
-            )}
-          </span>
+          <BellIcon size={20} />
+          {unseen.length > 0 && (
+            <Badge size="xs" color="red.8" circle={unseen.length < 10}>
+              {unseen.length}
+            </Badge>
+          )}
         </UnstyledButton>
       )}
     </PopupButton>

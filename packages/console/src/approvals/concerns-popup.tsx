@@ -15,12 +15,8 @@ import { stateKey, useConcerns } from './use-concerns.js';
 /** How many concerns are listed at first, and added on demand. */
 const listedAtATime = 30;
 
-interface ConcernsPopupProps {
-  readonly onClose: () => void;
-}
-
 /** What concerns the user: decisions on own requests with their reasons, and requests that need a review. */
-export default function ConcernsPopup({ onClose }: ConcernsPopupProps) {
+export default function ConcernsPopup({ onClose }: { readonly onClose: () => void }) {
   const { t } = useI18n();
   const { concerns } = useConcerns();
   const { fresh, listed, showMore } = useList();
@@ -52,12 +48,7 @@ export default function ConcernsPopup({ onClose }: ConcernsPopupProps) {
           tabIndex={-1}
         >
           {listed.map((change) => (
-            <Concern
-              key={change.id}
-              change={change}
-              isNew={fresh.has(stateKey(change))}
-              onOpen={() => onClose()}
-            />
+            <Concern key={change.id} change={change} isNew={fresh.has(stateKey(change))} onOpen={onClose} />
           ))}
         </Stack>
         {concerns.length > listed.length && (

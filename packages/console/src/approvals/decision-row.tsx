@@ -1,5 +1,6 @@
 import { Badge, Button, Group, Text } from '@mantine/core';
 import { useEffect, useRef, useState } from 'react';
+import { actionColors } from '../api/actions.js';
 import type { OpenChange } from '../api/types.js';
 import { ReasonDialog, type ReasonInput } from '../features/reason-dialog.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
@@ -8,33 +9,21 @@ import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { EntityDiffs } from '../feature/diff-list.js';
-import { flagOf, needsConfirmation } from './requests.js';
-import { decisionText } from './requests.js';
+import { decisionText, flagOf, needsConfirmation } from './requests.js';
 import { type Step, useDecide } from './use-decide.js';
-
-interface DecisionRowProps {
-  readonly shown: OpenChange;
-  readonly isOutdated: boolean;
-  readonly showNow: () => void;
-  readonly moved: (now: OpenChange) => void;
-}
+import type { useShownChange } from './use-shown-change.js';
 
 /**
  * The last row of a card: the buttons that the user may use, the decision, or that the request was edited. Its height
  * stays, so that the next card does not move.
  */
-export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowProps) {
+export function DecisionRow({ shown, isOutdated, showNow, moved }: ReturnType<typeof useShownChange>) {
   const { t } = useI18n();
   const { me, projects } = useScope();
   const { busy, decide } = useDecide(shown, moved);
   const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
   const [isChecking, setChecking] = useState(false);
   const loadProjects = useFreshProjects();
-  const isHere = useRef(true);
-  useEffect(() => {
-    isHere.current = true;
-    return () => void (isHere.current = false);
-  }, []);
   const isOpen = shown.status === 'pending';
   const { row, hasDecided } = useFocusAfterDecision(isOpen);
   // A request that is reopened is another one to decide on.
@@ -55,7 +44,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: DecisionRowPr
     setChecking(true);
     const fresh = await loadProjects().catch(() => []);
     // The user has left the page.
-    if (!isHere.current) return;
+    if (row.current === null) return;
     setChecking(false);
     if (needsConfirmation(shown, fresh)) setDialog('approve');
     else await send('approve');
@@ -168,11 +157,6 @@ function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) 
   );
 }
 
-const decisionColors: ReadonlyMap<string, string> = new Map([
-  ['approved', 'teal'],
-  ['rejected', 'red'],
-]);
-
 /** The decision, with the reason of a rejection. */
 function Decided({ change }: { readonly change: OpenChange }) {
   const { t } = useI18n();
@@ -180,7 +164,7 @@ function Decided({ change }: { readonly change: OpenChange }) {
   return (
     <Group gap="xs" wrap="nowrap" role="status">
       <Badge
-        color={decisionColors.get(status) ?? 'gray'}
+        color={actionColors.get(status) ?? 'gray'}
         variant="light"
         tt="none"
         size="lg"

@@ -8,14 +8,6 @@ import { concernText } from './requests.js';
 import { useOpenChanges } from './open-changes.js';
 import { stateKey } from './use-concerns.js';
 
-interface NotificationChoice {
-  /** Whether this browser can show notifications, and the user has not blocked them. */
-  readonly isPossible: boolean;
-  readonly enabled: boolean;
-  /** Asks the user for the permission if necessary. */
-  readonly setEnabled: (enabled: boolean) => void;
-}
-
 const isSupported = (): boolean => 'Notification' in globalThis;
 
 /** Whether the user wants notifications in this browser. */
@@ -29,13 +21,15 @@ function useStoredChoice() {
 }
 
 /** The choice of the user. Reading the permission blocks the page for more than a millisecond: not for each event. */
-export function useNotificationChoice(): NotificationChoice {
+export function useNotificationChoice() {
   const [enabled, setEnabled] = useStoredChoice();
   const permission = isSupported() ? Notification.permission : 'denied';
   return {
+    /** Whether this browser can show notifications, and the user has not blocked them. */
     isPossible: permission !== 'denied',
     enabled: enabled && permission === 'granted',
-    setEnabled: (wanted) => {
+    /** Asks the user for the permission if necessary. */
+    setEnabled: (wanted: boolean) => {
       if (!wanted) setEnabled(false);
       else void Notification.requestPermission().then((answer) => setEnabled(answer === 'granted'));
     },

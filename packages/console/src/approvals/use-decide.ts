@@ -5,8 +5,7 @@ import { useFieldName } from '../feature/diff-list.js';
 import { useNotifications } from '../shell/notifications.js';
 import { useApi } from '../sign-in/app-services.js';
 import { useI18n } from '../i18n/i18n.js';
-import { decisionText } from './requests.js';
-import { type Conflict, seenOf, withConflicts } from './requests.js';
+import { type Conflict, decisionText, seenOf, withConflicts } from './requests.js';
 
 export type Step = 'approve' | 'reject' | 'cancel';
 

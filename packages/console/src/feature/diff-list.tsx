@@ -1,4 +1,4 @@
-import { Text, VisuallyHidden } from '@mantine/core';
+import { Badge, Text, VisuallyHidden } from '@mantine/core';
 import type { ChangedEntity, FieldDiff, OpenChange, RequestedField } from '../api/types.js';
 import { useI18n } from '../i18n/i18n.js';
 import { changedFields, hasMoved } from '../approvals/requests.js';
@@ -36,7 +36,11 @@ export function DiffList({ diff, changed }: DiffListProps) {
         <div key={each.field}>
           <dt>
             {fieldName(each.field)}
-            {changed?.has(each.field) === true && <mark className="fc-changed">{t.approvals.changed}</mark>}
+            {changed?.has(each.field) === true && (
+              <Badge component="mark" variant="light" color="red" size="sm" tt="none" ml={6}>
+                {t.approvals.changed}
+              </Badge>
+            )}
           </dt>
           <dd>{hasMoved(each) ? <ThreeValues {...each} /> : <TwoValues {...each} />}</dd>
         </div>
@@ -50,20 +54,21 @@ const isOn = (value: unknown) => (typeof value === 'boolean' ? value : undefined
 
 function TwoValues({ field, old, new: now }: FieldDiff) {
   const { t } = useI18n();
+  const [hasOld, hasNew] = [(old ?? null) !== null, (now ?? null) !== null];
   return (
     <>
-      {(old ?? null) !== null && (
+      {hasOld && (
         <del data-on={isOn(old)}>
           <VisuallyHidden component="span">{t.feature.was} </VisuallyHidden>
           <FieldValue field={field} value={old} />
         </del>
       )}
-      {(old ?? null) !== null && (now ?? null) !== null && (
+      {hasOld && hasNew && (
         <Text component="span" c="dimmed" aria-hidden="true">
           →
         </Text>
       )}
-      {(now ?? null) !== null && (
+      {hasNew && (
         <ins data-on={isOn(now)}>
           <VisuallyHidden component="span">{t.feature.is} </VisuallyHidden>
           <FieldValue field={field} value={now} />

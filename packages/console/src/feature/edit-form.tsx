@@ -146,7 +146,7 @@ interface FieldsProps {
 function useTextFields({ edit, saving, errors }: Pick<FieldsProps, 'edit' | 'saving' | 'errors'>) {
   const { t } = useI18n();
   const limit = useLimit();
-  return (field: TextField, label: string) => {
+  return (field: TextField, label = t.fields[field]) => {
     const text = edit.mine[field] ?? '';
     const isChanged = Object.hasOwn(edit.changed, field);
     const { note, tooLong } = limit(text, maxLengths[field]);
@@ -173,7 +173,11 @@ function Fields(props: FieldsProps) {
   const { toggle, manage } = useRights();
   const { mine } = edit;
   const textOf = useTextFields(props);
-  const frame = (field: FieldName, label: string, control: ReactNode, may = manage): ReactNode => (
+  const frame = (
+    field: FieldName,
+    control: ReactNode,
+    { label = t.fields[field], may = manage } = {},
+  ): ReactNode => (
     <FieldFrame field={field} edit={edit}>
       {may && !gone ? (
         control
@@ -192,7 +196,6 @@ function Fields(props: FieldsProps) {
       <Divider label={t.feature.thisEnvironment} labelPosition="left" />
       {frame(
         'enabled',
-        t.fields.enabled,
         <Switch
           label={t.feature.enabledIn(environment.name)}
           checked={mine.enabled}
@@ -202,11 +205,10 @@ function Fields(props: FieldsProps) {
           color="teal.8"
           size="md"
         />,
-        toggle,
+        { may: toggle },
       )}
       {frame(
         'default_value',
-        value.label,
         <ValueField
           feature={feature}
           input={value}
@@ -214,19 +216,12 @@ function Fields(props: FieldsProps) {
             if (!saving) edit.set('default_value', picked);
           }}
         />,
+        { label: value.label },
       )}
       <Divider label={t.feature.allEnvironments} labelPosition="left" />
-      {frame('name', t.fields.name, <TextInput {...textOf('name', t.fields.name)} />)}
-      {frame(
-        'description',
-        t.fields.description,
-        <Textarea autosize minRows={2} {...textOf('description', t.fields.description)} />,
-      )}
-      {frame(
-        'rollout_key',
-        t.fields.rollout_key,
-        <TextInput {...textOf('rollout_key', t.fields.rollout_key)} />,
-      )}
+      {frame('name', <TextInput {...textOf('name')} />)}
+      {frame('description', <Textarea autosize minRows={2} {...textOf('description')} />)}
+      {frame('rollout_key', <TextInput {...textOf('rollout_key')} />)}
     </>
   );
 }

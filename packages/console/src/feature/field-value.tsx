@@ -23,18 +23,16 @@ export function FieldValue({ field, value }: FieldValueProps) {
     );
   }
   if (typeof value === 'boolean') return <span>{value ? t.features.on : t.features.off}</span>;
-  if (typeof value === 'number') return <span>{value}</span>;
-  if (value instanceof ExactNumber) return <span className="fc-wrap">{value.digits}</span>;
+  if (typeof value === 'number' || value instanceof ExactNumber)
+    return <span className="fc-wrap">{writeJson(value)}</span>;
   if (typeof value === 'string') return <span className="fc-wrap">{formatText(field, value, texts)}</span>;
   const expression = field === 'conditions' || field === 'condition' ? toExpression(value) : null;
-  if (expression !== null) {
-    return (
-      <span className="fc-wrap">
-        <ExpressionText expression={expression} />
-      </span>
-    );
-  }
-  return <Code className="fc-wrap">{visible(writeJson(value))}</Code>;
+  if (expression === null) return <Code className="fc-wrap">{visible(writeJson(value))}</Code>;
+  return (
+    <span className="fc-wrap">
+      <ExpressionText expression={expression} />
+    </span>
+  );
 }
 
 function formatText(field: string, value: string, { t, format }: I18n): string {

@@ -56,7 +56,10 @@ function useAllRules(feature: FeatureState, enabled: boolean) {
   const segments = new Map(feature.rules?.map((rule) => [rule.segment_id, rule.segment_name]));
   const all = data?.rules.map((row): FeatureRule => {
     const condition = row['condition'] ?? row['conditions'] ?? null;
-    const textOf = (field: string): string | null => textOrNull(row[field]);
+    const textOf = (field: string): string | null => {
+      const value = row[field];
+      return typeof value === 'string' || typeof value === 'number' ? String(value) : null;
+    };
     const segment = textOf('segment_id');
     return {
       id: row.id,
@@ -69,10 +72,6 @@ function useAllRules(feature: FeatureState, enabled: boolean) {
     };
   });
   return { all, error, refetch: () => void refetch() };
-}
-
-function textOrNull(value: unknown): string | null {
-  return typeof value === 'string' || typeof value === 'number' ? String(value) : null;
 }
 
 interface RuleProps {

@@ -1,7 +1,7 @@
 import type { FeatureState, ScheduledChange, ScheduleState } from '@flagcast/client';
 import { Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { type I18n, useI18n } from '../i18n/i18n.js';
+import { useI18n } from '../i18n/i18n.js';
 import { useNowMs } from '../shell/relative-time.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
@@ -52,11 +52,12 @@ export function useScheduled({ id, schedule_state: live }: FeatureState) {
 
 /** What the schedules of a flag that is switched on do now and next, e.g. `Switches off in 10 minutes (14:30 Europe/Berlin)`. */
 export function ScheduleNote({ feature }: { readonly feature: FeatureState }) {
-  const texts = useI18n();
+  const { t, format } = useI18n();
   const nowMs = useNowMs(1_000);
   const schedule = useScheduled(feature);
   if (schedule === undefined || !feature.enabled) return null;
-  const { targeting, shell } = texts.t;
+  const { targeting, shell } = t;
+  const { locale } = format;
   if (schedule.now === null) return <Text size="xs">{shell.loading}…</Text>;
   const { enabled, next } = schedule.now;
   const now = enabled ? targeting.onNow : targeting.offNow;
@@ -64,21 +65,14 @@ export function ScheduleNote({ feature }: { readonly feature: FeatureState }) {
   const decidingId = next?.schedule_id ?? schedule.state.schedule_id;
   const deciding = feature.schedules?.find(({ id }) => id === decidingId);
   const zone = zoneOf(deciding?.timezone ?? null);
+  const textOfNext = (change: ScheduledChange): string => {
+    const atMs = Date.parse(change.at);
+    const text = change.enabled ? targeting.switchesOn : targeting.switchesOff;
+    return text(formatUntil(locale, atMs, nowMs), `${formatTimeIn(locale, zone, atMs, nowMs)} ${zone}`);
+  };
   return (
     <Text size="xs" {...(!enabled && { c: 'var(--fc-warn)' })}>
-      {next === null ? now : `${now}. ${nextText(next, zone, texts, nowMs)}`}
+      {next === null ? now : `${now}. ${textOfNext(next)}`}
     </Text>
   );
-}
-
-function nextText(
-  { at, enabled }: ScheduledChange,
-  zone: string,
-  { t, format }: I18n,
-  nowMs: number,
-): string {
-  const atMs = Date.parse(at);
-  const time = `${formatTimeIn(format.locale, zone, atMs, nowMs)} ${zone}`;
-  const text = enabled ? t.targeting.switchesOn : t.targeting.switchesOff;
-  return text(formatUntil(format.locale, atMs, nowMs), time);
 }

@@ -140,12 +140,8 @@ function FieldContent({ feature, column }: FieldContentProps) {
 }
 
 /** The flag in another environment, which it links to. */
-function ElsewhereCell({
-  here,
-  environment,
-  feature,
-  hasPending,
-}: Elsewhere & { readonly here: FeatureState }) {
+function ElsewhereCell({ here, ...elsewhere }: Elsewhere & { readonly here: FeatureState }) {
+  const { environment, feature, hasPending } = elsewhere;
   const { t } = useI18n();
   const { project } = useScope();
   if (feature === undefined) return <div role="cell" className="fc-elsewhere" />;

@@ -1,9 +1,10 @@
 import type { FeatureState } from '@flagcast/client';
+import { useConnectionStatus } from '@flagcast/client/react';
 import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
-import { useOutOfDate } from '../freshness/status.js';
+import { isOutOfDate } from '../freshness/status.js';
 import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
 import { isGuarded, useScope, useRights } from '../shell/scope.js';
@@ -29,7 +30,7 @@ export function FeatureSwitch({ feature: live, disabled = false, label }: Featur
   const { environment } = useScope();
   const { toggle } = useRights();
   const { busy, send } = useWrite();
-  const outOfDate = useOutOfDate();
+  const outOfDate = isOutOfDate(useConnectionStatus());
   const { open } = useOpenChanges();
   const [{ id, name, enabled, version }, takeAnswer] = useNewest(live);
   /** The state to request; null while no reason is asked for. Others can change the flag meanwhile. */

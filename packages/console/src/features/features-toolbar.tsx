@@ -1,5 +1,5 @@
 import { Button, CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
-import { memo } from 'react';
+import { memo, type ReactNode } from 'react';
 import { ColumnsIcon, FilterIcon, SearchIcon } from '../shell/icons.js';
 import { lazyPart } from '../shell/lazy-part.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
@@ -78,34 +78,24 @@ function ListMenus(props: ToolbarProps) {
   const { t } = useI18n();
   const { view } = props;
   const filters = view.tags.length + Number(view.differs);
+  const menu = (Menu: typeof FilterMenu, icon: ReactNode, label: string, variant = 'default') => (
+    <PopupButton popup="menu" render={(close) => <Menu {...props} onClose={close} />}>
+      {(button) => (
+        <Button variant={variant} size="xs" className="fc-compact" leftSection={icon} {...button}>
+          {label}
+        </Button>
+      )}
+    </PopupButton>
+  );
   return (
     <Group gap={6} wrap="nowrap" className="fc-shrink">
-      <PopupButton popup="menu" render={(close) => <FilterMenu {...props} onClose={close} />}>
-        {(button) => (
-          <Button
-            variant={filters === 0 ? 'default' : 'light'}
-            size="xs"
-            className="fc-compact"
-            leftSection={<FilterIcon size={16} />}
-            {...button}
-          >
-            {filters === 0 ? t.features.filters : t.features.filtersOn(filters)}
-          </Button>
-        )}
-      </PopupButton>
-      <PopupButton popup="menu" render={(close) => <ColumnsMenu {...props} onClose={close} />}>
-        {(button) => (
-          <Button
-            variant="default"
-            size="xs"
-            className="fc-compact"
-            leftSection={<ColumnsIcon size={16} />}
-            {...button}
-          >
-            {t.features.columns}
-          </Button>
-        )}
-      </PopupButton>
+      {menu(
+        FilterMenu,
+        <FilterIcon size={16} />,
+        filters === 0 ? t.features.filters : t.features.filtersOn(filters),
+        filters === 0 ? 'default' : 'light',
+      )}
+      {menu(ColumnsMenu, <ColumnsIcon size={16} />, t.features.columns)}
     </Group>
   );
 }

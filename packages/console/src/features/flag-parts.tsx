@@ -35,11 +35,7 @@ export function TagBadge({ tag: { slug, name, color }, ...props }: TagBadgeProps
 }
 
 /** A pending request of a flag, with its author and its age. */
-export function PendingBadge({
-  change: { requested_by: by, created_at: at },
-}: {
-  readonly change: PendingChange;
-}) {
+export function PendingBadge({ change }: { readonly change: PendingChange }) {
   const { t } = useI18n();
   return (
     <Badge
@@ -47,13 +43,13 @@ export function PendingBadge({
       color="yellow"
       size="sm"
       tt="none"
-      className="fc-pending"
+      className="fc-pending fc-shrink"
       leftSection={<ClockIcon size={12} />}
     >
-      {t.features.pendingBy(by)}
+      {t.features.pendingBy(change.requested_by)}
       <span className="fc-pending-age">
         {' '}
-        · <RelativeTime at={at} />
+        · <RelativeTime at={change.created_at} />
       </span>
     </Badge>
   );

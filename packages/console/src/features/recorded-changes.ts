@@ -2,6 +2,7 @@ import { queryOptions, useQuery } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
 import type { Api } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
+import type { ListedFeature } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 
@@ -16,14 +17,6 @@ export interface RecordedChange {
 /** A list of flags that may be loaded. */
 export interface FeatureList {
   readonly data: { readonly features: readonly ListedFeature[] } | undefined;
-}
-
-interface ListedFeature {
-  readonly id: string;
-  readonly key: string;
-  readonly name: string;
-  readonly updated_at: string;
-  readonly updated_by: string | null;
 }
 
 const none: ReadonlyMap<string, RecordedChange> = new Map();

@@ -20,13 +20,8 @@ interface RequestDialogProps {
 }
 
 /** Asks for the reason of a request for an approval. It says when another user has just requested one for the flag. */
-export default function RequestDialog({
-  featureId,
-  guarding,
-  blocked,
-  onSubmit,
-  ...rest
-}: RequestDialogProps) {
+export default function RequestDialog(props: RequestDialogProps) {
+  const { featureId, guarding, blocked, onSubmit, ...rest } = props;
   const { approvals } = useI18n().t;
   const { environment } = useScope();
   const { open } = useOpenChanges();

@@ -1,27 +1,22 @@
 import { useMemo } from 'react';
 import { useScope } from '../shell/scope.js';
 
-/** What the user has begun to write. It survives navigation, reloads, errors and a new sign-in in this tab. */
-export interface Draft<Value> {
-  /** Null if there is none. */
-  readonly read: () => Value | null;
-  /** Null removes it. */
-  readonly write: (value: Value | null) => void;
-}
-
-/** The draft with this name of the signed-in user. */
-export function useDraft<Value>(name: string): Draft<Value> {
+/**
+ * What the signed-in user has begun to write, by a name. It survives navigation, reloads, errors and a new sign-in in this
+ * tab. Null: there is none.
+ */
+export function useDraft<Value>(name: string) {
   const key = `flagcast.draft ${useScope().me.user.id} ${name}`;
   return useMemo(
     () => ({
-      read: () => {
+      read: (): Value | null => {
         try {
           return JSON.parse(sessionStorage.getItem(key) ?? 'null') as Value | null;
         } catch {
           return null;
         }
       },
-      write: (value) => {
+      write: (value: Value | null): void => {
         try {
           if (value === null) sessionStorage.removeItem(key);
           else sessionStorage.setItem(key, JSON.stringify(value));

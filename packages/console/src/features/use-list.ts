@@ -1,25 +1,10 @@
 import { useFeatures, usePendingChanges } from '@flagcast/client/react';
 import { useDeferredValue, useMemo, useState } from 'react';
-import { type LiveEnvironment, useAllEnvironments } from '../api/all-environments.js';
+import { useAllEnvironments } from '../api/all-environments.js';
 import { useScope } from '../shell/scope.js';
 import { type ListedState, listFeatures } from './feature-list.js';
 import { useFrozen } from './use-frozen.js';
 import type { View } from './use-list-view.js';
-
-interface List {
-  /** The ids of the listed flags, in order. */
-  readonly ids: readonly string[];
-  /** The number of all flags. */
-  readonly count: number;
-  /** The state to show. */
-  readonly state: ListedState;
-  /** The listed flags that have been deleted since the list was sorted, as they were then. */
-  readonly gone: ListedState['features'];
-  /** The environments with a column of their own. */
-  readonly others: readonly LiveEnvironment[];
-  /** Flags have changed in a way that gives them another place, which they do not take yet. */
-  readonly isFrozen: boolean;
-}
 
 const maxSortedAtOnce = 1_000;
 
@@ -30,7 +15,7 @@ interface SortedList {
 }
 
 /** The flags of the environment. While it is paused, nothing changes; under the pointer, the order does not. */
-export function useList(view: View, paused: boolean, hovered: boolean): List {
+export function useList(view: View, paused: boolean, hovered: boolean) {
   const features = useFeatures();
   const pending = usePendingChanges();
   const { environment } = useScope();
@@ -49,10 +34,15 @@ export function useList(view: View, paused: boolean, hovered: boolean): List {
   const shown = useFrozen(next, paused || hovered, sortedView);
   const state = paused ? shown.sorted : current;
   return {
+    /** The ids of the listed flags, in order. */
     ids: shown.ids,
+    /** The number of all flags. */
     count: shown.sorted.features.size,
+    /** The state to show. */
     state,
+    /** The listed flags that have been deleted since the list was sorted, as they were then. */
     gone: useMemo(() => goneFrom(state, shown), [state, shown]),
+    /** The environments with a column of their own. */
     others: useMemo(
       () =>
         state.environments.filter(
@@ -61,6 +51,7 @@ export function useList(view: View, paused: boolean, hovered: boolean): List {
         ),
       [state.environments, environment, view],
     ),
+    /** Flags have changed in a way that gives them another place, which they do not take yet. */
     isFrozen: !paused && !sameOrder(shown.ids, sortedIds),
   };
 }

@@ -4,6 +4,7 @@ import {
   type KeyboardEvent,
   useCallback,
   useEffect,
+  useEffectEvent,
   useLayoutEffect,
   useRef,
   useState,
@@ -96,16 +97,13 @@ export function useRows({ ids, rowHeight, headHeight }: RowsOptions) {
 function usePlace(scroller: { readonly current: HTMLElement | null }): Place | undefined {
   const { key } = useLocation();
   const [place] = useState(() => places.get(key));
-  const latestKey = useRef(key);
-  useLayoutEffect(() => {
-    latestKey.current = key;
+  const remember = useEffectEvent((element: HTMLElement | null) => {
+    const id = rowOf(document.activeElement)?.dataset['row'] ?? null;
+    places.set(key, { top: element?.scrollTop ?? 0, id });
   });
   useLayoutEffect(() => {
     const element = scroller.current;
-    return () => {
-      const id = rowOf(document.activeElement)?.dataset['row'] ?? null;
-      places.set(latestKey.current, { top: element?.scrollTop ?? 0, id });
-    };
+    return () => remember(element);
   }, [scroller]);
   useEffect(() => {
     if (place?.id === undefined || place.id === null) return;

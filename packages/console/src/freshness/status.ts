@@ -2,16 +2,11 @@ import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { useLive } from '../api/live.js';
 import { toServerMs } from '../api/server-clock.js';
-import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
 
 /** Whether the page may not show the newest state. */
 export function isOutOfDate({ state }: ChannelStatus): boolean {
   return state === 'stale' || state === 'closed';
-}
-
-export function useOutOfDate(): boolean {
-  return isOutOfDate(useConnectionStatus());
 }
 
 /** The state of the connection in words. */
@@ -34,26 +29,15 @@ export function useGuarantee() {
   // A reconnect can lead to another server.
   useConnectionStatus();
   const hello = client.getHello();
-  return hello === null ? null : describeGuarantee(hello, t);
-}
-
-interface Guarantee {
-  readonly guarantee: string;
-  readonly guarantee_reason: string;
-  readonly overlap_ms: number | null;
-}
-
-function describeGuarantee(
-  { guarantee, guarantee_reason: reason, overlap_ms: overlapMs }: Guarantee,
-  { freshness }: Messages,
-) {
-  const seconds = overlapMs === null ? null : Math.round(overlapMs / 1_000);
+  if (hello === null) return null;
+  const { freshness } = t;
+  const seconds = hello.overlap_ms === null ? null : Math.round(hello.overlap_ms / 1_000);
   const [meaning, note] =
-    guarantee === 'overlap'
+    hello.guarantee === 'overlap'
       ? [freshness.overlap(seconds), freshness.overlapNote(seconds)]
-      : guarantee === 'partial'
+      : hello.guarantee === 'partial'
         ? [freshness.partial, freshness.partialNote]
         : [freshness.exact, null];
   const reasons: Readonly<Record<string, string | undefined>> = freshness.reasons;
-  return { text: `${meaning} ${reasons[reason] ?? ''}`.trim(), note };
+  return { text: `${meaning} ${reasons[hello.guarantee_reason] ?? ''}`.trim(), note };
 }

@@ -1,5 +1,5 @@
 import { MantineProvider } from '@mantine/core';
-import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { type Query, QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { lazy, useEffect, useState } from 'react';
 import { BrowserRouter } from 'react-router';
 import { LiveClient } from '../api/live.js';
@@ -67,7 +67,8 @@ function Root({ queries }: { readonly queries: QueryClient }) {
   useEffect(() => () => forgetUser(queries), [queries, userId]);
   useEffect(() => {
     // Repeats queries that failed because of an expired token.
-    if (token !== null) void queries.refetchQueries({ type: 'active', predicate: isFailed });
+    const predicate = ({ state }: Query): boolean => state.status === 'error';
+    if (token !== null) void queries.refetchQueries({ type: 'active', predicate });
   }, [queries, token]);
   return (
     <LazyPage resetKey={userId ?? ''}>
@@ -82,6 +83,3 @@ function Root({ queries }: { readonly queries: QueryClient }) {
     </LazyPage>
   );
 }
-
-const isFailed = ({ state }: { readonly state: { readonly status: string } }): boolean =>
-  state.status === 'error';

@@ -16,7 +16,7 @@ export function FullPage({ title, text, children }: FullPageProps) {
     <Center component="main" mih="60dvh" p="lg">
       <Stack align="center" maw={460} ta="center">
         <Title order={1}>{title}</Title>
-        <Text c="dimmed" className="fc-balance">
+        <Text c="dimmed" style={{ textWrap: 'balance' }}>
           {text}
         </Text>
         {children}

@@ -1,4 +1,5 @@
-import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { createSafeContext } from '@mantine/core';
+import { type ReactNode, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { lazyPart } from './lazy-part.js';
 import { lazyRoutes } from './lazy-routes.js';
@@ -14,15 +15,9 @@ interface Shortcuts {
   readonly openPalette: () => void;
 }
 
-const ShortcutsContext = createContext<Shortcuts>({
-  openHelp: () => undefined,
-  openPalette: () => undefined,
-});
-
 /** What the shortcuts open. */
-export function useShortcuts(): Shortcuts {
-  return use(ShortcutsContext);
-}
+const [ShortcutsContext, useShortcuts] = createSafeContext<Shortcuts>('useShortcuts needs a Keyboard');
+export { useShortcuts };
 
 /**
  * Keyboard shortcuts of all pages: Ctrl+K the palette, `/` search, `g` and the letter of a page, `p` pause, `?` help.

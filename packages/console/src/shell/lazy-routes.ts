@@ -22,15 +22,3 @@ export const lazyRoutes = {
   deleteDialog: async () => await import('../feature/delete-dialog.js'),
   freshnessDrawer: async () => await import('../freshness/freshness-drawer.js'),
 };
-
-/**
- * Loads all of them, one after the other, so that the requests of the page do not queue behind them. Rejects with the
- * first failure: a browser does not retry a failed import before a reload, so the rest is better not tried while the
- * server is away. `signal` stops between two imports.
- */
-export async function preloadRoutes(signal: AbortSignal): Promise<void> {
-  for (const load of Object.values(lazyRoutes)) {
-    if (signal.aborted) return;
-    await load();
-  }
-}

@@ -108,8 +108,12 @@ function ScopeLayout() {
     const reason = goneReasons[code];
     if (reason === undefined) return;
     setGone(reason === null ? null : { path, reason });
+    // Without any environment, a project cannot be opened.
     queries.setQueryData<readonly Project[]>(projectsKey, (known) =>
-      known?.map((each) => withoutEnvironment(each, environment?.id)),
+      known?.map((each) => ({
+        ...each,
+        environments: each.environments.filter(({ id }) => id !== environment?.id),
+      })),
     );
     void queries.invalidateQueries({ queryKey: projectsKey });
   };
@@ -199,8 +203,3 @@ const goneReasons: Readonly<Record<string, GoneReason | null | undefined>> = {
   unknown_project: null,
   forbidden: null,
 };
-
-/** The project as it is without an environment that has ended; without any it cannot be opened. */
-function withoutEnvironment(project: Project, id: string | undefined): Project {
-  return { ...project, environments: project.environments.filter((each) => each.id !== id) };
-}

@@ -1,4 +1,4 @@
-import { Group, SegmentedControl, Text, UnstyledButton } from '@mantine/core';
+import { Button, Group, SegmentedControl, Text } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
 import { useLocation, useNavigate } from 'react-router';
@@ -90,12 +90,15 @@ function ScopeMenu({ label, shown, ...choices }: ScopeMenuProps) {
   return (
     <PopupButton popup="menu" render={(close) => <ScopeChoicesMenu {...choices} onClose={close} />}>
       {(button) => (
-        <UnstyledButton className="fc-scope-button" aria-label={label} {...button}>
-          <Text fw={500} size="sm" component="span" className="fc-env fc-truncate">
-            {shown}
-          </Text>
-          <SelectorIcon size={16} />
-        </UnstyledButton>
+        <Button
+          variant="default"
+          className="fc-scope-button"
+          rightSection={<SelectorIcon size={16} />}
+          aria-label={label}
+          {...button}
+        >
+          {shown}
+        </Button>
       )}
     </PopupButton>
   );

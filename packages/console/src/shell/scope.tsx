@@ -33,20 +33,14 @@ export function isGuarded(feature: FeatureState, environment: Environment): bool
   return environment.guarded || feature.tags?.some(({ slug }) => slug === 'guarded') === true;
 }
 
-export interface Rights {
-  readonly toggle: boolean;
-  readonly manage: boolean;
-  /** To add and remove guards of environments. */
-  readonly guard: boolean;
-}
-
 /** The permissions of the user in this project, on this server. */
-export function useRights(): Rights {
+export function useRights() {
   const { me, project } = useScope();
   const manage = me.writes && hasPermission(me, project.id, 'feature.manage');
   return {
     toggle: manage || (me.writes && hasPermission(me, project.id, 'feature.toggle')),
     manage,
+    /** To add and remove guards of environments. */
     guard: me.writes && hasPermission(me, project.id, 'project.manage'),
   };
 }

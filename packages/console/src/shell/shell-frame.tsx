@@ -1,4 +1,4 @@
-import { Avatar, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
+import { Avatar, Badge, Group, Text, UnstyledButton } from '@mantine/core';
 import { memo, type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { isProduction } from '../api/environments.js';
@@ -73,14 +73,11 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
           <UserButton />
         </Group>
       </header>
-      <nav className="fc-nav" aria-label={t.shell.navigation}>
-        <Navigation />
-      </nav>
+      <Navigation />
       <main id="content" ref={content} tabIndex={-1} className="fc-main">
         <StaleBanner />
         <div className="fc-page">{children}</div>
       </main>
-      <BottomBar />
     </>
   );
 }
@@ -119,62 +116,31 @@ function useFocusOnNavigation() {
   return content;
 }
 
-type PageLinkProps = ReturnType<typeof usePages>[number];
-
+/** The pages: on the left, on phones at the bottom. */
 function Navigation() {
-  return usePages().map((page) => <NavigationLink key={page.to} {...page} />);
-}
-
-/** Renders again only if it changes, not with each new request. */
-const NavigationLink = memo(function NavigationLink({ to, label, Icon, count, active }: PageLinkProps) {
   const { t } = useI18n();
   return (
-    <NavLink
-      component={Link}
-      to={to}
-      label={label}
-      leftSection={<Icon />}
-      active={active}
-      aria-current={active ? 'page' : undefined}
-      bdrs="md"
-      mb={2}
-      fw={500}
-      rightSection={
-        count > 0 && (
-          <Badge size="sm" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
-            {count}
-          </Badge>
-        )
-      }
-    />
-  );
-});
-
-function BottomBar() {
-  const { t } = useI18n();
-  const pages = usePages();
-  return (
-    <nav className="fc-bottom-bar" aria-label={t.shell.navigation}>
-      {pages.map((page) => (
-        <BottomLink key={page.to} {...page} />
+    <nav className="fc-nav" aria-label={t.shell.navigation}>
+      {usePages().map((page) => (
+        <PageLink key={page.to} {...page} />
       ))}
     </nav>
   );
 }
 
-const BottomLink = memo(function BottomLink({ to, label, Icon, count, active }: PageLinkProps) {
+/** Renders again only if it changes, not with each new request. */
+const PageLink = memo(function PageLink(page: ReturnType<typeof usePages>[number]) {
+  const { to, label, Icon, count, active } = page;
   const { t } = useI18n();
   return (
     <Link to={to} aria-current={active ? 'page' : undefined}>
-      <span className="fc-bottom-icon">
-        <Icon />
-        {count > 0 && (
-          <Badge size="xs" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
-            {count}
-          </Badge>
-        )}
-      </span>
+      <Icon />
       {label}
+      {count > 0 && (
+        <Badge size="sm" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
+          {count}
+        </Badge>
+      )}
     </Link>
   );
 });

@@ -3,7 +3,7 @@ import { useEffect, useState } from 'react';
 import { useLocation, useNavigate } from 'react-router';
 import { useLive } from '../api/live.js';
 import { projectsKey } from '../api/queries.js';
-import type { Environment, Project } from '../api/types.js';
+import type { Project } from '../api/types.js';
 import { scopePath } from './scope.js';
 
 /** The environment that the page shows. Its id identifies it, even if its key changes. */
@@ -14,11 +14,6 @@ interface Shown {
   readonly id: string;
 }
 
-interface Current {
-  readonly project: Project | undefined;
-  readonly environment: Environment | undefined;
-}
-
 /**
  * The project and environment of the address; undefined if they do not exist. If the key of the environment changes, the
  * page stays and its address changes.
@@ -27,7 +22,7 @@ export function useCurrentEnvironment(
   projects: readonly Project[] | undefined,
   projectId: string,
   env: string,
-): Current {
+) {
   useEnvironmentChanges();
   const navigate = useNavigate();
   const { pathname, search } = useLocation();

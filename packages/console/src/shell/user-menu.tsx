@@ -7,7 +7,6 @@ import {
   Text,
   useMantineColorScheme,
 } from '@mantine/core';
-import type { ReactNode } from 'react';
 import { useAppServices } from '../sign-in/app-services.js';
 import { languages, useI18n } from '../i18n/i18n.js';
 import { KeyboardIcon, SignOutIcon, SwitchUserIcon } from './icons.js';
@@ -20,6 +19,8 @@ interface UserMenuProps {
   readonly label: string;
   readonly onClose: () => void;
 }
+
+const menuItem = { variant: 'subtle', color: 'gray', justify: 'flex-start' } as const;
 
 /** The user, theme, language and sign-out. */
 export default function UserMenu({ label, onClose }: UserMenuProps) {
@@ -41,21 +42,23 @@ export default function UserMenu({ label, onClose }: UserMenuProps) {
         <Divider />
         <Preferences />
         <Divider />
-        <MenuButton
-          icon={<KeyboardIcon size={16} />}
-          label={t.keyboard.title}
+        <Button
+          {...menuItem}
+          leftSection={<KeyboardIcon size={16} />}
           visibleFrom="sm"
           onClick={() => {
             onClose();
             openHelp();
           }}
-        />
-        <MenuButton
-          icon={<SwitchUserIcon size={16} />}
-          label={t.shell.switchUser}
-          onClick={session.switchUser}
-        />
-        <MenuButton icon={<SignOutIcon size={16} />} label={t.shell.signOut} onClick={session.signOut} />
+        >
+          {t.keyboard.title}
+        </Button>
+        <Button {...menuItem} leftSection={<SwitchUserIcon size={16} />} onClick={session.switchUser}>
+          {t.shell.switchUser}
+        </Button>
+        <Button {...menuItem} leftSection={<SignOutIcon size={16} />} onClick={session.signOut}>
+          {t.shell.signOut}
+        </Button>
       </Stack>
     </Popup>
   );
@@ -91,21 +94,5 @@ function Choice<Value extends string>(props: SegmentedControlProps<Value> & { re
       </Text>
       <SegmentedControl fullWidth size="xs" aria-label={props.label} {...props} />
     </>
-  );
-}
-
-interface MenuButtonProps {
-  /** Default: also on phones. */
-  readonly visibleFrom?: 'sm';
-  readonly icon: ReactNode;
-  readonly label: string;
-  readonly onClick: () => void;
-}
-
-function MenuButton({ icon, label, ...props }: MenuButtonProps) {
-  return (
-    <Button variant="subtle" color="gray" justify="flex-start" leftSection={icon} {...props}>
-      {label}
-    </Button>
   );
 }

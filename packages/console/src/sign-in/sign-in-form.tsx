@@ -9,7 +9,6 @@ import {
   Text,
   Textarea,
   TextInput,
-  UnstyledButton,
 } from '@mantine/core';
 import { type ReactNode, type SubmitEvent, useState } from 'react';
 import { useSignInMode } from '../api/queries.js';
@@ -117,8 +116,18 @@ function DemoUsers({ users, busy, onChoose }: DemoUsersProps) {
   return (
     <Stack gap={6}>
       {users.map(({ username: name, about }) => (
-        <UnstyledButton key={name} className="fc-demo-user" disabled={busy} onClick={() => onChoose(name)}>
-          <Avatar name={name} color="initials" size={32} />
+        <Button
+          key={name}
+          variant="default"
+          h="auto"
+          py={6}
+          justify="flex-start"
+          ta="left"
+          styles={{ label: { whiteSpace: 'normal' } }}
+          leftSection={<Avatar name={name} color="initials" size={32} />}
+          disabled={busy}
+          onClick={() => onChoose(name)}
+        >
           <span>
             <Text fw={600} size="sm" component="span" display="block">
               {name}
@@ -127,7 +136,7 @@ function DemoUsers({ users, busy, onChoose }: DemoUsersProps) {
               {Object.hasOwn(demoUsers, name) ? demoUsers[name] : visible(about)}
             </Text>
           </span>
-        </UnstyledButton>
+        </Button>
       ))}
     </Stack>
   );

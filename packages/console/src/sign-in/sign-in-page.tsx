@@ -15,7 +15,7 @@ export default function SignInPage() {
           <title>{`${t.signIn.title} · Flagcast`}</title>
           <Mark size={52} />
           <Title order={1}>Flagcast</Title>
-          <Text c="dimmed" ta="center" className="fc-balance">
+          <Text c="dimmed" ta="center" style={{ textWrap: 'balance' }}>
             {t.signIn.tagline}
           </Text>
         </Stack>
@@ -28,7 +28,9 @@ export default function SignInPage() {
           value={language}
           onChange={setLanguage}
           aria-label={t.shell.language}
-          className="fc-sign-in-language"
+          pos="absolute"
+          top={14}
+          right={14}
         />
       </Stack>
     </Center>
