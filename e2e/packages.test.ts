@@ -104,6 +104,7 @@ it('flagcast prints how to install the relay if FLAGCAST_RELAY_URL is set withou
 
 it('flagcast prints how to install the demo if a server without a database needs it', async () => {
   await removeOptional('demo');
+  await removeOptional('console');
   const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env: {} });
   expect(code).toBe(1);
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);

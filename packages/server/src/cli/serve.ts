@@ -32,7 +32,8 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   });
   try {
     if (config.workers > 1) refuseNestedWorkers();
-    // Reported before anything starts.
+    // Reported before anything starts; the demo first, because it installs the console, too.
+    if (config.databaseUrl === null) await loadDemo();
     if (config.relayUrl !== null) await loadRelay();
     const hasConsole = (await loadConsole(config)) !== null;
     const settings = await openSource(config, logger, running);
