@@ -310,7 +310,7 @@ describe('a separate role for the server', () => {
     ]);
     const kept = (await uninstallAll()).find((line) => line.startsWith('kept'));
     expect(kept).toBe(
-      `kept role "${role}", because it is in use elsewhere: privileges for table public.roles; owner of table reporting.theirs. To drop it later: DROP ROLE "${role}";`,
+      `kept role "${role}", because it is in use elsewhere: privileges for table public.roles; owner of table reporting.theirs. Revoke those privileges and drop what it owns, then: DROP ROLE "${role}";`,
     );
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE "${role}";`);
   });

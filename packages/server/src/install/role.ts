@@ -276,7 +276,7 @@ export async function revokeRole(
     const uses = (error.detail ?? '').replaceAll('\n', '; ');
     return [
       ...lines,
-      `kept role ${identifier}, because it is in use elsewhere: ${uses}. To drop it later: DROP ROLE ${identifier};`,
+      `kept role ${identifier}, because it is in use elsewhere: ${uses}. Revoke those privileges and drop what it owns, then: DROP ROLE ${identifier};`,
     ];
   }
 }
