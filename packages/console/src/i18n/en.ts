@@ -25,7 +25,7 @@ export const en = {
     showPassword: 'Show password',
     submit: 'Sign in',
     token: 'Token',
-    tokenHint: 'From your identity provider. Forgotten when all tabs of Flagcast are closed.',
+    tokenHint: 'From your sign-in service. Forgotten when all tabs of Flagcast are closed.',
     invalidToken: 'This isn’t a token. Paste all of it: three parts separated by dots.',
     expired: 'Sign in again',
     expiredHint: 'Your session expired. Your work is safe.',
