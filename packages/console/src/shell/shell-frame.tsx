@@ -108,8 +108,8 @@ function useFocusOnNavigation() {
   useEffect(() => {
     if (lastPath.current === pathname) return;
     lastPath.current = pathname;
-    // Arrow keys choose another environment from there.
-    if (document.activeElement?.closest('.fc-scope')) return;
+    // Arrow keys choose another environment from there. A dialog can be opened before the page has loaded.
+    if (document.activeElement?.closest('.fc-scope, [role="dialog"]')) return;
     content.current?.focus({ preventScroll: true });
     scrollTo(0, 0);
   }, [pathname]);
