@@ -66,14 +66,9 @@ export function createChannelModel(activityLimit: number): Model<ChannelState, S
         const others = listPendingChanges().filter(({ id }) => id !== event.pending_change_id);
         setPendingChanges(request?.status === 'pending' ? [...others, request] : others);
       }
-      const isBareDeletion =
-        feature === undefined && event.entity === 'feature' && event.action === 'deleted';
-      const id = isBareDeletion ? event.entity_id : event.feature_id;
-      if (
-        id &&
-        (isBareDeletion || feature !== undefined) &&
-        !isEqual(features.get(id), feature ?? undefined)
-      ) {
+      const isBareDeletion = event.entity === 'feature' && event.action === 'deleted';
+      const id = feature === undefined ? isBareDeletion && event.entity_id : event.feature_id;
+      if (id && !isEqual(features.get(id), feature ?? undefined)) {
         if (features === published) features = new Map(features);
         if (feature) (features as Map<string, FeatureState>).set(id, feature);
         else (features as Map<string, FeatureState>).delete(id);

@@ -4,6 +4,7 @@ import type { Backoff } from './connection-machine.js';
 import { type ConnectionView, createConnection } from './connection.js';
 import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
+import { resolveBaseUrl } from './page.js';
 import type { ChannelKey } from './request.js';
 import { hasSubject } from './stream-position.js';
 import {
@@ -12,7 +13,6 @@ import {
   type Subscription,
   type SubscriptionController,
   type SubscriptionDefinition,
-  type SubscriptionView,
 } from './subscription.js';
 import type { WebSocketClass } from './transport.js';
 
@@ -94,9 +94,22 @@ export interface Client extends ConnectionView {
  * without a page, when the first channel is opened.
  */
 export function createClient(options: ClientOptions): Client {
-  // oxlint-disable-next-line no-console -- the developer of a page sees it there
-  const { activityLimit = 200, lingerMs = 5_000, debug, onError = console.error, shareTabs } = options;
+  const {
+    url,
+    WebSocket = globalThis.WebSocket,
+    fetch = globalThis.fetch,
+    activityLimit = 200,
+    lingerMs = 5_000,
+    debug,
+    // oxlint-disable-next-line no-console -- the developer of a page sees it there
+    onError = console.error,
+    shareTabs,
+  } = options;
   if (shareTabs) return shareTabs(options, createClient);
+  // A path is resolved when it is used, because a server that renders the page creates a client, too.
+  const getBaseUrl = (): string => resolveBaseUrl(url);
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
+  if (!url?.startsWith('/')) getBaseUrl();
   const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
   const controllers = new Set<SubscriptionController>();
   let hello: HelloMessage | null = null;
@@ -104,52 +117,38 @@ export function createClient(options: ClientOptions): Client {
   const open = <State, Content extends AnySnapshot>(
     definition: SubscriptionDefinition<State, Content>,
   ): Subscription<State, Content> => {
-    connection.checkUrl();
+    getBaseUrl();
     const controller =
       [...controllers].find((each) => each.matches(definition.params)) ??
-      createSubscription(definition, {
-        connection,
-        controllers,
-        onError,
-        onSnapshot: emitMessage,
-        onClosed() {
-          controllers.delete(controller);
-          if (connection.phase().state === 'closed') return;
-          setTimeout(() => {
-            if (!controllers.size) connection.dispatch('stop');
-          }, lingerMs);
-        },
+      createSubscription(definition, connection, controllers, onError, emitMessage, () => {
+        controllers.delete(controller);
+        if (connection.phase().state === 'closed') return;
+        setTimeout(() => {
+          if (!controllers.size) connection.dispatch('stop');
+        }, lingerMs);
       });
     controllers.add(controller);
-    controller.retain();
-    let isOpen = true;
-    const close = (): void => {
-      if (isOpen) controller.release();
-      isOpen = false;
-    };
-    return {
-      ...(controller.view as SubscriptionView<State, Content>),
-      close,
-      [Symbol.dispose]: close,
-    };
+    return controller.open() as Subscription<State, Content>;
   };
 
+  const update = (error?: FlagcastError): void => {
+    for (const controller of controllers) controller.update(error);
+  };
   const connection = createConnection({
     ...options,
-    WebSocket: options.WebSocket ?? globalThis.WebSocket,
-    fetch: options.fetch ?? globalThis.fetch,
+    getBaseUrl,
+    WebSocket,
+    fetch,
     onError,
     // oxlint-disable-next-line no-console -- the developer of a page asks for it
     log: debug === true ? console.debug : debug || undefined,
-    onChange(error) {
-      for (const controller of controllers) controller.update(error);
-    },
+    onChange: update,
     onMessage(message) {
       if (message.type === 'hello') hello = message as HelloMessage;
       if ('code' in message && message.type === 'error' && !hasSubject(message)) {
         onError(new FlagcastError(message.code, message.message));
       } else for (const controller of controllers) controller.receive(message);
-      if (!('source' in message)) for (const controller of controllers) controller.update();
+      if (!('source' in message)) update();
       emitMessage(message);
     },
   });
@@ -164,8 +163,9 @@ export function createClient(options: ClientOptions): Client {
       }) as Channel,
     onMessage,
     ...connection.view,
+    reconnect: () => connection.dispatch('reconnect'),
     getHello: () => hello,
     send: connection.send,
-    close: () => connection.end(null),
+    close: () => connection.dispatch('end'),
   };
 }

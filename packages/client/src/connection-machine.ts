@@ -1,5 +1,13 @@
-import type { CloseCode } from '#protocol';
-import { isReconnectCode } from './wire.js';
+import {
+  attemptTimeoutMs,
+  drainSpreadMs,
+  firstRetryMs,
+  heartbeatDelayMs,
+  maxWebSocketFailures,
+  probeTimeoutMs,
+  stableAfterMs,
+} from './limits.js';
+import { draining, isReconnectCode } from './wire.js';
 
 /**
  * The state machine of the connection, without I/O: state x event -> state. It has no timer, clock or random numbers:
@@ -78,19 +86,6 @@ export const initialMachine: Machine = {
   helloAtMs: 0,
 };
 
-/** How long opening a transport may take until `hello`. */
-const attemptTimeoutMs = 10_000;
-const probeTimeoutMs = 5_000;
-/** A heartbeat may be late by a tenth of the interval, and by this time. */
-const heartbeatDelayMs = 500;
-/** A connection that was live for this long resets the backoff. */
-const stableAfterMs = 10_000;
-const draining: typeof CloseCode.draining = 4000;
-const drainSpreadMs = 2_000;
-const maxWebSocketFailures = 3;
-/** How long the first event streams stay before a WebSocket is tried again. */
-const firstRetryMs = 3_000;
-
 /** How long the client waits before it connects again, chosen at random below a width that doubles with each attempt. */
 export interface Backoff {
   /** The width before the first attempt, in milliseconds. Default 250. */
@@ -139,8 +134,8 @@ export function transition(
 
   if (state === 'closed') return machine;
   if (event === 'end' || !isReconnectCode(closeCode)) return enter('closed');
-  if (event === 'stop') return state === 'idle' ? machine : enter('idle');
   if (state === 'idle') return event === 'start' ? enter('authorizing') : machine;
+  if (event === 'stop') return enter('idle');
   if (event === 'reconnect') return enter('authorizing');
   if (event === 'token' && state === 'authorizing') return enter('connecting', [attemptTimeoutMs, 0]);
   if (state === 'connecting') {
@@ -151,8 +146,8 @@ export function transition(
   }
   if (event === 'wake' || (event === 'timer' && state === 'waiting')) {
     // A stream cannot be pinged, so it is reopened.
-    if (!helloAtMs || usesStreams) return helloAtMs || state === 'waiting' ? enter('authorizing') : machine;
-    return state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], {});
+    if (state === 'waiting' || (helloAtMs && usesStreams)) return enter('authorizing');
+    return !helloAtMs || state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], {});
   }
   const isMessage = event === 'message';
   if (helloAtMs && (isMessage || (event === 'timer' && state === 'live'))) {

@@ -1,7 +1,5 @@
-import type { Machine } from './connection-machine.js';
 import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
-import type { FlagcastError } from './flagcast-error.js';
-import type { ConnectionPhase, ConnectionStatus } from './status.js';
+import type { ConnectionStatus } from './status.js';
 
 /** The status of a connection and its listeners. */
 export interface StatusSource {
@@ -34,30 +32,4 @@ export function createStatusSource(
       return true;
     },
   ];
-}
-
-/** Returns the phase in a state of the machine. `connected` is the one of a connection that is open or lost. */
-export function phaseOf(
-  { state, helloAtMs }: Machine,
-  closeError: FlagcastError | null,
-  freshness: (isConnected: boolean) => ConnectionPhase,
-): ConnectionPhase {
-  if (state === 'closed') return { state, error: closeError };
-  return state === 'idle' ? { state } : freshness(!!helloAtMs && state !== 'silent');
-}
-
-/** Returns the status in a phase of the machine. */
-export function statusOf(
-  phase: ConnectionPhase,
-  { usesStreams, helloAtMs, reconnectAttempts }: Machine,
-  retryAtMs: number | null,
-  lastError: FlagcastError | null,
-): ConnectionStatus {
-  return {
-    ...phase,
-    transport: usesStreams ? 'sse' : 'websocket',
-    attempt: helloAtMs ? 0 : reconnectAttempts,
-    retryAtMs,
-    lastError,
-  };
 }

@@ -1,21 +1,13 @@
-import type { ClientMessage, CloseCode, ServerMessage } from '#protocol';
+import type { ServerMessage } from '#protocol';
 import { connectionError } from './connection-error.js';
-import {
-  type Backoff,
-  backoffMs,
-  type ConnectionEvent,
-  type ConnectionState,
-  initialMachine,
-  transition,
-} from './connection-machine.js';
-import { createStatusSource, phaseOf, statusOf, type StatusSource } from './connection-status.js';
+import { type Backoff, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
+import { createStatusSource, type StatusSource } from './connection-status.js';
 import type { FlagcastError } from './flagcast-error.js';
-import { createLink } from './link.js';
-import { resolveBaseUrl, watchPage } from './page.js';
-import type { Request } from './request.js';
+import { createLink, type Link } from './link.js';
+import { watchPage } from './page.js';
 import type { ConnectionPhase } from './status.js';
 import type { TransportHandlers, WebSocketClass } from './transport.js';
-import { isReconnectCode } from './wire.js';
+import { unknownChannel } from './wire.js';
 
 /** The part of the connection that the app can see. */
 export interface ConnectionView extends StatusSource {
@@ -23,28 +15,21 @@ export interface ConnectionView extends StatusSource {
   readonly reconnect: () => void;
 }
 
-export interface Connection {
-  readonly view: ConnectionView;
-  /** Throws a FlagcastError `bad_url` if `url` cannot be resolved here. */
-  readonly checkUrl: () => void;
+export interface Connection extends Pick<Link, 'canRequest' | 'send' | 'request'> {
+  readonly view: StatusSource;
   readonly phase: () => ConnectionPhase;
-  /** Whether requests for snapshots can be sent: there has been a token. */
-  readonly canRequest: () => boolean;
   /** Whether channels can be subscribed. */
   readonly canSubscribe: () => boolean;
-  readonly dispatch: (event: ConnectionEvent, delayMs?: number, error?: FlagcastError) => void;
-  /** Returns the width of the jitter after failed attempts, in milliseconds. */
-  readonly backoffMs: (attempts: number) => number;
-  /** Closes the client, with the error that ended it or null. */
-  readonly end: (error: FlagcastError | null) => void;
+  /** Tells the machine. `error` is the failure, or with `end` what ended the client. */
+  readonly dispatch: (event: ConnectionEvent, error?: FlagcastError, delayMs?: number) => void;
+  readonly backoff: Backoff | undefined;
   /** Reports a failure that is retried. */
   readonly report: (error: FlagcastError) => void;
-  readonly send: (message: ClientMessage) => void;
-  readonly request: Request;
 }
 
 export interface ConnectionOptions {
-  readonly url: string;
+  /** Returns the server's base URL. Throws a FlagcastError `bad_url` if there is none. */
+  readonly getBaseUrl: () => string;
   readonly getToken: () => string | Promise<string>;
   readonly WebSocket: WebSocketClass;
   readonly fetch: typeof fetch;
@@ -60,25 +45,15 @@ export interface ConnectionOptions {
   readonly onMessage: (message: ServerMessage) => void;
 }
 
-const unknownChannel: typeof CloseCode.unknownChannel = 4504;
-
 /** Runs the connection's state machine: opens transports, fetches tokens, sets timers. */
 export function createConnection(options: ConnectionOptions): Connection {
-  const { url, backoff, onError, log, onChange } = options;
-  // A path is resolved when it is used, because a server that renders the page creates a client, too.
-  const getBaseUrl = (): string => resolveBaseUrl(url);
-  // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
-  if (!url?.startsWith('/')) getBaseUrl();
+  const { getBaseUrl, backoff, onError, log, onChange } = options;
   let machine = initialMachine;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let retryAtMs: number | null = null;
   let lastError: FlagcastError | null = null;
   let closeError: FlagcastError | null = null;
 
-  const end: Connection['end'] = (error) => {
-    closeError ??= error;
-    dispatch('end');
-  };
   const report: Connection['report'] = (error) => {
     lastError = error;
     publish();
@@ -92,14 +67,18 @@ export function createConnection(options: ConnectionOptions): Connection {
     if (code === unknownChannel) {
       onChange(error);
       error = errorOf(0, reason);
-    } else if (!isReconnectCode(code)) closeError = error;
-    dispatch('lost', retryAfterMs, error);
+    }
+    dispatch('lost', error, retryAfterMs);
   };
-  const dispatch: Connection['dispatch'] = (event, delayMs, error) => {
+  const dispatch: Connection['dispatch'] = (event, error, delayMs) => {
     const before = machine;
-    const { closeCode } = error ?? {};
-    const details = { nowMs: Date.now(), heartbeatMs: link.heartbeatMs(), backoff, delayMs, closeCode };
-    machine = transition(before, event, details);
+    machine = transition(before, event, {
+      nowMs: Date.now(),
+      heartbeatMs: link.heartbeatMs(),
+      backoff,
+      delayMs,
+      closeCode: error?.closeCode,
+    });
     if (machine === before) return;
     const { state, timer: due } = machine;
     const isWaiting = state === 'waiting';
@@ -112,40 +91,42 @@ export function createConnection(options: ConnectionOptions): Connection {
       Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs: waitMs });
     }
     if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
-    enter(state);
+    closeError = error ?? null;
+    if (state === 'closed') pageWatcher.abort();
+    link.enter(state, machine.usesStreams);
     if (publish() || state !== before.state) onChange();
     // A page that is left is no failure.
     if (isWaiting && lastError?.code !== 'pagehide') onError(lastError);
   };
-  const enter = (state: ConnectionState): void => {
-    if (state === 'probing' || state === 'silent') link.send({ type: 'ping' });
-    else if (state === 'connecting') link.open(machine.usesStreams);
-    else if (state !== 'live') {
-      link.close();
-      if (state === 'authorizing') link.authorize();
-      else if (state === 'closed') pageWatcher.abort();
-    }
+  const phase = (): ConnectionPhase => {
+    const { state, helloAtMs } = machine;
+    if (state === 'closed') return { state, error: closeError };
+    return state === 'idle' ? { state } : link.phase(!!helloAtMs && state !== 'silent');
   };
 
-  const link = createLink(options, getBaseUrl, { dispatch, onLost, end, report });
-  const phase = (): ConnectionPhase => phaseOf(machine, closeError, link.phase);
-  const [view, publish] = createStatusSource(() => statusOf(phase(), machine, retryAtMs, lastError), onError);
+  const link = createLink(options, dispatch, onLost, report);
+  const [view, publish] = createStatusSource(
+    () => ({
+      ...phase(),
+      transport: machine.usesStreams ? 'sse' : 'websocket',
+      attempt: machine.helloAtMs ? 0 : machine.reconnectAttempts,
+      retryAtMs,
+      lastError,
+    }),
+    onError,
+  );
   const pageWatcher = watchPage(
     (reason) => onLost(0, reason),
     () => dispatch('wake'),
   );
 
   return {
-    view: { ...view, reconnect: () => dispatch('reconnect') },
-    backoffMs: (attempts) => backoffMs(attempts, backoff),
-    checkUrl: getBaseUrl,
+    ...link,
+    view,
+    backoff,
     phase,
-    canRequest: link.hasToken,
     canSubscribe: () => link.isOpen() && (machine.usesStreams || !!machine.helloAtMs),
     dispatch,
-    end,
     report,
-    request: link.request,
-    send: link.send,
   };
 }

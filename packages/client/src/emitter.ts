@@ -26,6 +26,16 @@ export function createEmitter<Value = void>(
   ];
 }
 
+/** Returns a function that calls `run` the first time. */
+export function once(run: () => void): () => void {
+  let isDue = true;
+  return () => {
+    if (!isDue) return;
+    isDue = false;
+    run();
+  };
+}
+
 /** A store of Svelte, also for `from` of Solid: `run` is called at once, and with each new state. */
 export interface Readable<State> {
   /** Returns the function that removes `run`. */

@@ -1,9 +1,7 @@
 import type { FlagcastError } from './flagcast-error.js';
+import { gatherMs } from './limits.js';
 import type { Request } from './request.js';
 import type { Transport, TransportHandlers } from './transport.js';
-
-/** Channels that are opened together get one stream, not one after the other. */
-const gatherMs = 20;
 
 /**
  * Creates a transport from server-sent events. All channels share one stream, because a browser opens six connections
@@ -12,7 +10,8 @@ const gatherMs = 20;
  */
 export function createEventStreamTransport(
   request: Request,
-  { onText, onLost }: TransportHandlers,
+  onText: TransportHandlers['onText'],
+  onLost: TransportHandlers['onLost'],
   onReset: () => void,
 ): Transport {
   /** The subscriptions of the next stream. */

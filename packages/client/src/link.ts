@@ -1,51 +1,56 @@
-import type { ClientMessage, ServerMessage } from '#protocol';
-import type { ConnectionEvent } from './connection-machine.js';
+import type { ClientMessage, FreshnessReason, ServerMessage } from '#protocol';
+import type { ConnectionEvent, ConnectionState } from './connection-machine.js';
 import type { ConnectionOptions } from './connection.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import type { FlagcastError } from './flagcast-error.js';
-import { createFreshness, type Freshness, type StatusKeys } from './freshness.js';
+import { maxTimerMs } from './limits.js';
 import { createRequest, type Request } from './request.js';
-import { createTokenSource, maxTimerMs } from './token-source.js';
+import type { ConnectionPhase, StaleStatus } from './status.js';
+import { createTokenSource } from './token-source.js';
 import { createWebSocketTransport, type Transport, type TransportHandlers } from './transport.js';
-import { subprotocol } from './wire.js';
 
 /** The way to the server: the token, the current transport, and what the server's messages say about the connection. */
 export interface Link {
-  /** Fetches a token, which a transport needs. */
-  readonly authorize: () => void;
-  /** Opens a transport. */
-  readonly open: (usesStreams: boolean) => void;
-  /** Closes the transport, and ignores a token that is being fetched. */
-  readonly close: () => void;
-  readonly hasToken: () => boolean;
+  /** Carries out the effect of a state of the connection's machine. */
+  readonly enter: (state: ConnectionState, usesStreams: boolean) => void;
+  /** Whether requests for snapshots can be sent: there has been a token. */
+  readonly canRequest: () => boolean;
+  /** Whether there is a transport. */
   readonly isOpen: () => boolean;
   readonly send: (message: ClientMessage) => void;
   readonly request: Request;
   /** Returns the interval of the server's heartbeats, in milliseconds. */
   readonly heartbeatMs: () => number;
-  readonly phase: Freshness['phase'];
+  /** Returns the phase of a connection that is open, or being opened. */
+  readonly phase: (isConnected: boolean) => ConnectionPhase;
 }
 
-/** What a link reports to the connection. */
-export interface LinkEvents {
-  /** A token or a message has arrived, or no transport could be opened; `lost` with the error of a token. */
-  readonly dispatch: (event: ConnectionEvent, delayMs?: number, error?: FlagcastError) => void;
-  readonly onLost: TransportHandlers['onLost'];
-  /** There will be no further token. */
-  readonly end: (error: FlagcastError) => void;
-  /** A failure that is retried. */
-  readonly report: (error: FlagcastError) => void;
+/** The keys of messages that are about freshness or the end of the connection. */
+interface StatusKeys {
+  readonly type: string;
+  readonly state?: string;
+  readonly since?: string | null;
+  readonly as_of?: string | null;
+  readonly code?: number;
+  readonly reason?: string;
 }
 
-/** Creates a link without a transport. */
+/**
+ * Creates a link without a transport. `dispatch` is called when a token or a message has arrived, or no transport could be
+ * opened, and with `lost` or `end` and the error of a token; `report` with a failure that is retried.
+ */
 export function createLink(
-  { getToken, log, onChange, onMessage, ...network }: ConnectionOptions,
-  getBaseUrl: () => string,
-  { dispatch, onLost, end, report }: LinkEvents,
+  { getBaseUrl, getToken, log, onChange, onMessage, ...network }: ConnectionOptions,
+  dispatch: (event: ConnectionEvent, error?: FlagcastError) => void,
+  onLost: TransportHandlers['onLost'],
+  report: (error: FlagcastError) => void,
 ): Link {
-  const tokens = createTokenSource(getToken, report, end);
-  const request = createRequest(getBaseUrl, network.fetch, tokens.current);
-  const freshness = createFreshness();
+  const [currentToken, authorize, scheduleRefresh, cancel] = createTokenSource(getToken, report, dispatch);
+  const request = createRequest(getBaseUrl, network.fetch, currentToken);
+  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
+  let asOfMs = 0;
+  /** Set while the server is stale. */
+  let stale: StaleStatus | null = null;
   let transport: Transport | undefined;
   let heartbeatMs = 0;
 
@@ -57,16 +62,21 @@ export function createLink(
     try {
       log?.('received', text);
       const message = JSON.parse(text) as ServerMessage;
-      const { type, code = 0, reason } = message as object as StatusKeys;
+      const { type, state, code = 0, reason, as_of: asOf, since = asOf } = message as object as StatusKeys;
       if ('token_expires_at' in message) {
-        tokens.scheduleRefresh(message.token_expires_at, () =>
-          send({ type: 'auth', token: tokens.current() }),
-        );
+        scheduleRefresh(message.token_expires_at, () => send({ type: 'auth', token: currentToken() }));
       }
       if ('heartbeat_interval_ms' in message) {
         heartbeatMs = Math.min(message.heartbeat_interval_ms, maxTimerMs / 2);
       }
-      freshness.read(message, () => onMessage(message));
+      // The server's clock may be ahead.
+      if (since) asOfMs = Math.min(Date.now(), Date.parse(since));
+      const sinceMs = asOfMs || Date.now();
+      if (state === 'stale') stale = { state, sinceMs, reason: reason as FreshnessReason };
+      else if (type === 'hello' || type === 'freshness') stale = null;
+      onMessage(message);
+      // Not earlier: until the machine knows of the first `hello`, the client is connecting, not disconnected.
+      asOfMs ||= sinceMs;
       // The close frame of an event stream.
       if (type === 'close') onLost(code, reason);
       else dispatch(type === 'hello' ? type : 'message');
@@ -84,35 +94,32 @@ export function createLink(
   };
 
   return {
-    authorize() {
-      void tokens.fetch(
-        () => dispatch('token'),
-        (error) => dispatch('lost', 0, error),
-      );
-    },
-    open(usesStreams) {
-      const handlers = { onText, onLost };
-      const url = `${getBaseUrl()}api/ws`.replace('http', 'ws');
-      const protocols = [subprotocol, `bearer.${tokens.current()}`];
-      try {
-        transport = usesStreams
-          ? createEventStreamTransport(request, handlers, onReset)
-          : createWebSocketTransport(new network.WebSocket(url, protocols), handlers);
-      } catch {
-        // There is no WebSocket class, or the page's policy forbids the connection.
-        dispatch('blocked');
+    enter(state, usesStreams) {
+      if (state === 'probing' || state === 'silent') send({ type: 'ping' });
+      else if (state === 'connecting') {
+        try {
+          transport = usesStreams
+            ? createEventStreamTransport(request, onText, onLost, onReset)
+            : createWebSocketTransport(network.WebSocket, getBaseUrl(), currentToken(), onText, onLost);
+        } catch {
+          // There is no WebSocket class, or the page's policy forbids the connection.
+          dispatch('blocked');
+        }
+      } else if (state !== 'live') {
+        cancel();
+        transport?.close();
+        transport = undefined;
+        if (state === 'authorizing') authorize();
       }
     },
-    close() {
-      tokens.cancel();
-      transport?.close();
-      transport = undefined;
-    },
-    hasToken: () => !!tokens.current(),
+    canRequest: () => !!currentToken(),
     isOpen: () => !!transport,
     send,
     request,
     heartbeatMs: () => heartbeatMs,
-    phase: freshness.phase,
+    phase(isConnected) {
+      if (isConnected) return stale ?? { state: 'live' };
+      return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
+    },
   };
 }

@@ -34,31 +34,27 @@ export function createRequest(
       ...init,
       headers: { ...init.headers, Authorization: `Bearer ${getCurrentToken()}` },
     });
-    if (!response.ok) throw await errorFromResponse(response);
-    return response;
+    const { ok, status, headers, url } = response;
+    if (ok) return response;
+    // The error has the matching close code. Only a refusal of the server itself, with its JSON code, is final: a proxy
+    // answers with its own 403 or 404 while a deployment is in progress.
+    const { code, message } = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+    const isOurs = typeof code === 'string' && code !== 'not_found';
+    // PROTOCOL.md: the close code that corresponds to an HTTP status is 4100 + status.
+    const closeCode =
+      code === 'token_expired'
+        ? 4001
+        : isOurs && status !== 429 && (status < 500 || status === 501)
+          ? 4100 + status
+          : 4005;
+    throw new FlagcastError(
+      typeof code === 'string' ? code : `http_${status}`,
+      isOurs
+        ? String(message)
+        : `${url} answered with the status ${status}: is url the address of the server?`,
+      { closeCode, retryAfterMs: retryDelayMs(Number(headers.get('retry-after')) * 1_000) },
+    );
   };
-}
-
-/**
- * Converts an error response to a FlagcastError with the matching close code. Only a refusal of the server itself, with
- * its JSON code, is final: a proxy answers with its own 403 or 404 while a deployment is in progress.
- */
-async function errorFromResponse(response: Response): Promise<FlagcastError> {
-  const { status, headers, url } = response;
-  const { code, message } = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-  const isOurs = typeof code === 'string' && code !== 'not_found';
-  // PROTOCOL.md: the close code that corresponds to an HTTP status is 4100 + status.
-  const closeCode =
-    code === 'token_expired'
-      ? 4001
-      : isOurs && status !== 429 && (status < 500 || status === 501)
-        ? 4100 + status
-        : 4005;
-  return new FlagcastError(
-    typeof code === 'string' ? code : `http_${status}`,
-    isOurs ? String(message) : `${url} answered with the status ${status}: is url the address of the server?`,
-    { closeCode, retryAfterMs: retryDelayMs(Number(headers.get('retry-after')) * 1_000) },
-  );
 }
 
 /** Returns the delay that a server requests, in milliseconds: at most a minute, 0 if it is not a number. */

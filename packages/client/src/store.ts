@@ -1,5 +1,6 @@
 import type { EventMessage } from '#protocol';
-import { createEmitter, isEqual, observe, type Readable } from './emitter.js';
+import { createEmitter, isEqual, observe, once, type Readable } from './emitter.js';
+import { maxAppliedIds } from './limits.js';
 import type { ChannelStatus } from './status.js';
 
 /** The part of the store that the app can see. */
@@ -25,22 +26,18 @@ export interface Model<State, Content> {
   /** Replaces everything that the snapshot contains. */
   replace(snapshot: Content): void;
   apply(event: EventMessage): void;
-  /** Returns what the model contains as parts of a snapshot. */
+  /** Returns everything that has been applied, including changes without a notification yet, as parts of a snapshot. */
   contents(): Partial<Content>;
 }
 
 export interface Store<State, Content> {
   readonly view: StoreView<State>;
-  setStatus(status: ChannelStatus, environment: string | null): void;
+  setStatus(status: ChannelStatus, environment?: string | null): void;
   /** Replaces everything that the snapshot contains. */
   replace(snapshot: Content): void;
   /** Applies the event, unless an event with its id has been applied since the last snapshot. */
   apply(event: EventMessage): void;
-  /** Returns everything that has been applied, including changes without a notification yet, as in a snapshot. */
-  contents(): Partial<Content>;
 }
-
-const maxAppliedIds = 4_096;
 
 /** Creates a store, which publishes the state of the model. */
 export function createStore<State, Content>(
@@ -77,7 +74,7 @@ export function createStore<State, Content>(
 
   return {
     view: { getState: () => state, ...observe(() => state, subscribe), onEvent },
-    setStatus(nextStatus, key) {
+    setStatus(nextStatus, key = null) {
       if (isEqual([status, environment], [nextStatus, key])) return;
       status = nextStatus;
       environment = key;
@@ -99,18 +96,13 @@ export function createStore<State, Content>(
       emitEvent(event);
       notify();
     },
-    contents: () => model.contents(),
   };
 }
 
 /** Calls `run` once, at the next animation frame; after 16 ms if there are no animation frames. */
 function afterFrame(run: () => void): void {
   const { requestAnimationFrame } = globalThis as Partial<AnimationFrameProvider>;
-  let isDue = true;
-  const runOnce = (): void => {
-    if (isDue) run();
-    isDue = false;
-  };
+  const runOnce = once(run);
   requestAnimationFrame?.(runOnce);
   // A hidden page gets no animation frames, so a timer calls it after 250 ms.
   setTimeout(runOnce, requestAnimationFrame ? 250 : 16);

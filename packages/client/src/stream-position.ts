@@ -1,11 +1,11 @@
-import type { ErrorMessage, EventMessage, ServerMessage } from '#protocol';
+import type { EventMessage, ServerMessage } from '#protocol';
 import type { Connection } from './connection.js';
 import { isEqual } from './emitter.js';
-import type { SubscriptionParams } from './request.js';
+import { FlagcastError } from './flagcast-error.js';
 import type { SnapshotLoader } from './snapshot-loader.js';
-import type { ChannelStatus, ConnectionPhase } from './status.js';
-import type { Store } from './store.js';
-import type { AnySnapshot, SubscriptionController } from './subscription.js';
+import type { ChannelStatus } from './status.js';
+import type { Model, Store } from './store.js';
+import type { AnySnapshot } from './subscription.js';
 
 /** The keys that say what a message or a snapshot is about. */
 export interface Subject {
@@ -43,23 +43,23 @@ export interface StreamPosition<Content> {
   cursor?: string | undefined;
   /** The snapshot that the store was last filled with. Its `environment` is the current key. */
   snapshot?: (Content & Subject) | undefined;
-  /** When the snapshot was requested, in milliseconds since the epoch. */
-  snapshotAtMs?: number;
-  isSubscribed: boolean;
-  isCaughtUp: boolean;
+  /** The snapshot contains everything that was committed before this time, in milliseconds since the epoch. */
+  sinceMs?: number;
+  isSubscribed?: boolean | undefined;
+  isCaughtUp?: boolean | undefined;
 }
 
 /** Whether the subscription of this position gets messages about the subject. */
 export function isSubscribedTo(
   { isSubscribed, snapshot }: StreamPosition<unknown>,
   subject: Subject | undefined,
-): boolean {
+): boolean | undefined {
   return isSubscribed && isEqual(subjectOf(subject), subjectOf(snapshot));
 }
 
 /**
  * Applies a message to the store and the position. Messages about other subscriptions are ignored. `reset` is called when
- * the subscription has ended on the server, `onRefused` when the server refuses it.
+ * the subscription has ended on the server, `close` when the server refuses it.
  */
 export function receive<State, Content extends AnySnapshot>(
   position: StreamPosition<Content>,
@@ -67,7 +67,8 @@ export function receive<State, Content extends AnySnapshot>(
   message: ServerMessage,
   loader: SnapshotLoader,
   reset: () => void,
-  onRefused: (error: ErrorMessage) => void,
+  close: (error: FlagcastError) => void,
+  references: number,
 ): void {
   // Another channel of this environment may be subscribed while this one is not.
   if (hasSubject(message) && !isSubscribedTo(position, message)) return;
@@ -77,10 +78,6 @@ export function receive<State, Content extends AnySnapshot>(
     position.cursor = message.cursor ?? position.cursor;
     // The server no longer has the tables, or the request is too large for events.
     if (!isComplete(message) && snapshot?.embedded_state) loader.reload();
-    return;
-  }
-  if (message.type === 'heartbeat') {
-    if (position.isCaughtUp) position.cursor = message.cursor;
     return;
   }
   if ('environment' in message && snapshot) {
@@ -94,53 +91,36 @@ export function receive<State, Content extends AnySnapshot>(
     reset();
     position.cursor = undefined;
     loader.reload();
+  } else if (message.type === 'heartbeat') {
+    if (position.isCaughtUp) position.cursor = message.cursor;
   } else if (message.type === 'unsubscribed') reset();
-  else if (message.type === 'error') onRefused(message);
+  else if (message.type === 'error') {
+    const { code } = message;
+    // The second of two requests to unsubscribe is refused with `not_subscribed`. A channel that is in use may have
+    // subscribed again in between.
+    if (code !== 'not_subscribed' || !references) reset();
+    if (code.endsWith('unavailable')) loader.backoff();
+    else if (code !== 'not_subscribed') close(new FlagcastError(code, message.message));
+  }
 }
 
 /** Returns the current state in the form of a snapshot; null before the first one. */
 export function toSnapshot<State, Content extends AnySnapshot>(
   { snapshot, cursor }: StreamPosition<Content>,
-  store: Store<State, Content>,
+  model: Model<State, Content>,
 ): Content | null {
-  return snapshot && cursor ? { ...snapshot, ...store.contents(), cursor } : null;
+  return snapshot && cursor ? { ...snapshot, ...model.contents(), cursor } : null;
 }
 
 /** Returns the status of a subscription at this position. */
 export function statusAt(
-  { snapshot, snapshotAtMs = 0, isCaughtUp }: StreamPosition<unknown>,
-  phase: ConnectionPhase,
-  attempt: number,
+  { snapshot, sinceMs = 0, isCaughtUp }: StreamPosition<unknown>,
+  connection: Connection,
 ): ChannelStatus {
+  const phase = connection.phase();
   if (!snapshot) return { state: 'connecting' };
-  if (phase.state === 'connecting' && attempt) {
-    return { state: 'stale', sinceMs: snapshotAtMs, reason: 'disconnected' };
+  if (phase.state === 'connecting' && connection.view.getStatus().attempt) {
+    return { state: 'stale', sinceMs, reason: 'disconnected' };
   }
   return isCaughtUp || phase.state === 'stale' ? (phase as ChannelStatus) : { state: 'catching-up' };
-}
-
-/**
- * Subscribes from the position. `shared` is another subscription to the same environment: two channels can have the same
- * one, e.g. after a key change, and the server allows one subscription.
- */
-export function subscribe<State, Content extends AnySnapshot>(
-  position: StreamPosition<Content>,
-  store: Store<State, Content>,
-  params: SubscriptionParams,
-  connection: Connection,
-  shared: SubscriptionController | undefined,
-): void {
-  if (shared) {
-    // Both channels receive the events from now on, so both must have the same state.
-    const state = shared.view.toSnapshot() as Content;
-    if (!isEqual(state, toSnapshot(position, store))) store.replace(state);
-    position.snapshot = state;
-    position.cursor = state.cursor;
-    position.isCaughtUp = shared.position.isCaughtUp;
-  } else {
-    // A feed sends the scope of its snapshot back to resume: the server refuses another one.
-    const scope = position.snapshot?.scope as string;
-    connection.send({ type: 'subscribe', ...params, scope, cursor: position.cursor as string });
-  }
-  position.isSubscribed = true;
 }

@@ -1,19 +1,18 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { ApprovalsSnapshot, ErrorMessage, ServerMessage, Snapshot } from '#protocol';
+import type { ApprovalsSnapshot, ServerMessage, Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
-import { isEqual } from './emitter.js';
+import { isEqual, once } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { SubscriptionParams } from './request.js';
 import { createSnapshotLoader } from './snapshot-loader.js';
 import type { ChannelStatus } from './status.js';
-import { createStore, type Model, type Store, type StoreView } from './store.js';
+import { createStore, type Model, type StoreView } from './store.js';
 import {
   isSubscribedTo,
   receive,
   statusAt,
   type StreamPosition,
   type Subject,
-  subscribe,
   toSnapshot,
 } from './stream-position.js';
 
@@ -21,7 +20,7 @@ import {
 export type AnySnapshot = Snapshot | ApprovalsSnapshot;
 
 /** What all calls that have opened a subscription share. */
-export interface SubscriptionView<State, Content> extends StoreView<State> {
+interface SubscriptionView<State, Content> extends StoreView<State> {
   /** Returns the current state in the form of the server's snapshot; null before the first snapshot. */
   readonly toSnapshot: () => Content | null;
   /**
@@ -48,12 +47,10 @@ export interface SubscriptionDefinition<State, Content> {
 
 /** The client's interface to a subscription. */
 export interface SubscriptionController {
-  readonly view: SubscriptionView<unknown, AnySnapshot>;
   readonly position: StreamPosition<AnySnapshot>;
-  /** Adds a reference to the subscription and starts the connection. */
-  retain(): void;
-  /** Removes a reference. Without any, the subscription is closed. */
-  release(): void;
+  readonly toSnapshot: () => AnySnapshot | null;
+  /** Adds a reference to the subscription and starts the connection. Without references, the subscription closes. */
+  open(): Subscription<unknown, AnySnapshot>;
   /** Whether the subscription was opened with these parameters, and its environment still has this key. */
   matches(params: SubscriptionParams): boolean;
   /**
@@ -65,40 +62,36 @@ export interface SubscriptionController {
   receive(message: ServerMessage): void;
 }
 
-export interface SubscriptionDependencies {
-  readonly connection: Connection;
-  /** The controllers of all subscriptions of the client. */
-  readonly controllers: Iterable<SubscriptionController>;
-  readonly onError: (error: unknown) => void;
-  /** Called with each snapshot after the store has been filled with it. */
-  readonly onSnapshot: (snapshot: AnySnapshot) => void;
-  readonly onClosed: () => void;
-}
-
+/**
+ * Creates a subscription without references. `controllers` are those of all subscriptions of the client. `onSnapshot` is
+ * called with each snapshot after the store has been filled with it.
+ */
 export function createSubscription<State, Content extends AnySnapshot>(
   definition: SubscriptionDefinition<State, Content>,
-  { connection, controllers, onError, onSnapshot, onClosed }: SubscriptionDependencies,
+  connection: Connection,
+  controllers: Iterable<SubscriptionController>,
+  onError: (error: unknown) => void,
+  onSnapshot: (snapshot: AnySnapshot) => void,
+  onClosed: () => void,
 ): SubscriptionController {
-  const store = createStore(definition.createModel(), onError);
-  const position: StreamPosition<Content> = { isSubscribed: false, isCaughtUp: false };
+  const model = definition.createModel();
+  const store = createStore(model, onError);
+  const position: StreamPosition<Content> = {};
   let { params } = definition;
   let isClosed = false;
   let references = 0;
-  /** Whether the connection could subscribe at the last update. */
-  let wasReady = false;
 
-  const setStatus = (status: ChannelStatus): void =>
-    store.setStatus(status, position.snapshot?.environment ?? null);
+  const getSnapshot = (): Content | null => toSnapshot(position, model);
   const close = (error: FlagcastError | null): void => {
     if (isClosed) return;
     isClosed = true;
-    loader.stop();
-    setStatus({ state: 'closed', error });
+    loader.close();
+    store.setStatus({ state: 'closed', error }, position.snapshot?.environment);
     onClosed();
   };
   /** Handles the end of the subscription: the channel subscribes again, or closes if it has no reference. */
   const reset = (): void => {
-    position.isSubscribed = position.isCaughtUp = false;
+    position.isCaughtUp = position.isSubscribed = false;
     if (!references) close(null);
   };
   const update: SubscriptionController['update'] = (error) => {
@@ -106,25 +99,30 @@ export function createSubscription<State, Content extends AnySnapshot>(
     const phase = connection.phase();
     if (error && position.isCaughtUp) close(error);
     if (!isReady) reset();
-    else if (!wasReady) loader.endPause();
-    wasReady = isReady;
     if (phase.state === 'closed') close(phase.error);
     if (isClosed) return;
-    if (!loader.isPaused()) {
-      if (connection.canRequest()) loader.load(params);
-      if (position.cursor && isReady && !position.isSubscribed) {
-        const shared = [...controllers].find((each) => isSubscribedTo(each.position, position.snapshot));
-        subscribe(position, store, params, connection, shared);
+    if (loader.load(params, isReady) && position.cursor && isReady && !position.isSubscribed) {
+      const shared = [...controllers].find((each) => isSubscribedTo(each.position, position.snapshot));
+      if (!shared) {
+        // A feed sends the scope of its snapshot back to resume: the server refuses another one.
+        const scope = position.snapshot?.scope as string;
+        connection.send({ type: 'subscribe', ...params, scope, cursor: position.cursor });
+        position.isSubscribed = true;
+      } else {
+        // Two channels can have the same environment, e.g. after a key change, and the server allows one subscription.
+        // Both receive the events from now on, so both must have the same state.
+        const state = shared.toSnapshot() as Content;
+        if (!isEqual(state, getSnapshot())) store.replace(state);
+        Object.assign(position, shared.position);
       }
     }
-    setStatus(statusAt(position, phase, connection.view.getStatus().attempt));
+    store.setStatus(statusAt(position, connection), position.snapshot?.environment);
   };
-  const onLoaded = (snapshot: AnySnapshot, requestedAtMs: number): void => {
-    const loaded = snapshot as Content & Subject;
+  const onLoaded = (loaded: Content & Subject, requestedAtMs: number): void => {
     store.replace(loaded);
     position.cursor ??= loaded.cursor;
     position.snapshot = loaded;
-    position.snapshotAtMs = requestedAtMs;
+    position.sinceMs = requestedAtMs;
     // The key can be given to another environment, so use the id from now on.
     if (loaded.environment_id)
       params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;
@@ -133,47 +131,45 @@ export function createSubscription<State, Content extends AnySnapshot>(
     onSnapshot(loaded);
   };
   const loader = createSnapshotLoader(connection, onLoaded, close, update);
-  const onRefused = ({ code, message }: ErrorMessage): void => {
-    // The second of two requests to unsubscribe is refused with `not_subscribed`. A channel that is in use may have
-    // subscribed again in between.
-    if (code !== 'not_subscribed' || !references) reset();
-    if (code.endsWith('unavailable')) loader.backOff();
-    else if (code !== 'not_subscribed') close(new FlagcastError(code, message));
-  };
 
   return {
     position,
-    view: createView(definition, store, position),
-    release() {
-      references -= 1;
-      if (references || isClosed) return;
-      // Events in transit must not reach a channel that is opened meanwhile, so the channel closes when the server
-      // has confirmed.
-      if (position.isSubscribed) connection.send({ type: 'unsubscribe', ...params });
-      else close(null);
-    },
-    retain() {
+    toSnapshot: getSnapshot,
+    open() {
       references += 1;
       connection.dispatch('start');
       update();
+      return createReference(definition, store.view, getSnapshot, () => {
+        references -= 1;
+        if (references || isClosed) return;
+        // Events in transit must not reach a channel that is opened meanwhile, so the channel closes when the server has
+        // confirmed.
+        if (position.isSubscribed) connection.send({ type: 'unsubscribe', ...params });
+        else close(null);
+      });
     },
     matches: (other: Subject & { env?: string }) =>
       isEqual(other, definition.params) && other.env === (position.snapshot?.environment ?? other.env),
     update,
-    receive: (message) => receive(position, store, message, loader, reset, onRefused),
+    receive: (message) => receive(position, store, message, loader, reset, close, references),
   };
 }
 
-function createView<State, Content extends AnySnapshot>(
+/** Creates what a call that opens the subscription gets. `release` is called when it is closed. */
+function createReference<State, Content>(
   { key }: SubscriptionDefinition<State, Content>,
-  store: Store<State, Content>,
-  position: StreamPosition<Content>,
-): SubscriptionView<State, Content> {
+  view: StoreView<State>,
+  getSnapshot: () => Content | null,
+  release: () => void,
+): Subscription<State, Content> {
+  const close = once(release);
   return {
     ...key,
-    ...store.view,
-    ready: async ({ signal } = {}) => await whenLive(store.view, signal),
-    toSnapshot: () => toSnapshot(position, store),
+    ...view,
+    ready: async ({ signal } = {}) => await whenLive(view, signal),
+    toSnapshot: getSnapshot,
+    close,
+    [Symbol.dispose]: close,
   };
 }
 

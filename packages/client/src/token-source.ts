@@ -1,32 +1,35 @@
 import { FlagcastError } from './flagcast-error.js';
+import { maxTimerMs } from './limits.js';
 
-/** setTimeout fires immediately if the delay exceeds 2 ** 31 - 1 ms. */
-export const maxTimerMs = 2e9;
+type ScheduleRefresh = (expiresAt: string, onToken: () => void) => void;
 
-/** Fetches the client's tokens: one for each connection, and a new one before the current one expires. */
-export interface TokenSource {
-  /** Returns the newest token; '' before the first one. */
-  readonly current: () => string;
-  /** Fetches a token, then calls `onToken`, or `onFailure` if a retry may succeed. Calls neither after `cancel`. */
-  readonly fetch: (onToken: () => void, onFailure: (error: FlagcastError) => void) => Promise<void>;
-  /** Fetches a token when 80 % of the time until `expiresAt` (RFC 3339) have passed, then calls `onToken`. */
-  readonly scheduleRefresh: (expiresAt: string, onToken: () => void) => void;
-  /** Stops the refresh, and ignores a token that is being fetched. */
-  readonly cancel: () => void;
-}
-
-/** Creates a token source. `onEnd` is called with the error if `getToken` rejects with a FlagcastError. */
+/**
+ * Creates the source of the client's tokens: one for each connection, and a new one before the current one expires.
+ * `dispatch` is called with `end` and the error if `getToken` rejects with a FlagcastError. Returns
+ * `[current, authorize, scheduleRefresh, cancel]`:
+ *
+ * - `current` returns the newest token; '' before the first one
+ * - `authorize` fetches a token, then calls `dispatch` with `token`, or with `lost` and the error if a retry may succeed
+ * - `scheduleRefresh` fetches a token when 80 % of the time until `expiresAt` (RFC 3339) have passed, then calls `onToken`
+ * - `cancel` stops the refresh, and ignores a token that is being fetched
+ */
 export function createTokenSource(
   getToken: () => string | Promise<string>,
   onError: (error: FlagcastError) => void,
-  onEnd: (error: FlagcastError) => void,
-): TokenSource {
+  dispatch: (event: 'token' | 'lost' | 'end', error?: FlagcastError) => void,
+): readonly [
+  current: () => string,
+  authorize: () => void,
+  scheduleRefresh: ScheduleRefresh,
+  cancel: () => void,
+] {
   let token = '';
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** Incremented by `cancel`. */
   let generation = 0;
 
-  const fetch: TokenSource['fetch'] = async (onToken, onFailure) => {
+  /** Calls `onFailure` if a retry may succeed. Calls nothing after `cancel`. */
+  const fetch = async (onToken: () => void, onFailure: (error: FlagcastError) => void): Promise<void> => {
     const started = generation;
     try {
       // oxlint-disable-next-line typescript/await-thenable -- an exception must not interrupt the transition
@@ -41,13 +44,13 @@ export function createTokenSource(
       onToken();
     } catch (error) {
       if (started !== generation) return;
-      if (error instanceof FlagcastError) onEnd(error);
+      if (error instanceof FlagcastError) dispatch('end', error);
       else
         onFailure(new FlagcastError('token_failed', `getToken failed: ${String(error)}`, { cause: error }));
     }
   };
 
-  const scheduleRefresh: TokenSource['scheduleRefresh'] = (expiresAt, onToken) => {
+  const scheduleRefresh: ScheduleRefresh = (expiresAt, onToken) => {
     const remainingMs = Date.parse(expiresAt) - Date.now();
     const refresh = (): void =>
       void fetch(onToken, (error) => {
@@ -59,13 +62,17 @@ export function createTokenSource(
     timer = setTimeout(refresh, remainingMs > 1_000 ? Math.min(remainingMs * 0.8, maxTimerMs) : 60_000);
   };
 
-  return {
-    current: () => token,
-    fetch,
+  return [
+    () => token,
+    () =>
+      void fetch(
+        () => dispatch('token'),
+        (error) => dispatch('lost', error),
+      ),
     scheduleRefresh,
-    cancel() {
+    () => {
       generation += 1;
       clearTimeout(timer);
     },
-  };
+  ];
 }

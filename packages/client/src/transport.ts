@@ -1,4 +1,5 @@
 import type { ClientMessage } from '#protocol';
+import { subprotocol } from './wire.js';
 
 /** A connection to the server, open or being opened: a WebSocket or an event stream. */
 export interface Transport {
@@ -37,11 +38,16 @@ export interface WebSocketLike {
 /** The WebSocket class of browsers, of Node >= 22, or of the package `ws`. */
 export type WebSocketClass = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** Creates a transport from a WebSocket that is being opened. */
+/** Opens a WebSocket to the server. Throws if there is no WebSocket class, or the page's policy forbids the connection. */
 export function createWebSocketTransport(
-  socket: WebSocketLike,
-  { onText, onLost }: TransportHandlers,
+  WebSocket: WebSocketClass,
+  baseUrl: string,
+  token: string,
+  onText: TransportHandlers['onText'],
+  onLost: TransportHandlers['onLost'],
 ): Transport {
+  const url = `${baseUrl}api/ws`.replace('http', 'ws');
+  const socket = new WebSocket(url, [subprotocol, `bearer.${token}`]);
   socket.onmessage = (event: { data: string }) => onText(event.data);
   socket.onclose = (event: { code: number; reason: string }) => onLost(event.code, event.reason);
   socket.onerror = () => {

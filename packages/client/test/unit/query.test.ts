@@ -1,9 +1,11 @@
 import { QueryClient, type QueryKey, QueryObserver, skipToken } from '@tanstack/query-core';
 import { afterEach, describe, expect, it } from 'vitest';
+import { createChannelModel } from '../../src/channel-model.js';
 import type { Channel, FeatureState, PendingChange, Snapshot } from '../../src/index.js';
 import { connectQueryClient, type QueryKeys } from '../../src/query/index.js';
+import { createStore } from '../../src/store.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
-import { channelArguments, createChannelStore, until } from './client-fixture.js';
+import { channelArguments, until } from './client-fixture.js';
 
 const snapshot: Snapshot = {
   ...channelName,
@@ -22,13 +24,14 @@ afterEach(() => {
 });
 
 function connect(keys: QueryKeys = {}, filled = true) {
-  const store = createChannelStore(200, () => undefined);
+  const model = createChannelModel(200);
+  const store = createStore(model, () => undefined);
   let hasSnapshot = filled;
   if (filled) store.replace(snapshot);
   const channel: Channel = {
     ...channelArguments,
     ...store.view,
-    toSnapshot: () => (hasSnapshot ? { ...snapshot, ...store.contents() } : null),
+    toSnapshot: () => (hasSnapshot ? { ...snapshot, ...model.contents() } : null),
     close: () => undefined,
     ready: async () => await Promise.resolve(store.view.getState()),
     [Symbol.dispose]: () => undefined,
