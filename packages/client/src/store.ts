@@ -33,8 +33,8 @@ export interface Model<State, Content> {
 export interface Store<State, Content> {
   readonly view: StoreView<State>;
   setStatus(status: ChannelStatus, environment?: string | null): void;
-  /** Replaces everything that the snapshot contains. */
-  replace(snapshot: Content): void;
+  /** Replaces everything that the snapshot contains, and the status with it: listeners never get one without the other. */
+  replace(snapshot: Content, status?: ChannelStatus, environment?: string | null): void;
   /** Applies the event, unless an event with its id has been applied since the last snapshot. */
   apply(event: EventMessage): void;
 }
@@ -82,7 +82,9 @@ export function createStore<State, Content>(
       // Also a status that lasts for less than a frame.
       if (isChanged) publish();
     },
-    replace(snapshot) {
+    replace(snapshot, nextStatus = status, key = environment) {
+      status = nextStatus;
+      environment = key;
       // A restored database can give the same ids to other events.
       applied.clear();
       model.replace(snapshot);

@@ -119,10 +119,10 @@ export function createSubscription<State, Content extends AnySnapshot>(
     store.setStatus(statusAt(position, connection), position.snapshot?.environment);
   };
   const onLoaded = (loaded: Content & Subject, requestedAtMs: number): void => {
-    store.replace(loaded);
     position.cursor ??= loaded.cursor;
     position.snapshot = loaded;
     position.sinceMs = requestedAtMs;
+    store.replace(loaded, statusAt(position, connection), loaded.environment);
     // The key can be given to another environment, so use the id from now on.
     if (loaded.environment_id)
       params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;

@@ -16,7 +16,7 @@ const changes = 200;
 const warmUpChanges = 30;
 /** Several frames, so that changes are not synchronous with the screen. */
 const pauseLimitMs = 50;
-const bounds = { flagsMs: 30, approvalsMs: 20 };
+const bounds = { flagsMs: 10, approvalsMs: 20 };
 const windowCount = 2;
 /** The number of flags in the table besides the one that changes. */
 const otherFlags = 500;

@@ -123,3 +123,21 @@ it("sinceMs is never in the future, even if the server's clock is ahead", async 
   const { status } = await untilStatus(channel, 'stale');
   expect(status.state === 'stale' && status.sinceMs).toBeLessThanOrEqual(Date.now());
 });
+
+it('a channel is not connecting in the first state that has the features of its snapshot', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect().channel(channelArguments);
+  const states: unknown[] = [];
+  channel.subscribe(({ status, environment, features }) =>
+    states.push([status.state, environment, features.size]),
+  );
+  const connection = await server.connections.next();
+  connection.hello();
+  await connection.received.next();
+  connection.send(caughtUp('c1'));
+  await untilStatus(channel, 'live');
+  expect(states).toEqual([
+    ['catching-up', 'prod', 1],
+    ['live', 'prod', 1],
+  ]);
+});

@@ -2,8 +2,10 @@ import type { DemoUser } from '../flagcast-options.js';
 import path from 'node:path';
 import { defaultDataDir } from './setting-parsers.js';
 import { install } from '../install/install.js';
+import { InstallError } from '../install/refusals.js';
 import { isWorthLogging, retry } from '../retry.js';
 import type { Logger } from '../operations/log.js';
+import { CommandError } from './command.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
 import type { DemoPackage, EmbeddedPostgres } from './packages.js';
@@ -21,7 +23,7 @@ export interface DemoDatabase {
  * Starts the embedded PostgreSQL of the data folder, and creates tables, triggers and demo data if they are missing.
  * Restarts PostgreSQL on the same port when it ends unexpectedly.
  *
- * @throws EmbeddedPostgresError, InstallError, CommandError
+ * @throws EmbeddedPostgresError, CommandError
  */
 export async function startDemoDatabase(
   { startEmbeddedPostgres, fillDemo }: DemoPackage,
@@ -64,7 +66,11 @@ export async function startDemoDatabase(
     await publishDatabaseUrl(postgres.dataDir, database.databaseUrl);
   } catch (error) {
     await database.stop(5_000);
-    throw error;
+    if (!(error instanceof InstallError)) throw error;
+    throw new CommandError(
+      `The data of the demo in ${postgres.dataDir} does not fit this version of Flagcast. Delete that folder, or set FLAGCAST_DATA_DIR to another one. ${error.message}`,
+      { cause: error },
+    );
   }
   logger('embedded_database_started', { dataDir: postgres.dataDir, port: postgres.port });
   return database;
