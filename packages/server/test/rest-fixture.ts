@@ -2,8 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { hashPassword } from '@flagcast/console';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
-import { expect } from 'vitest';
-import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
+import { afterAll, expect } from 'vitest';
+import { install } from '../src/install/install.js';
+import {
+  createTestCluster,
+  createTestDatabase,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
 import {
   addMember,
   createUser,
@@ -13,6 +21,7 @@ import {
   type TestServerOptions,
   testPasswordCost,
 } from './server.js';
+import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 
 /** The roles in the project `shop`; dave only belongs to `billing`, root is a superuser. */
 export const roles = {
@@ -127,6 +136,30 @@ export async function createRestFixture(
     },
   };
   return rest;
+}
+
+/** The fixture of a test file, closed after its tests. `guarded`: whether prod of the shop is guarded. */
+export async function useRestFixture({ guarded = false } = {}): Promise<RestFixture> {
+  const rest = await createRestFixture();
+  afterAll(async () => await rest.close());
+  if (guarded) await rest.guard(rest.shop.environments.prod);
+  return rest;
+}
+
+/** The same on Togglr's tables, in a cluster of its own, with what an installation grants to the role of the backend. */
+export async function useTogglrRestFixture(): Promise<{
+  readonly rest: RestFixture;
+  readonly host: TogglrHost;
+}> {
+  const cluster = await createTestCluster();
+  const host = await createTogglrHost(cluster);
+  await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
+  const rest = await createRestFixture({}, { ...host.database, drop: async () => await host.drop() });
+  afterAll(async () => {
+    await rest.close();
+    await cluster.remove();
+  });
+  return { rest, host };
 }
 
 export async function send(

@@ -1,13 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { insertAudit } from '../../../server/test/database.js';
-import { createRestFixture, type RestFixture } from '../../../server/test/rest-fixture.js';
+import { useRestFixture } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
-beforeAll(async () => {
-  rest = await createRestFixture();
-});
-afterAll(async () => await rest.close());
+const rest = await useRestFixture();
 
 it('the history of all projects contains what the user may see, with the names of the environments', async () => {
   const here = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.dev };

@@ -1,29 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PlainClient } from '../../../server/test/plain-client.js';
 import {
-  type RestFixture,
   decide,
   historyOf,
-  createRestFixture,
+  useRestFixture,
   roles,
   type UserName,
   requestChange,
   whileLocked,
 } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
-let projectId: string;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  projectId = rest.shop.projectId;
-  await rest.guard(rest.shop.environments.prod);
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture({ guarded: true });
+const { projectId } = rest.shop;
 
 async function statusOf(changeId: string): Promise<Record<string, unknown>> {
   const { rows } = await rest.pool.query<Record<string, unknown>>(

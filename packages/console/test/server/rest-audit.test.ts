@@ -1,25 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, insertAudit, seedProject } from '../../../server/test/database.js';
-import {
-  type RestFixture,
-  decide,
-  createRestFixture,
-  requestChange,
-  send,
-} from '../../../server/test/rest-fixture.js';
+import { decide, useRestFixture, requestChange, send } from '../../../server/test/rest-fixture.js';
 import { createUser, startTestServer } from '../../../server/test/server.js';
 import { V1Client } from '../../../server/test/v1-client.js';
 
-let rest: RestFixture;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture();
 
 interface Page {
   readonly entries: {

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
-  type RestFixture,
   historyOf,
-  createRestFixture,
+  useRestFixture,
   roles,
   type UserName,
   send,
@@ -11,18 +10,9 @@ import {
 } from '../../../server/test/rest-fixture.js';
 import { startTestServer } from '../../../server/test/server.js';
 
-let rest: RestFixture;
+const rest = await useRestFixture();
 /** Nothing in it is guarded. */
-let projectId: string;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  projectId = rest.shop.projectId;
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const { projectId } = rest.shop;
 
 const names = Object.keys(roles) as UserName[];
 

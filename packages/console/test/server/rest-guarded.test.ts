@@ -1,24 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type RestFixture,
-  decide,
-  historyOf,
-  createRestFixture,
-  requestChange,
-} from '../../../server/test/rest-fixture.js';
+import { describe, expect, it } from 'vitest';
+import { decide, historyOf, useRestFixture, requestChange } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
-let projectId: string;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  projectId = rest.shop.projectId;
-  await rest.guard(rest.shop.environments.prod);
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture({ guarded: true });
+const { projectId } = rest.shop;
 
 describe('in a guarded environment', () => {
   it('a change waits with its reason, and nothing is written', async () => {

@@ -1,22 +1,9 @@
 import type { EventMessage } from '@flagcast/protocol';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type Answer,
-  type RestFixture,
-  createRestFixture,
-  type UserName,
-} from '../../../server/test/rest-fixture.js';
+import { describe, expect, it } from 'vitest';
+import { type Answer, useRestFixture, type UserName } from '../../../server/test/rest-fixture.js';
 import { V1Client } from '../../../server/test/v1-client.js';
 
-let rest: RestFixture;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture();
 
 async function setGuard(who: UserName, environmentId: string, guarded: unknown): Promise<Answer> {
   return await rest.ask(who, 'PATCH', `/api/environments/${environmentId}`, { guarded });

@@ -1,24 +1,14 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   type Answer,
-  type RestFixture,
   decide,
   historyOf,
-  createRestFixture,
+  useRestFixture,
   requestChange,
 } from '../../../server/test/rest-fixture.js';
 import { createUser } from '../../../server/test/server.js';
 
-let rest: RestFixture;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  await rest.guard(rest.shop.environments.prod);
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture({ guarded: true });
 
 async function patch(featureId: string, env: string, change: object): Promise<Answer> {
   const version = await rest.version(featureId, env);

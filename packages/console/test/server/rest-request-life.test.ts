@@ -1,22 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  decide,
-  type RestFixture,
-  createRestFixture,
-  requestChange,
-  seenBy,
-} from '../../../server/test/rest-fixture.js';
+import { describe, expect, it } from 'vitest';
+import { decide, useRestFixture, requestChange, seenBy } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  await rest.guard(rest.shop.environments.prod);
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const rest = await useRestFixture({ guarded: true });
 
 interface Step {
   readonly action: string;

@@ -1,21 +1,12 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type RestFixture, createRestFixture } from '../../../server/test/rest-fixture.js';
+import { describe, expect, it } from 'vitest';
+import { useRestFixture } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
+const rest = await useRestFixture();
 /** Nothing in it is guarded. */
-let projectId: string;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  projectId = rest.shop.projectId;
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const { projectId } = rest.shop;
 
 describe('invalid input', () => {
   const uuid = '11111111-1111-4111-8111-111111111111';

@@ -1,24 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PlainClient } from '../../../server/test/plain-client.js';
-import {
-  type RestFixture,
-  historyOf,
-  createRestFixture,
-  whileLocked,
-} from '../../../server/test/rest-fixture.js';
+import { historyOf, useRestFixture, whileLocked } from '../../../server/test/rest-fixture.js';
 
-let rest: RestFixture;
+const rest = await useRestFixture();
 /** Nothing in it is guarded. */
-let projectId: string;
-
-beforeAll(async () => {
-  rest = await createRestFixture();
-  projectId = rest.shop.projectId;
-});
-
-afterAll(async () => {
-  await rest.close();
-});
+const { projectId } = rest.shop;
 
 describe('a write', () => {
   it('of an environment writes one audit row there, and changes the version', async () => {

@@ -1,14 +1,12 @@
 import { hashSync } from 'bcryptjs';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { hashPassword } from '../../server/password.js';
-import { install } from '../../../server/src/install/install.js';
-import { createTestCluster, type TestCluster, withClient } from '../../../server/test/database.js';
 import {
   type Answer,
-  type RestFixture,
   decide,
   historyOf,
   createRestFixture,
+  useTogglrRestFixture,
   roles,
   type UserName,
   requestChange,
@@ -16,31 +14,16 @@ import {
   send,
 } from '../../../server/test/rest-fixture.js';
 import { startTestServer, testPasswordCost } from '../../../server/test/server.js';
-import { createTogglrHost, type TogglrHost } from '../../../server/test/togglr-host.js';
 
 const password = 'correct horse battery';
 
-let cluster: TestCluster;
-let host: TogglrHost;
-let rest: RestFixture;
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-  host = await createTogglrHost(cluster);
-  await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
-  rest = await createRestFixture({}, { ...host.database, drop: async () => await host.drop() });
-  await rest.guard(rest.shop.environments.prod);
-});
+const { rest, host } = await useTogglrRestFixture();
+await rest.guard(rest.shop.environments.prod);
 
 beforeEach(async () => {
   await rest.pool.query('UPDATE users SET password_hash = $1, two_fa_enabled = false', [
     hashSync(password, 4),
   ]);
-});
-
-afterAll(async () => {
-  await rest.close();
-  await cluster.remove();
 });
 
 async function decideWith(

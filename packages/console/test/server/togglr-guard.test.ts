@@ -1,35 +1,19 @@
 import { readFile } from 'node:fs/promises';
 import { hashSync } from 'bcryptjs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { install } from '../../../server/src/install/install.js';
-import { createTestCluster, type TestCluster, withClient } from '../../../server/test/database.js';
+import { withClient } from '../../../server/test/database.js';
 import {
   type Answer,
-  type RestFixture,
   historyOf,
-  createRestFixture,
+  useTogglrRestFixture,
   type UserName,
   send,
   seenBy,
 } from '../../../server/test/rest-fixture.js';
 import { startTestServer } from '../../../server/test/server.js';
-import { createTogglrHost, type TogglrHost } from '../../../server/test/togglr-host.js';
 
-let cluster: TestCluster;
-let host: TogglrHost;
-let rest: RestFixture;
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-  host = await createTogglrHost(cluster);
-  await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
-  rest = await createRestFixture({}, { ...host.database, drop: async () => await host.drop() });
-});
-
-afterAll(async () => {
-  await rest.close();
-  await cluster.remove();
-});
+const { rest, host } = await useTogglrRestFixture();
 
 async function addTaggedFeature(slug = 'guarded'): Promise<string> {
   const { id } = await rest.addFeature();
