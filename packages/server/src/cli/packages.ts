@@ -66,11 +66,6 @@ async function orExplain<Module>(importing: Promise<unknown>, how: string): Prom
   }
 }
 
-/** Whether it is this package that was not found, and not one that it imports. */
-function isNotInstalled(error: unknown, name: string): boolean {
-  return errorCode(error) === 'ERR_MODULE_NOT_FOUND' && describeError(error).includes(`package '${name}'`);
-}
-
 /**
  * Imports an optional package. Rejects with a CommandError if its version, which must be that of Flagcast, is another one,
  * or if a package that it needs is missing.
@@ -84,7 +79,8 @@ export async function importPackage<Module extends object>(
     const found = (await import(name)) as Module;
     if (typeof found[wanted] === 'function') return found;
   } catch (error) {
-    if (errorCode(error) === 'ERR_MODULE_NOT_FOUND' && !isNotInstalled(error, name)) {
+    // It is installed, but not a package that it imports.
+    if (errorCode(error) === 'ERR_MODULE_NOT_FOUND' && !describeError(error).includes(`package '${name}'`)) {
       throw new CommandError(`${name} is installed without a package that it needs: npm install ${name}`, {
         cause: error,
       });
