@@ -6,9 +6,8 @@ import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import { resolveBaseUrl } from './page.js';
 import type { ChannelKey } from './request.js';
-import { hasSubject } from './stream-position.js';
+import { type AnySnapshot, hasSubject } from './stream-position.js';
 import {
-  type AnySnapshot,
   createSubscription,
   type Subscription,
   type SubscriptionController,

@@ -1,11 +1,13 @@
-import type { EventMessage, ServerMessage } from '#protocol';
+import type { ApprovalsSnapshot, EventMessage, ServerMessage, Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
 import { isEqual } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { SnapshotLoader } from './snapshot-loader.js';
 import type { ChannelStatus } from './status.js';
 import type { Model, Store } from './store.js';
-import type { AnySnapshot } from './subscription.js';
+
+/** The snapshot of a channel or of the approvals feed. */
+export type AnySnapshot = Snapshot | ApprovalsSnapshot;
 
 /** The keys that say what a message or a snapshot is about. */
 export interface Subject {

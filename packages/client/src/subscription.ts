@@ -1,5 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { ApprovalsSnapshot, ServerMessage, Snapshot } from '#protocol';
+import type { ServerMessage } from '#protocol';
 import type { Connection } from './connection.js';
 import { isEqual, once } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
@@ -8,6 +8,7 @@ import { createSnapshotLoader } from './snapshot-loader.js';
 import type { ChannelStatus } from './status.js';
 import { createStore, type Model, type StoreView } from './store.js';
 import {
+  type AnySnapshot,
   isSubscribedTo,
   receive,
   statusAt,
@@ -15,9 +16,6 @@ import {
   type Subject,
   toSnapshot,
 } from './stream-position.js';
-
-/** The snapshot of a channel or of the approvals feed. */
-export type AnySnapshot = Snapshot | ApprovalsSnapshot;
 
 /** What all calls that have opened a subscription share. */
 interface SubscriptionView<State, Content> extends StoreView<State> {

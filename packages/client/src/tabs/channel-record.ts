@@ -1,7 +1,8 @@
 import type { EventMessage, ServerMessage } from '#protocol';
 import type { ChannelStatus } from '../status.js';
 import { isComplete } from '../stream-position.js';
-import type { AnySnapshot, Subscription } from '../subscription.js';
+import type { AnySnapshot } from '../stream-position.js';
+import type { Subscription } from '../subscription.js';
 import { channelOf, isSameChannel, type TabChannel } from './messages.js';
 
 interface ReplayEntry {

@@ -2,7 +2,7 @@ import type { ClientMessage, FreshnessReason, HelloMessage, ServerMessage } from
 import { isEqual } from '../emitter.js';
 import { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
-import type { AnySnapshot } from '../subscription.js';
+import type { AnySnapshot } from '../stream-position.js';
 import type { WebSocketLike } from '../transport.js';
 import type { ChannelRecord } from './channel-record.js';
 import { leaderChanged, unavailable } from './leader-network.js';

@@ -1,7 +1,7 @@
 import type { ClientMessage, HelloMessage, ServerMessage } from '#protocol';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
-import type { AnySnapshot } from '../subscription.js';
+import type { AnySnapshot } from '../stream-position.js';
 import type { ChannelRecord } from './channel-record.js';
 import {
   channelOf,

@@ -1,7 +1,7 @@
 import type { AnnounceMessage, EventMessage, HelloMessage, ServerMessage, SubscriptionName } from '#protocol';
 import type { ChannelKey } from '../request.js';
 import type { StaleStatus } from '../status.js';
-import type { AnySnapshot } from '../subscription.js';
+import type { AnySnapshot } from '../stream-position.js';
 
 /**
  * A message between the tabs of one user. `from` and `to` are tab ids; `request` identifies the request that a

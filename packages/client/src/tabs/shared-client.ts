@@ -3,7 +3,7 @@ import { approvals } from '../approvals/index.js';
 import type { Channel, Client, ClientOptions } from '../client.js';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { Page } from '../page.js';
-import type { AnySnapshot } from '../subscription.js';
+import type { AnySnapshot } from '../stream-position.js';
 import {
   type ChannelRecord,
   createRecord,
