@@ -1,6 +1,6 @@
 let offsetMs = 0;
 
-/** The time by the clock of the server, in milliseconds since the epoch: schedules act by it, whatever the browser's clock says. */
+/** The time by the clock of the server, in milliseconds since the epoch: schedules act by it, not by the clock of the browser. */
 export function serverNowMs(): number {
   return toServerMs(Date.now());
 }
