@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import type { SeededRandom } from '../testkit/random.ts';
+import { anyCharacter } from '../testkit/any-character.ts';
 
 /** Texts that often break programs. */
 const notorious = [
@@ -22,7 +23,7 @@ export const invalidUtf8 = 'c3 e282 f09f92 c080 e08080 eda080 f4908080 ff 80 fe 
 
 export const hostileText = fc.oneof(
   { arbitrary: fc.constantFrom(...notorious), weight: 4 },
-  fc.string({ unit: 'binary', maxLength: 8 }),
+  fc.string({ unit: anyCharacter, maxLength: 8 }),
 );
 
 const jsonKeys = ['type', 'project_id', 'env', 'env_id', 'cursor', 'token', 'source', 'feature'];

@@ -13,6 +13,7 @@ import {
   unionOf,
 } from '../src/events/position.js';
 import { createTestDatabase } from './database.js';
+import { anyCharacter } from '../../../testing/testkit/any-character.ts';
 
 /** Coverages whose ids are below `limit`, listing at most `maxLength` of them. */
 function coverages(limit: bigint, maxLength: number): fc.Arbitrary<Coverage> {
@@ -160,7 +161,7 @@ describe('a cursor', () => {
     const database = await createTestDatabase({ schema: 'none' });
     const understood: Position[] = [];
     fc.assert(
-      fc.property(fc.oneof({ arbitrary: forged, weight: 3 }, fc.string({ unit: 'binary' })), (text) => {
+      fc.property(fc.oneof({ arbitrary: forged, weight: 3 }, fc.string({ unit: anyCharacter })), (text) => {
         const position = decodeCursor(text);
         if (position !== null) understood.push(position);
       }),

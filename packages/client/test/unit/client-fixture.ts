@@ -1,4 +1,4 @@
-import { afterEach } from 'vitest';
+import { onTestFinished, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import {
   type Channel,
@@ -26,14 +26,34 @@ export interface ClientFixture {
   readonly connect: (options?: Partial<ClientOptions>) => Client;
 }
 
-const cleanups: (() => void)[] = [];
-afterEach(() => {
-  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
-});
+const random = Math.random.bind(Math);
+
+/**
+ * Shortens the pauses that clients choose at random, up to half a second after a resync and two seconds after a server's
+ * shutdown, to a fiftieth.
+ */
+export function shortenRandomPauses(): void {
+  const short = vi.spyOn(Math, 'random').mockImplementation(() => random() / 50);
+  onTestFinished(() => short.mockRestore());
+}
+
+/**
+ * Gives the timers and dates of this process a clock that advances by 20 ms in each turn of the event loop, or each millisecond.
+ * Messages of the network take a few turns, also on a busy machine.
+ */
+export function useFastClock(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] });
+  const ticks = setInterval(() => void vi.advanceTimersByTimeAsync(20), 1);
+  onTestFinished(() => {
+    clearInterval(ticks);
+    vi.useRealTimers();
+  });
+}
 
 export async function startFixture(): Promise<ClientFixture> {
+  shortenRandomPauses();
   const server = await ScriptedServer.start();
-  cleanups.push(() => server.close());
+  onTestFinished(() => server.close());
   const errors: unknown[] = [];
   return {
     server,
@@ -47,7 +67,7 @@ export async function startFixture(): Promise<ClientFixture> {
         onError: (error) => errors.push(error),
         ...options,
       });
-      cleanups.push(() => client.close());
+      onTestFinished(() => client.close());
       return client;
     },
   };

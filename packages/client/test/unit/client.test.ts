@@ -16,6 +16,7 @@ import {
   untilConnection,
   untilMessage,
   untilStatus,
+  useFastClock,
 } from './client-fixture.js';
 
 describe('the first connection', () => {
@@ -339,6 +340,7 @@ describe('closing', () => {
 
 describe('retries', () => {
   it('repeats a snapshot request that was refused with 429', async () => {
+    useFastClock();
     const { server, connect } = await startFixture();
     let requests = 0;
     server.respondToSnapshot = (response) => {
@@ -353,6 +355,7 @@ describe('retries', () => {
   });
 
   it('repeats a failed snapshot request after the time in Retry-After', async () => {
+    useFastClock();
     const { server, connect, errors } = await startFixture();
     const times: number[] = [];
     server.respondToSnapshot = (response) => {

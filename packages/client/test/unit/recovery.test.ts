@@ -4,7 +4,14 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ConnectionStatus, FlagcastError } from '../../src/index.js';
 import { retryDelayMs } from '../../src/request.js';
 import { respondJson } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  until,
+  untilConnection,
+  untilStatus,
+  useFastClock,
+} from './client-fixture.js';
 
 describe('an answer to the request for the snapshot', () => {
   const answers: [string, (response: ServerResponse) => unknown][] = [
@@ -153,6 +160,7 @@ it('a channel with a snapshot catches up until the first connection, and is stal
 });
 
 it('debug logs messages and decisions, and no token', async () => {
+  useFastClock();
   const { server, connect } = await startFixture();
   const logged: unknown[][] = [];
   const channel = connect({ getToken: () => 'secret', debug: (...parts) => logged.push(parts) }).channel(
@@ -161,7 +169,7 @@ it('debug logs messages and decisions, and no token', async () => {
   const connection = await server.connections.next();
   await connection.accept('c1');
   await untilStatus(channel, 'live');
-  connection.send({ type: 'authenticated', token_expires_at: new Date(Date.now() + 1_100).toISOString() });
+  connection.send({ type: 'authenticated', token_expires_at: new Date(Date.now() + 2_500).toISOString() });
   expect(await connection.received.next()).toEqual({ type: 'auth', token: 'secret' });
   const text = JSON.stringify(logged);
   for (const part of [

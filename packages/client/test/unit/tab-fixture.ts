@@ -3,7 +3,7 @@ import type { Channel, ClientOptions } from '../../src/index.js';
 import type { SharedTabsOptions } from '../../src/tabs/index.js';
 import { type ScriptedConnection, ScriptedServer } from './scripted-server.js';
 import { type Tab, TestBrowser } from './test-browser.js';
-import { channelArguments, until, untilStatus } from './client-fixture.js';
+import { channelArguments, shortenRandomPauses, until, untilStatus } from './client-fixture.js';
 
 export type { Tab } from './test-browser.js';
 
@@ -25,6 +25,7 @@ export class TabFixture {
   openConnectionCounts: number[] = [];
 
   async start(): Promise<void> {
+    shortenRandomPauses();
     const server = await ScriptedServer.start();
     this.server = server;
     this.browser = new TestBrowser();

@@ -14,7 +14,7 @@ import {
   stale,
 } from './scripted-server.js';
 import { type TabPair, recordEventIds, useTabFixture, untilEvent } from './tab-fixture.js';
-import { channelArguments, until, untilConnection, untilStatus } from './client-fixture.js';
+import { channelArguments, until, untilConnection, untilStatus, useFastClock } from './client-fixture.js';
 
 const fixture = useTabFixture();
 
@@ -262,6 +262,7 @@ describe('a shared channel whose environment gets a new key', () => {
     fixture.server.environments.set('production', '7');
     // The tab does not respond to the state request of the leader, as if it were busy.
     tab.setUnresponsive(true);
+    useFastClock();
     tab.fire('pageshow');
     expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
     expect(fixture.server.snapshots.all.at(-1)?.url).toBe('/api/snapshot?project_id=p1&env_id=7');

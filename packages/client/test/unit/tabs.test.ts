@@ -3,7 +3,7 @@ import { type ClientOptions, FlagcastError } from '../../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../../src/tabs/index.js';
 import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
 import { recordEventIds, type Tab, useTabFixture, untilEvent } from './tab-fixture.js';
-import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+import { channelArguments, startFixture, until, untilStatus, useFastClock } from './client-fixture.js';
 
 const fixture = useTabFixture();
 
@@ -22,13 +22,14 @@ describe('the shared connection', () => {
   });
 
   it('requests tokens only from the leader, including the refresh before the expiry', async () => {
+    useFastClock();
     let followerTokens = 0;
     let leaderTokens = 0;
     const leaderChannel = fixture
       .openTab({ getToken: () => `token${(leaderTokens += 1)}` })
       .client.channel(channelArguments);
     const connection = await fixture.server.connections.next();
-    connection.hello({ token_expires_at: new Date(Date.now() + 1_500).toISOString() });
+    connection.hello({ token_expires_at: new Date(Date.now() + 2_500).toISOString() });
     await connection.received.next();
     connection.send(caughtUp('c1'));
     await untilStatus(leaderChannel, 'live');
@@ -212,10 +213,11 @@ describe('a change of the leader', () => {
   it('waits for the old connection to close, with a time-out', async () => {
     const { leader, connection } = await fixture.startPair();
     connection.socket.pause();
+    useFastClock();
     const closedAtMs = Date.now();
     leader.client.close();
     await fixture.server.connections.next();
-    expect(Date.now() - closedAtMs).toBeGreaterThanOrEqual(990);
+    expect(Date.now() - closedAtMs).toBeGreaterThanOrEqual(1_000);
   });
 
   it('requests one token from the new leader, even after several network changes', async () => {

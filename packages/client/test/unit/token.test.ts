@@ -7,6 +7,7 @@ import {
   untilConnection,
   untilMessage,
   untilStatus,
+  useFastClock,
 } from './client-fixture.js';
 
 /** Returns the tokens t1, t2, t3 … */
@@ -95,6 +96,7 @@ it('getToken is called again with backoff after a failure', async () => {
 });
 
 it('a failed token refresh does not close the connection', async () => {
+  useFastClock();
   const { server, connect } = await startFixture();
   const getToken = tokens();
   let report: (error: unknown) => void = () => undefined;
@@ -109,7 +111,7 @@ it('a failed token refresh does not close the connection', async () => {
   }).channel(channelArguments);
   const connection = await server.connections.next();
   await connection.accept('c1');
-  connection.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
+  connection.send({ type: 'authenticated', token_expires_at: inMs(2_500) });
   expect(await reported).toMatchObject({ code: 'token_failed', cause: new Error('not now') });
   expect((await untilStatus(channel, 'live')).status).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(1);

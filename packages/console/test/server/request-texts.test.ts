@@ -6,6 +6,7 @@ import { HttpProblem } from '../../../server/src/http-problem.js';
 import { channelFromQuery, cursorFromQuery } from '../../../server/src/auth/request-target.js';
 import { parsePageKey } from '../../server/audit-search.js';
 import { createTestDatabase, type TestDatabase } from '../../../server/test/database.js';
+import { anyCharacter } from '../../../../testing/testkit/any-character.ts';
 
 let database: TestDatabase;
 
@@ -18,7 +19,7 @@ afterAll(async () => {
 });
 
 /** Texts as a browser can send them: whole characters, of all planes. */
-const anyText = fc.string({ unit: 'binary', minLength: 1 });
+const anyText = fc.string({ unit: anyCharacter, minLength: 1 });
 const names = fc.constantFrom(
   'project_id',
   'env',

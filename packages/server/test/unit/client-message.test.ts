@@ -2,6 +2,7 @@ import type { ClientMessage } from '@flagcast/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type CheckedMessage, parseClientMessage } from '../../src/connections/codecs/client-message.js';
+import { anyCharacter } from '../../../../testing/testkit/any-character.ts';
 
 const byKey = { projectId: 'p', environmentKey: 'prod' };
 const byId = { projectId: 'p', environmentId: '7' };
@@ -117,7 +118,7 @@ describe("a client's message", () => {
       { requiredKeys: [] },
     );
     const anyText = fc.oneof(
-      fc.string({ unit: 'binary' }),
+      fc.string({ unit: anyCharacter }),
       fc.json(),
       near.map((message) => JSON.stringify(message)),
     );
