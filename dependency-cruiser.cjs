@@ -38,8 +38,7 @@ module.exports = {
     })),
     {
       name: 'server-imports-its-console',
-      comment:
-        'The server gets the console as an option. The console uses what `flagcast/console-support` exports.',
+      comment: 'The server gets the console as an option. The console uses what `flagcast/support` exports.',
       severity: 'error',
       from: { path: '^packages/(server/src|console/server)/' },
       to: { path: '^packages/(server|console)/', pathNot: '^packages/$1/', dependencyTypes: ['local'] },

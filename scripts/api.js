@@ -11,7 +11,7 @@ import { CompilerState, Extractor, ExtractorConfig } from '@microsoft/api-extrac
 const packages = ['protocol', 'client', 'server', 'console'];
 
 /** Entries of `flagcast` for our own packages of the same version. */
-const ownEntries = ['./console-support', './demo-support', './relay-support', './testing'];
+const ownEntries = ['./support', './testing'];
 
 const folder = mkdtempSync(path.join(tmpdir(), 'flagcast-api-'));
 

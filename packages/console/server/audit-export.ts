@@ -1,4 +1,4 @@
-import { createRoute, z, toError, RequestSlots } from 'flagcast/console-support';
+import { createRoute, z, toError, RequestSlots } from 'flagcast/support';
 import { auditFileName } from './audit-file-name.js';
 import { type AuditPageJson, searchAudit } from './audit-search.js';
 import { entryColumns } from './audit-statement.js';

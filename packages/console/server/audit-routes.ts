@@ -1,4 +1,4 @@
-import { createRoute, z, HttpProblem, sendJson } from 'flagcast/console-support';
+import { createRoute, z, HttpProblem, sendJson } from 'flagcast/support';
 import type { Context } from 'hono';
 import { addAuditExport } from './audit-export.js';
 import { type Channels, countAudit, parsePageKey, searchAudit } from './audit-search.js';

@@ -1,4 +1,4 @@
-import { canReadSteps, JsonText, isUndecodable, type Channel, type Queries } from 'flagcast/console-support';
+import { canReadSteps, JsonText, isUndecodable, type Channel, type Queries } from 'flagcast/support';
 import {
   type AuditIndex,
   type AuditScan,

@@ -1,4 +1,4 @@
-import { isoUtc, requestedDiff, requestedEntity, requestEntities, shownJson } from 'flagcast/console-support';
+import { isoUtc, requestedDiff, requestedEntity, requestEntities, shownJson } from 'flagcast/support';
 import { isTooLarge, stateDiff, tooLarge } from './sql-expressions.js';
 import { type AuditScan, firstTime, inSearchedTime } from './audit-scan.js';
 

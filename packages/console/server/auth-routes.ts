@@ -1,4 +1,4 @@
-import { createRoute, z, type Queries } from 'flagcast/console-support';
+import { createRoute, z, type Queries } from 'flagcast/support';
 import type { RestApp, RestContext } from './rest.js';
 import * as schemas from './schemas.js';
 

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
-import { acceptsGzip, defaultHeaders, HttpProblem, OpenAPIHono, sendProblem } from 'flagcast/console-support';
+import { acceptsGzip, defaultHeaders, HttpProblem, OpenAPIHono, sendProblem } from 'flagcast/support';
 
 /** Where Vite puts the pages. */
 export const builtPagesDir = fileURLToPath(new URL('../app', import.meta.url));

@@ -1,4 +1,4 @@
-import { createRoute, z } from 'flagcast/console-support';
+import { createRoute, z } from 'flagcast/support';
 import { unknownEnvironment } from './problems.js';
 import type { RestApp, RestContext } from './rest.js';
 import * as schemas from './schemas.js';

@@ -1,5 +1,5 @@
 import type { FeatureState } from '@flagcast/protocol';
-import { type Channel, featureJson, JsonText, type Queries } from 'flagcast/console-support';
+import { type Channel, featureJson, JsonText, type Queries } from 'flagcast/support';
 import { shownRow } from './sql-expressions.js';
 import { unknownFeature, unknownEnvironment } from './problems.js';
 import type { ListedFeature } from './schemas.js';

@@ -1,4 +1,4 @@
-import { createRoute, z, sendJson } from 'flagcast/console-support';
+import { createRoute, z, sendJson } from 'flagcast/support';
 import { unknownFeature, unknownEnvironment } from './problems.js';
 import type { Context } from 'hono';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';

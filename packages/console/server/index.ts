@@ -4,7 +4,7 @@
  * @module @flagcast/console
  */
 import type { CreateConsole, DemoUser } from 'flagcast';
-import { type ConsoleContext, type ConsoleFactory, OpenAPIHono } from 'flagcast/console-support';
+import { type ConsoleContext, type ConsoleFactory, OpenAPIHono } from 'flagcast/support';
 import { builtPagesDir, createPagesApp } from './console-files.js';
 import { owaspCost, type ScryptCost } from './password.js';
 import { createRestApi } from './rest.js';

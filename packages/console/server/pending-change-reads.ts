@@ -14,7 +14,7 @@ import {
   isMissing,
   type Rights,
   type Queries,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import type { OpenChange, RequestStep } from './request-schemas.js';
 import { isRealTime, isUuid, microsecondTime } from './schemas.js';
 

@@ -1,4 +1,4 @@
-import { createRoute, z, HttpProblem, sendJson, type Rights } from 'flagcast/console-support';
+import { createRoute, z, HttpProblem, sendJson, type Rights } from 'flagcast/support';
 import type { Context } from 'hono';
 import { maxPendingChanges, parsePageKey, readPendingChanges, readSteps } from './pending-change-reads.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';

@@ -1,4 +1,4 @@
-import { HttpProblem, scrub } from 'flagcast/console-support';
+import { HttpProblem, scrub } from 'flagcast/support';
 
 /** The database has no tables of Togglr's form, or does not let the server read them. */
 export function missingTables({ message }: Error): HttpProblem {

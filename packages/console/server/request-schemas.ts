@@ -1,4 +1,4 @@
-import { z } from 'flagcast/console-support';
+import { z } from 'flagcast/support';
 import { anything, diffSchema, id, integerText, nullableText, time } from './schemas.js';
 
 const text = z.string();

@@ -13,7 +13,7 @@ import {
   sendError,
   sendProblem,
   type SessionSource,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import type { Context, MiddlewareHandler } from 'hono';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';

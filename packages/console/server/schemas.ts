@@ -1,5 +1,5 @@
 import { guaranteeReasons } from '@flagcast/protocol';
-import { apiSchemas, z } from 'flagcast/console-support';
+import { apiSchemas, z } from 'flagcast/support';
 
 export const {
   bearerSecurity,

@@ -1,4 +1,4 @@
-import { HttpProblem, networkOf } from 'flagcast/console-support';
+import { HttpProblem, networkOf } from 'flagcast/support';
 
 export interface SignInAttemptsOptions {
   /** Attempts of one address for one user name within the window. Default 10. */

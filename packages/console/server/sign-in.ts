@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type ConsoleContext, HttpProblem, isMissing, type Queries } from 'flagcast/console-support';
+import { type ConsoleContext, HttpProblem, isMissing, type Queries } from 'flagcast/support';
 import { hashPassword, isOutdated, type ScryptCost, verifyPassword } from './password.js';
 import type { SignInAttempts } from './sign-in-attempts.js';
 

@@ -1,4 +1,4 @@
-import { shownJson } from 'flagcast/console-support';
+import { shownJson } from 'flagcast/support';
 
 /** How many bytes a value may have that is shown, as it is stored (mostly compressed) and as text. */
 const maxStoredBytes = 16_384;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type FlagEvent, type Lifecycle, type RelayedRead, toError } from 'flagcast/relay-support';
+import { type FlagEvent, type Lifecycle, type RelayedRead, toError } from 'flagcast/support';
 import type { EventLog, LogMessage } from './event-log.js';
 import {
   type Commit,

@@ -1,4 +1,4 @@
-import { covers, type FlagEvent, NewestStates, type Position } from 'flagcast/relay-support';
+import { covers, type FlagEvent, NewestStates, type Position } from 'flagcast/support';
 import type { EventLog } from './event-log.js';
 import { decodeCommit, decodeEvents } from './messages.js';
 

@@ -1,4 +1,4 @@
-import type { ControlEntry, FlagEvent } from 'flagcast/relay-support';
+import type { ControlEntry, FlagEvent } from 'flagcast/support';
 import { z } from 'zod';
 
 // Ids of 64 bits are strings in JSON. Controls and events are not checked: a server of the same version wrote them.

@@ -1,6 +1,6 @@
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect, type NatsConnection as Connection } from '@nats-io/transport-node';
-import { type Lifecycle, parseRelayUrl, retry } from 'flagcast/relay-support';
+import { type Lifecycle, parseRelayUrl, retry } from 'flagcast/support';
 
 /** A connection that NATS has accepted. */
 export interface NatsSession {

@@ -8,7 +8,7 @@ import {
   type RelayContext,
   retry,
   toError,
-} from 'flagcast/relay-support';
+} from 'flagcast/support';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
 import { NatsConnection, type NatsSession } from './nats-connection.js';

@@ -1,4 +1,4 @@
-import { type Batch, byChannel, type FlagEvent, type Lifecycle } from 'flagcast/relay-support';
+import { type Batch, byChannel, type FlagEvent, type Lifecycle } from 'flagcast/support';
 import type { EventLog } from './event-log.js';
 import { type Commit, encode, encodeEvents, type Progress, tooLarge } from './messages.js';
 

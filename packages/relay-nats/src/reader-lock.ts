@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { RelayContext, RelaySession } from 'flagcast/relay-support';
+import type { RelayContext, RelaySession } from 'flagcast/support';
 
 /** The session leads through a pooler by transaction, where session locks do not work. */
 export class PooledLockError extends Error {

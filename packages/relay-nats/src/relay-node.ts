@@ -6,7 +6,7 @@ import {
   type RelayedRead,
   type RelayedReader,
   toError,
-} from 'flagcast/relay-support';
+} from 'flagcast/support';
 import type { EventLog } from './event-log.js';
 import { Follower, type LeaderHeartbeat, type LogPlace } from './follower.js';
 import { decodeCommit, decodeRequest } from './messages.js';

@@ -9,7 +9,7 @@ import {
   shownJson,
   writeAudit,
   z,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import { readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import { featureFields } from '../schemas.js';

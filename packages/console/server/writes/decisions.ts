@@ -14,7 +14,7 @@ import {
   type Rights,
   type Queries,
   type SessionSource,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import type { Decision } from '../schemas.js';
 import { applyChange } from './apply-change.js';
 import { authorOf, lockFeature, readFeature } from './feature.js';

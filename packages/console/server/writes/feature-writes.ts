@@ -9,7 +9,7 @@ import {
   invalidFields,
   type Rights,
   type SessionSource,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import { type Environment, readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';

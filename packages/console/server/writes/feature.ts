@@ -11,7 +11,7 @@ import {
   type Queries,
   type Rights,
   writeAudit,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import { unknownFeature } from '../problems.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 

@@ -7,7 +7,7 @@ import {
   scrub,
   type SessionSource,
   setGuard,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 import { type Environment, readEnvironments } from '../environments.js';
 import { unknownEnvironment } from '../problems.js';
 import { authorOf } from './feature.js';

@@ -5,7 +5,7 @@ import {
   CommitOutcomeUnknownError,
   inTransaction,
   type SessionSource,
-} from 'flagcast/console-support';
+} from 'flagcast/support';
 
 /**
  * Runs `work` in one transaction. Throws what `work` throws; if PostgreSQL or a trigger of the host refuses the change,

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { AuditState } from './dataset-builder.js';
 import { differentState, randomRule, randomSchedule } from './flag-templates.js';
 import type { Random } from './random.js';
-import { readFeatureState } from 'flagcast/demo-support';
+import { readFeatureState } from 'flagcast/support';
 import {
   changeParams,
   changePart,

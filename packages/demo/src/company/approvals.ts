@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { differences, newValues, type Json, type ParamsChange, type AuditState } from './dataset-builder.js';
 import { randomRule, rejectionReasons, requestReasons } from './flag-templates.js';
-import { readFeatureState } from 'flagcast/demo-support';
+import { readFeatureState } from 'flagcast/support';
 import {
   administrator,
   changeParams,

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { hashPassword } from '@flagcast/console';
-import { inTransaction } from 'flagcast/demo-support';
+import { inTransaction } from 'flagcast/support';
 import { demoProjects, demoUsers } from './company.js';
 import { featureState, type DatasetBuilder, type EnvironmentKey } from './dataset-builder.js';
 import { generateDataset } from './generate-dataset.js';

@@ -3,7 +3,7 @@ import type { ParamsChange, FlagPart, AuditState } from './dataset-builder.js';
 import { flagTemplates } from './flag-templates.js';
 import { demoProjects, demoUsers } from './company.js';
 import type { Random } from './random.js';
-import { readFeatureState, ruleState, scheduleState } from 'flagcast/demo-support';
+import { readFeatureState, ruleState, scheduleState } from 'flagcast/support';
 
 /**
  * An action of a simulated user, in the transaction of `client`. Returns a description for the log, or null if the action

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
-import { inTransaction } from 'flagcast/demo-support';
+import { inTransaction } from 'flagcast/support';
 import { createExperiment, deleteExperiment, editPart, editValue, toggle } from './actions.js';
 import { approveChange, cancelChange, rejectChange, requestChange } from './approvals.js';
 import { createRandom, type Random } from './random.js';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { lchown, mkdtemp, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { readPrivateFile } from 'flagcast/demo-support';
+import { readPrivateFile } from 'flagcast/support';
 import { inaccessibleFolder, makeFolder, refuseForeignFolder, type Account } from './embedded-account.js';
 import type { Binaries } from './embedded-binaries.js';
 import { EmbeddedPostgresError, errorCode } from './embedded-error.js';

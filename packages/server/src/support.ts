@@ -1,5 +1,5 @@
-/** What @flagcast/console needs of the server. Not a public interface: it changes with both. */
-// One copy for both packages: an app only takes over the document of an app of its own class.
+/** What the other packages of Flagcast need of the server. Not a public interface: it changes with them. */
+// One copy for the server and its console: an app only takes over the document of an app of its own class.
 export { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 export type { ConsoleContext, ConsoleFactory } from './api/console.js';
 export { RequestSlots } from './api/request-limits.js';
@@ -17,6 +17,9 @@ export { defaultHeaders } from './transport/http-server.js';
 export { HttpProblem } from './http-problem.js';
 export { JsonText } from './json-text.js';
 export { scrub, toError } from './describe.js';
+export type { Lifecycle } from './lifecycle.js';
+export { readPrivateFile } from './private-file.js';
+export { backoffMs, retry } from './retry.js';
 
 export type { Channel } from './auth/authorization.js';
 export type { Principal } from './auth/request-authorizer.js';
@@ -27,9 +30,23 @@ export { isMissing, isUndecodable } from './postgres/errors.js';
 export type { Queries, SessionSource } from './postgres/session-pool.js';
 export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction.js';
 
+export type { CreateRelay, Relay, RelayContext, RelayedReader, RelaySession } from './broadcast/relay.js';
+export { NewestStates } from './broadcast/replay-buffer.js';
+export { parseRelayUrl } from './cli/relay-url.js';
+export { byChannel } from './events/event.js';
+export type { Batch, ControlEntry, FlagEvent, PartialRead, ReadState, RelayedRead } from './events/event.js';
+export { covers } from './events/position.js';
+export type { Coverage, Position } from './events/position.js';
+
 // Togglr's tables, as the reader and the snapshots read them.
 export { type Author, type FeatureWrite, setGuard, writeAudit } from './host/audit-log.js';
-export { auditFeatureState, featureJson, ruleState, scheduleState } from './host/feature-state.js';
+export {
+  auditFeatureState,
+  featureJson,
+  readFeatureState,
+  ruleState,
+  scheduleState,
+} from './host/feature-state.js';
 export { readTogglrFeatures } from './host/host-schema.js';
 export {
   canReadSteps,
