@@ -18,8 +18,7 @@ export { HttpProblem } from './http-problem.js';
 export { JsonText } from './json-text.js';
 export { scrub, toError } from './describe.js';
 export type { Lifecycle } from './lifecycle.js';
-export { readPrivateFile } from './private-file.js';
-export { backoffMs, retry } from './retry.js';
+export { backoffMs, isWorthLogging, retry } from './retry.js';
 
 export type { Channel } from './auth/authorization.js';
 export type { Principal } from './auth/request-authorizer.js';
@@ -32,6 +31,7 @@ export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction
 
 export type { CreateRelay, Relay, RelayContext, RelayedReader, RelaySession } from './broadcast/relay.js';
 export { NewestStates } from './broadcast/replay-buffer.js';
+export { dataFiles, readPrivateFile, readSecret } from './cli/data-folder.js';
 export { parseRelayUrl } from './cli/relay-url.js';
 export { byChannel } from './events/event.js';
 export type { Batch, ControlEntry, FlagEvent, PartialRead, ReadState, RelayedRead } from './events/event.js';

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { startDemoDatabase } from '../src/cli/demo-database.js';
+import { startDemo } from '../../demo/src/demo.js';
+import { install } from '../src/install/install.js';
 import { createTestDatabase } from './database.js';
 import { installOld } from './install-0.1.js';
 
@@ -10,25 +11,20 @@ it('a folder of the demo that this version cannot use is named, with what to do'
   try {
     await installOld(database.pool, { mode: 'tables' });
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
-    const starting = startDemoDatabase(
+    const starting = startDemo(
       {
-        startEmbeddedPostgres: async () =>
-          await Promise.resolve({
-            dataDir,
-            port: 5432,
-            url: () => database.url,
-            stop: async () => {
-              isStopped = true;
-              await Promise.resolve();
-            },
-            restart: async () => await Promise.resolve(),
-          }),
-        fillDemo: async () => await Promise.resolve(),
-        startTraffic: () => ({ stop: async () => await Promise.resolve() }),
-        demoProjects: [],
-        demoUsers: [],
+        ...{ dataDir, copyDir: '/data', logger: () => undefined },
+        install: async (client) => await install(client, { tables: true }),
       },
-      { dataDir, logger: () => undefined },
+      async () =>
+        await Promise.resolve({
+          ...{ dataDir, port: 5432, pid: null, url: () => database.url },
+          stop: async () => {
+            isStopped = true;
+            await Promise.resolve();
+          },
+          restart: async () => await Promise.resolve(),
+        }),
     );
     await expect(starting).rejects.toThrow(
       /^The data of the demo in \/data\/of the demo does not fit this version of Flagcast\. Delete that folder, or set FLAGCAST_DATA_DIR to another one\. Nothing was changed/,

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { readPrivateFile } from 'flagcast/support';
 import { inaccessibleFolder, makeFolder, refuseForeignFolder, type Account } from './embedded-account.js';
 import type { Binaries } from './embedded-binaries.js';
-import { EmbeddedPostgresError, errorCode } from './embedded-error.js';
+import { EmbeddedPostgresError, errorCode, toEmbeddedError } from './embedded-error.js';
 import { readIfExists } from './embedded-owner.js';
 import { initialise } from './embedded-process.js';
 
@@ -62,7 +62,8 @@ export async function openCluster(options: {
   await removeUnfinished(dataDir);
   await refuseOtherMajor(dataDir, binaries.major);
   if ((await readIfExists(path.join(clusterDir, 'PG_VERSION'))) === null) {
-    await writePassword(passwordFile, account);
+    // `initdb` reads it as that account.
+    await writePrivateFile(passwordFile, randomBytes(24).toString('base64url'), account);
     await createCluster({ ...options, clusterDir, passwordFile });
   }
   await refuseOtherUser(clusterDir, account);
@@ -157,19 +158,31 @@ async function createCluster(options: {
   }
 }
 
-/** Writes a new password for a new cluster, readable by the account, because `initdb` reads it. */
-async function writePassword(passwordFile: string, account: Account | null): Promise<void> {
-  const unfinished = path.join(path.dirname(passwordFile), `unfinished-${process.pid}-password`);
+/**
+ * Writes a secret that only its owner can read, by default the current user. Renamed into place, so that no reader and no
+ * full disk leaves half of it.
+ *
+ * @throws EmbeddedPostgresError
+ */
+export async function writePrivateFile(
+  file: string,
+  text: string,
+  owner: Account | null = null,
+): Promise<void> {
+  const { dir, base } = path.parse(file);
+  const unfinished = path.join(dir, `unfinished-${process.pid}-${base}`);
   try {
     const handle = await open(unfinished, 'wx', 0o600);
     try {
-      await handle.writeFile(`${randomBytes(24).toString('base64url')}\n`);
-      if (account !== null) await handle.chown(account.uid, account.gid);
+      await handle.writeFile(`${text}\n`);
+      if (owner !== null) await handle.chown(owner.uid, owner.gid);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(unfinished, passwordFile);
+    await rename(unfinished, file);
+  } catch (error) {
+    throw toEmbeddedError(error, dir);
   } finally {
     await rm(unfinished, { force: true });
   }

@@ -14,6 +14,7 @@ import { stopLeftover, FAST_STOP_MS } from './embedded-orphan.js';
 import { takeOwnership, type Ownership } from './embedded-owner.js';
 import { freePort, PostgresProcess } from './embedded-process.js';
 
+export { writePrivateFile } from './embedded-cluster.js';
 export { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './embedded-error.js';
 
 /** A start retries after transient errors for this long, in milliseconds. */
@@ -219,24 +220,28 @@ class RunningCluster implements EmbeddedPostgres {
   }
 
   async #createDatabase(): Promise<void> {
-    const client = new pg.Client({
-      connectionString: this.url('postgres'),
-      application_name: 'flagcast embedded',
-    });
-    // Queries report a lost connection; an error event without a listener would end the process.
-    client.on('error', () => undefined);
-    try {
-      await client.connect();
+    await withClient(this.url('postgres'), async (client) => {
       const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [DATABASE_NAME]);
       if (rowCount === 0) await client.query(`CREATE DATABASE ${DATABASE_NAME}`);
-    } finally {
-      await client.end();
-    }
+    });
   }
 
   #urlAt(port: number, database: string): string {
     const { password } = this.#options;
     return `postgresql://${SUPERUSER_NAME}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
+  }
+}
+
+/** Runs `work` in a session of the database. */
+export async function withClient(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+  const client = new pg.Client({ connectionString: url, application_name: 'flagcast embedded' });
+  // Queries report a lost connection; an error event without a listener would end the process.
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    await work(client);
+  } finally {
+    await client.end();
   }
 }
 

@@ -3,28 +3,25 @@ import type pg from 'pg';
 import type { CreateConsole, DemoUser } from '../flagcast-options.js';
 import type { CreateRelay } from '../broadcast/relay.js';
 import { describeError } from '../describe.js';
+import type { Logger } from '../operations/log.js';
 import { errorCode } from '../postgres/errors.js';
 import type { SocketWriterFactory } from '../transport/socket-writer.js';
 import { CommandError } from './command.js';
 
-/** The embedded PostgreSQL of @flagcast/demo. */
-export interface EmbeddedPostgres {
-  readonly dataDir: string;
-  readonly port: number;
-  /** The connection string. It holds the password: never log it. */
-  url(): string;
-  stop(mode?: 'fast' | 'immediate'): Promise<void>;
-  restart(): Promise<void>;
-}
-
 /** What the commands use of @flagcast/demo. */
-export interface DemoPackage {
-  readonly startEmbeddedPostgres: (options: {
+interface DemoPackage {
+  readonly startDemo: (options: {
     readonly dataDir: string;
-    readonly copyDir?: string;
-    readonly onExit?: (error: Error) => void;
-  }) => Promise<EmbeddedPostgres>;
-  readonly fillDemo: (client: pg.ClientBase) => Promise<unknown>;
+    readonly copyDir: string;
+    readonly install: (client: pg.ClientBase) => Promise<unknown>;
+    readonly logger: Logger;
+  }) => Promise<{
+    /** It holds the password: never log it. */
+    readonly databaseUrl: string;
+    secret(): Promise<string>;
+    stop(limitMs: number): Promise<void>;
+  }>;
+  readonly demoBanner: (server: { url: string; dataDir: string | null; traffic: boolean }) => string;
   readonly startTraffic: (options: {
     readonly databaseUrl: string;
     readonly onAction?: (line: string) => void;
@@ -100,7 +97,7 @@ export async function importPackage<Module extends object>(
 /** @throws CommandError if it is not installed, or in another version. */
 export async function loadDemo(): Promise<DemoPackage> {
   return await orExplain(
-    importPackage<DemoPackage>(demo, 'startEmbeddedPostgres'),
+    importPackage<DemoPackage>(demo, 'startDemo'),
     `The demo needs the package ${demo}: npm install ${demo}; or give a database with --database-url or DATABASE_URL`,
   );
 }

@@ -1,12 +1,14 @@
+import path from 'node:path';
 import { loadConfig, type ServeConfig, serveSettings } from './config.js';
+import { install } from '../install/install.js';
 import { logWarnings } from '../install/doctor/examine.js';
 import { createLogger, type Logger } from '../operations/log.js';
 import { defineCommand } from './command.js';
 import { awaitPrepared } from './connect.js';
-import { keepSecret, requireDataDir } from './data-folder.js';
-import { demoBanner, startDemoDatabase } from './demo-database.js';
+import { requireDataDir } from './data-folder.js';
 import { loadConsole, loadDemo, loadRelay, loadTracing } from './packages.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
+import { defaultDataDir } from './setting-parsers.js';
 import { CleanupStack, listenForShutdown } from './shutdown.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 
@@ -65,7 +67,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     }
     if (interactive && config.databaseUrl === null) {
       const dataDir = config.dataDirChosen ? config.dataDir : null;
-      process.stdout.write(demoBanner({ url, dataDir, traffic, people: settings.demoUsers }));
+      process.stdout.write((await loadDemo()).demoBanner({ url, dataDir, traffic }));
     }
     await shutdown.requested;
   } catch (error) {
@@ -86,17 +88,20 @@ async function openSource(
 ): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
   if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoUsers: [] };
-  const demo = await loadDemo();
-  const database = await startDemoDatabase(demo, {
-    dataDir: requireDataDir(config.dataDir),
+  const { startDemo, demoUsers } = await loadDemo();
+  const dataDir = requireDataDir(config.dataDir);
+  const demo = await startDemo({
+    dataDir,
+    copyDir: defaultDataDir(process.env) ?? path.dirname(dataDir),
+    install: async (client) => await install(client, { tables: true }),
     logger,
   });
-  running.add('embedded database', async (remainingMs) => await database.stop(remainingMs));
+  running.add('embedded database', async (remainingMs) => await demo.stop(remainingMs));
   return {
     ...config,
-    databaseUrl: database.databaseUrl,
-    auth: auth ?? { ...config.tokenChecks, secret: await keepSecret(database.dataDir) },
-    demoUsers: databaseUrl === null ? demo.demoUsers : [],
+    databaseUrl: demo.databaseUrl,
+    auth: auth ?? { ...config.tokenChecks, secret: await demo.secret() },
+    demoUsers,
   };
 }
 

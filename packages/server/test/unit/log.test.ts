@@ -110,10 +110,14 @@ describe('the log', () => {
 
 describe('the events of the log', () => {
   it('are each logged in one place', () => {
-    const sourceDir = new URL('../../src/', import.meta.url);
-    const sources = readdirSync(sourceDir, { recursive: true, encoding: 'utf8' })
-      .filter((file) => file.endsWith('.ts') && !/log(-events)?\.ts$/.test(file))
-      .map((file) => readFileSync(new URL(file, sourceDir), 'utf8'))
+    // Of the commands, and of the embedded demo.
+    const sources = ['../../src/', '../../../demo/src/']
+      .map((folder) => new URL(folder, import.meta.url))
+      .flatMap((folder) =>
+        readdirSync(folder, { recursive: true, encoding: 'utf8' })
+          .filter((file) => file.endsWith('.ts') && !/log(-events)?\.ts$/.test(file))
+          .map((file) => readFileSync(new URL(file, folder), 'utf8')),
+      )
       .join('\n');
     const logged = [...sources.matchAll(/logger\(\s*'(\w+)'/g)].map(([, name = '']) => name);
     const commandEvents = Object.entries(logEvents).filter(([, { on }]) => on === null);

@@ -27,8 +27,8 @@ describe('a package of another version', () => {
     );
   });
 
-  it('without startEmbeddedPostgres is refused in one line with the version to install', async () => {
-    vi.doMock('@flagcast/demo', () => ({ startEmbeddedPostgres: undefined }));
+  it('without startDemo is refused in one line with the version to install', async () => {
+    vi.doMock('@flagcast/demo', () => ({ startDemo: undefined }));
     await expect(loadDemo()).rejects.toThrow(`npm install @flagcast/demo@${version}`);
   });
 

@@ -1,20 +1,38 @@
-import type { DemoUser } from '../flagcast-options.js';
+import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { defaultDataDir } from './setting-parsers.js';
-import { install } from '../install/install.js';
-import { InstallError } from '../install/refusals.js';
-import { isWorthLogging, retry } from '../retry.js';
-import type { Logger } from '../operations/log.js';
-import { CommandError } from './command.js';
-import { withClient } from './connect.js';
-import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
-import type { DemoPackage, EmbeddedPostgres } from './packages.js';
+import { dataFiles, isWorthLogging, readSecret, retry } from 'flagcast/support';
+import type pg from 'pg';
+import { demoUsers } from './company/company.js';
+import { fillDemo } from './company/fill.js';
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+  withClient,
+  writePrivateFile,
+} from './embedded/embedded.js';
+
+type DemoEvent = 'starting' | 'started' | 'stopped' | 'ended' | 'restarted' | 'restart_failed';
+
+export interface DemoOptions {
+  /** The folder of the cluster and of the files for other commands. */
+  readonly dataDir: string;
+  /** Receives a copy of PostgreSQL's programs if one is needed. */
+  readonly copyDir: string;
+  /** Installs Flagcast with its tables, or upgrades it. */
+  readonly install: (client: pg.ClientBase) => Promise<unknown>;
+  readonly logger: (
+    event: `embedded_database_${DemoEvent}`,
+    fields?: Readonly<Record<string, unknown>>,
+  ) => void;
+}
 
 /** The embedded PostgreSQL with the demo data. */
-export interface DemoDatabase {
+export interface Demo {
   /** It holds the password: never log it. */
   readonly databaseUrl: string;
-  readonly dataDir: string;
+  /** The secret of the data folder, which signs tokens. Creates a random one the first time. */
+  secret(): Promise<string>;
   /** Stops PostgreSQL; after half of `limitMs` in immediate mode, from which it recovers at the next start. */
   stop(limitMs: number): Promise<void>;
 }
@@ -23,35 +41,38 @@ export interface DemoDatabase {
  * Starts the embedded PostgreSQL of the data folder, and creates tables, triggers and demo data if they are missing.
  * Restarts PostgreSQL on the same port when it ends unexpectedly.
  *
- * @throws EmbeddedPostgresError, CommandError
+ * @throws EmbeddedPostgresError, or Error if the data does not fit this version.
  */
-export async function startDemoDatabase(
-  { startEmbeddedPostgres, fillDemo }: DemoPackage,
-  options: {
-    readonly dataDir: string;
-    readonly logger: Logger;
-  },
-): Promise<DemoDatabase> {
-  const { logger } = options;
+export async function startDemo(options: DemoOptions, startPostgres = startEmbeddedPostgres): Promise<Demo> {
+  const { install, logger } = options;
   const stopping = new AbortController();
   let reviving: Promise<void> | null = null;
   logger('embedded_database_starting', { dataDir: options.dataDir });
-  const postgres = await startEmbeddedPostgres({
+  const postgres = await startPostgres({
     dataDir: options.dataDir,
-    copyDir: defaultDataDir(process.env) ?? path.dirname(options.dataDir),
+    copyDir: options.copyDir,
     onExit: (error) => {
       if (stopping.signal.aborted) return;
       logger('embedded_database_ended', { error });
       reviving = revive(postgres, stopping.signal, logger);
     },
   });
-  const database: DemoDatabase = {
+  const { dataDir, port } = postgres;
+  // Other commands find the server by it. After this process was killed, the file can be left over.
+  const urlFile = path.join(dataDir, dataFiles.databaseUrl);
+  const demo: Demo = {
     databaseUrl: postgres.url(),
-    dataDir: postgres.dataDir,
-    async stop(limitMs) {
+    secret: async () => {
+      const kept = await readSecret(dataDir);
+      if (kept !== null) return kept;
+      const secret = randomBytes(48).toString('base64url');
+      await writePrivateFile(path.join(dataDir, dataFiles.secret), secret);
+      return secret;
+    },
+    stop: async (limitMs) => {
       stopping.abort();
       await reviving;
-      await withdrawDatabaseUrl(postgres.dataDir);
+      await rm(urlFile, { force: true });
       const immediate = setTimeout(() => void postgres.stop('immediate'), limitMs / 2);
       await postgres.stop();
       clearTimeout(immediate);
@@ -59,24 +80,29 @@ export async function startDemoDatabase(
     },
   };
   try {
-    await withClient(database.databaseUrl, async (client) => {
-      await install(client, { tables: true });
+    await withClient(demo.databaseUrl, async (client) => {
+      await install(client).catch((error: unknown) => {
+        throw new Error(
+          `The data of the demo in ${dataDir} does not fit this version of Flagcast. Delete that folder, or set FLAGCAST_DATA_DIR to another one. ${error instanceof Error ? error.message : String(error)}`,
+          { cause: error },
+        );
+      });
       await fillDemo(client);
     });
-    await publishDatabaseUrl(postgres.dataDir, database.databaseUrl);
+    await writePrivateFile(urlFile, demo.databaseUrl);
   } catch (error) {
-    await database.stop(5_000);
-    if (!(error instanceof InstallError)) throw error;
-    throw new CommandError(
-      `The data of the demo in ${postgres.dataDir} does not fit this version of Flagcast. Delete that folder, or set FLAGCAST_DATA_DIR to another one. ${error.message}`,
-      { cause: error },
-    );
+    await demo.stop(5_000);
+    throw error;
   }
-  logger('embedded_database_started', { dataDir: postgres.dataDir, port: postgres.port });
-  return database;
+  logger('embedded_database_started', { dataDir, port });
+  return demo;
 }
 
-async function revive(postgres: EmbeddedPostgres, signal: AbortSignal, logger: Logger): Promise<void> {
+async function revive(
+  postgres: EmbeddedPostgres,
+  signal: AbortSignal,
+  logger: DemoOptions['logger'],
+): Promise<void> {
   await retry(
     async ({ failed }) => {
       await postgres.restart();
@@ -103,25 +129,24 @@ const demoChange = [
 ].join(' ');
 
 /** The text for a terminal on which the demo was started. `dataDir`: null if other commands find it by themselves. */
-export function demoBanner(options: {
+export function demoBanner(server: {
   readonly url: string;
   readonly dataDir: string | null;
   readonly traffic: boolean;
-  readonly people: readonly DemoUser[];
 }): string {
-  const url = clickable(options.url);
-  const server = url === 'http://127.0.0.1:8080' ? '' : ` --url ${url}`;
-  const tail = `npx flagcast tail${server} --project "Web shop" --env prod`;
+  const url = clickable(server.url);
+  const option = url === 'http://127.0.0.1:8080' ? '' : ` --url ${url}`;
+  const tail = `npx flagcast tail${option} --project "Web shop" --env prod`;
   const lines = [
     '',
     `Flagcast runs at ${url}, with demo data in an embedded PostgreSQL.`,
     '',
     'Open it in two windows and sign in as two of its users:',
-    ...options.people.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
+    ...demoUsers.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
     '',
-    ...(options.dataDir === null
+    ...(server.dataDir === null
       ? []
-      : ['In other terminals, first:', `  export FLAGCAST_DATA_DIR=${shellWord(options.dataDir)}`, '']),
+      : ['In other terminals, first:', `  export FLAGCAST_DATA_DIR=${shellWord(server.dataDir)}`, '']),
     'In another terminal, watch a channel:',
     `  ${tail}`,
     'as another user:',
@@ -129,7 +154,7 @@ export function demoBanner(options: {
     'and in a third one, change a flag:',
     `  npm run sql -- "${demoChange}"`,
     '',
-    options.traffic ? 'The users are simulated (--traffic).' : 'With --traffic the users are simulated.',
+    server.traffic ? 'The users are simulated (--traffic).' : 'With --traffic the users are simulated.',
     'Ctrl-C stops it; the data is kept.',
     '',
   ];
