@@ -18,7 +18,7 @@ const layers = [
   'cli',
 ];
 /** Files that every folder may import. They import nothing from the folders, except the redaction of tokens. */
-const shared = ['describe', 'http-problem', 'json-text', 'lifecycle', 'retry'];
+const shared = ['describe', 'http-problem', 'lifecycle', 'retry'];
 
 /** The folders of testing/. */
 const harnesses = ['bench', 'chaos', 'fuzz', 'mutations', 'testkit'];

@@ -10,7 +10,7 @@ import { settings } from '../packages/server/dist/cli/settings.js';
 import { tailCommand } from '../packages/server/dist/cli/tail.js';
 import { tokenCommand } from '../packages/server/dist/cli/token.js';
 import { flagcastErrorCodes } from '../packages/server/dist/index.js';
-import { logEvents } from '../packages/server/dist/operations/log-events.js';
+import { logEvents } from '../packages/server/dist/operations/log.js';
 import { metricTable } from '../packages/server/dist/operations/metric-table.js';
 
 const commands = {

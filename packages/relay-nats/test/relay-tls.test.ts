@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { parseRelayUrl } from '../../server/src/cli/relay-url.js';
+import { parseRelayUrl } from '../../server/src/cli/setting-parsers.js';
 import { RunningCommand } from '../../server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../../server/test/database.js';
 import { hasNatsServer, startNats } from '../../../testing/testkit/nats-server.ts';

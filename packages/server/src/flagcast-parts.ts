@@ -15,7 +15,7 @@ import type { V1Sources } from './connections/v1-session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { unavailable } from './http-problem.js';
 import { RequestAuthorizer } from './auth/request-authorizer.js';
-import { originalTarget, removeBasePath, withoutBasePath } from './transport/base-path.js';
+import { originalTarget, removeBasePath, withoutBasePath } from './auth/request-target.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
@@ -25,8 +25,7 @@ import type { AuthOptions, Flagcast, FlagcastOptions } from './flagcast-options.
 import { MissedEventsSource } from './replay/missed-events.js';
 import { SnapshotSource } from './replay/snapshot.js';
 import { EventStreams } from './transport/event-stream.js';
-import { createApp, createMonitoringApp, routeMatcher } from './api/app.js';
-import type { ConsoleFactory } from './api/console.js';
+import { type ConsoleFactory, createApp, createMonitoringApp, routeMatcher } from './api/app.js';
 import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
 import { RequestSlots, ResponseMemory } from './api/request-limits.js';
 import { createTokenSigner } from './auth/sign-token.js';

@@ -4,11 +4,10 @@ import { checkOptions } from './check-options.js';
 import { describeError } from './describe.js';
 import { type Database, isPostgresUrl } from './postgres/connection-settings.js';
 import { DatabaseSessions, defaultDatabaseConnections } from './postgres/database-sessions.js';
-import { checkBasePath } from './transport/base-path.js';
+import { checkBasePath } from './auth/request-target.js';
 import { createHttpServer } from './transport/http-server.js';
 import { HttpConnections } from './connections/connection-limits.js';
 import type { DatabaseOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
-import { FlagcastError } from './errors.js';
 import {
   type Base,
   type Connections,
@@ -21,6 +20,29 @@ import {
 } from './flagcast-parts.js';
 import { Lifecycle } from './lifecycle.js';
 import { LogRetention } from './operations/log-retention.js';
+
+/**
+ * The codes of the errors of the library and of the command. The codes of refused requests and of `error` messages are
+ * in @flagcast/protocol. docs/reference.md lists both.
+ */
+export const flagcastErrorCodes = {
+  invalid_options: 'An option of createFlagcast is missing, malformed, or excludes another one.',
+  closed: 'Flagcast was closed before it was ready, or is started again after it was closed.',
+} as const;
+
+/** A key of `flagcastErrorCodes`. */
+export type FlagcastErrorCode = keyof typeof flagcastErrorCodes;
+
+/** An error of Flagcast. `code` is stable; `message` is one line that says what is wrong and how to fix it. */
+export class FlagcastError extends Error {
+  override readonly name = 'FlagcastError';
+  readonly code: FlagcastErrorCode;
+
+  constructor(code: FlagcastErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
 
 /** How long clients have to disconnect when the server closes, in milliseconds: within the 10 s of close(). */
 const drainTimeoutMs = 5_000;

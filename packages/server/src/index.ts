@@ -3,7 +3,7 @@
  *
  * @module flagcast
  */
-export { createFlagcast } from './flagcast.js';
+export { createFlagcast, FlagcastError, type FlagcastErrorCode, flagcastErrorCodes } from './flagcast.js';
 export type {
   AuthOptions,
   CreateConsole,
@@ -18,7 +18,6 @@ export type {
   PgPool,
   TimeoutOptions,
 } from './flagcast-options.js';
-export { FlagcastError, type FlagcastErrorCode, flagcastErrorCodes } from './errors.js';
 export type { Authenticate, AuthenticatedUser } from './auth/host-callbacks.js';
 export type { Authorize, AuthorizedChannel } from './auth/host-callbacks.js';
 export type { BatchedConnection, SocketWriter, SocketWriterFactory } from './transport/socket-writer.js';

@@ -1,12 +1,13 @@
 /** What the other packages of Flagcast need of the server. Not a public interface: it changes with them. */
 // One copy for the server and its console: an app only takes over the document of an app of its own class.
 export { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-export type { ConsoleContext, ConsoleFactory } from './api/console.js';
+export type { ConsoleContext, ConsoleFactory } from './api/app.js';
 export { RequestSlots } from './api/request-limits.js';
 export {
   acceptsGzip,
   invalidFields,
   invalidInput,
+  JsonText,
   limitBody,
   sendError,
   sendJson,
@@ -15,7 +16,6 @@ export {
 export * as apiSchemas from './api/schemas.js';
 export { defaultHeaders } from './transport/http-server.js';
 export { HttpProblem } from './http-problem.js';
-export { JsonText } from './json-text.js';
 export { scrub, toError } from './describe.js';
 export type { Lifecycle } from './lifecycle.js';
 export { backoffMs, isWorthLogging, retry } from './retry.js';
@@ -32,7 +32,7 @@ export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction
 export type { CreateRelay, Relay, RelayContext, RelayedReader, RelaySession } from './broadcast/relay.js';
 export { NewestStates } from './broadcast/replay-buffer.js';
 export { dataFiles, readPrivateFile, readSecret } from './cli/data-folder.js';
-export { parseRelayUrl } from './cli/relay-url.js';
+export { parseRelayUrl } from './cli/setting-parsers.js';
 export { byChannel } from './events/event.js';
 export type { Batch, ControlEntry, FlagEvent, PartialRead, ReadState, RelayedRead } from './events/event.js';
 export { covers } from './events/position.js';

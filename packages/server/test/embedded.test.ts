@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, stat, unlink, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { takeOwnership } from '../../demo/src/embedded/embedded-owner.js';
-import { defaultDataDir } from '../src/cli/setting-parsers.js';
+import { defaultDataDir } from '../src/cli/data-folder.js';
 import { withClient } from './database.js';
 import { useClusters } from './embedded-clusters.js';
 

@@ -4,18 +4,52 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Handler, MiddlewareHandler } from 'hono';
 import type { Registry } from 'prom-client';
+import type { Authorization } from '../auth/authorization.js';
 import type { OriginPolicy } from '../auth/origin-policy.js';
-import type { Principal } from '../auth/request-authorizer.js';
+import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
 import { subscriptionFromQuery } from '../auth/request-target.js';
+import type { TokenSigner } from '../auth/sign-token.js';
+import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { decidableProjects } from '../host/rights.js';
 import { readGuards } from '../host/environments.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
+import type { Lifecycle } from '../lifecycle.js';
+import type { DatabaseSessions } from '../postgres/database-sessions.js';
+import type { Guarantee } from '../reader/event-source.js';
 import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
-import { type ConsoleContext, type ConsoleFactory, nothingAt } from './console.js';
 import { acceptsGzip, invalidInput, limitBody, sendError, sendProblem } from './responses.js';
+import type { RequestSlots, ResponseMemory } from './request-limits.js';
 import { documentHead, subscriptionsBody, systemRoutes } from './system-routes.js';
+
+interface AppEnv {
+  Bindings: HttpBindings;
+}
+
+type App = OpenAPIHono<AppEnv>;
+
+/** Creates the console of a server: its pages and their REST API. The public option has the type `CreateConsole`. */
+export type ConsoleFactory = (context: ConsoleContext) => App;
+
+/** The parts of a server that its console uses. */
+export interface ConsoleContext {
+  readonly authorizer: RequestAuthorizer;
+  readonly authorization: Authorization;
+  readonly sessions: DatabaseSessions;
+  /** Signs the tokens of users who sign in with a password; null if tokens or users come from elsewhere. */
+  readonly tokens: TokenSigner | null;
+  readonly clientAddress: ClientAddress;
+  /** Whether this server accepts changes. */
+  readonly writes: boolean;
+  /** Identifies the server process. */
+  readonly server: string;
+  /** Null before the first read of the database. */
+  readonly guarantee: () => Guarantee | null;
+  readonly lifecycle: Lifecycle;
+  readonly requestSlots: RequestSlots;
+  readonly responseMemory: ResponseMemory;
+}
 
 export interface AppOptions extends ConsoleContext {
   originPolicy: OriginPolicy;
@@ -37,12 +71,6 @@ const apiHeaders = Object.entries({
   ...defaultHeaders,
 });
 
-interface AppEnv {
-  Bindings: HttpBindings;
-}
-
-type App = OpenAPIHono<AppEnv>;
-
 /** Adds a route to the app and to the document. */
 function addRoute(
   app: App,
@@ -52,6 +80,19 @@ function addRoute(
 ): void {
   app.openAPIRegistry.registerPath({ method, ...route });
   app[method](route.path, handler);
+}
+
+const consolePath =
+  /^\/(?:$|approvals(?:\/|$)|p\/|api\/(?:auth|features|pending-changes|environments|audit)(?:\/|$))/;
+
+/** For a path that this server does not serve. `hasConsole` says whether it has the console. */
+function nothingAt(path: string, hasConsole: boolean): HttpProblem {
+  return new HttpProblem(
+    'not_found',
+    hasConsole || !consolePath.test(path)
+      ? `There is nothing at ${path}`
+      : `There is nothing at ${path}: the console is not installed. Run npm install @flagcast/console and start the server again; a program of yours gives createFlagcast the option console`,
+  );
 }
 
 /** An app with default headers, the check of host and path, and responses for unknown paths and errors. */

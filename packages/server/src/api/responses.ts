@@ -6,13 +6,30 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
 import { toError } from '../describe.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
-import { writeJson } from '../json-text.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { errorCode, NoFreeSessionError } from '../postgres/errors.js';
 
 /** Whether the client accepts a response compressed with gzip. */
 export function acceptsGzip<E extends Env>(context: Context<E>): boolean {
   return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(context.req.header('Accept-Encoding') ?? '');
+}
+
+/** JSON of PostgreSQL. It is not parsed, because the numbers of JavaScript lose digits. */
+export class JsonText {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+/** The value as JSON. A JsonText in it is inserted unchanged. */
+function writeJson(value: unknown): string {
+  if (value instanceof JsonText) return value.text;
+  if (Array.isArray(value)) return `[${value.map(writeJson).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const members = Object.entries(value).filter(([, member]) => member !== undefined);
+  return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${writeJson(member)}`).join(',')}}`;
 }
 
 /** Sends JSON whose parts may be JsonText. */

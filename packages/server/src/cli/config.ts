@@ -5,7 +5,7 @@ import {
   minCommandConnections,
   type SessionNeeds,
 } from '../postgres/database-sessions.js';
-import { defaultDataDir } from './setting-parsers.js';
+import { defaultDataDir } from './data-folder.js';
 import { type Setting, type SettingKey, settings, type Values } from './settings.js';
 
 /** The texts of options on the command line, by the key of their setting. */

@@ -1,4 +1,5 @@
 import { constants, open } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { describeError } from '../describe.js';
 
@@ -6,6 +7,28 @@ import { describeError } from '../describe.js';
 export const dataFiles = { secret: 'jwt-secret', databaseUrl: 'database-url' } as const;
 
 const minSecretBytes = 32;
+
+/**
+ * As root `/var/lib/flagcast`, else `$XDG_DATA_HOME/flagcast`, by default `~/.local/share/flagcast`. Null for a user
+ * without a home directory.
+ */
+export function defaultDataDir(environment: NodeJS.ProcessEnv): string | null {
+  if (process.geteuid?.() === 0) return '/var/lib/flagcast';
+  // The XDG specification says to ignore a relative path.
+  const dataHome = [environment['XDG_DATA_HOME'] ?? '', path.join(homeDirectory(), '.local', 'share')].find(
+    (candidate) => path.isAbsolute(candidate),
+  );
+  return dataHome === undefined ? null : path.join(dataHome, 'flagcast');
+}
+
+/** Empty if HOME is not set and the password database does not know the user, as in a container with any user id. */
+function homeDirectory(): string {
+  try {
+    return homedir();
+  } catch {
+    return '';
+  }
+}
 
 /** @throws Error if there is no data folder. */
 export function requireDataDir(dataDir: string | null): string {

@@ -5,10 +5,9 @@ import { logWarnings } from '../install/doctor/examine.js';
 import { createLogger, type Logger } from '../operations/log.js';
 import { defineCommand } from './command.js';
 import { awaitPrepared } from './connect.js';
-import { requireDataDir } from './data-folder.js';
+import { defaultDataDir, requireDataDir } from './data-folder.js';
 import { loadConsole, loadDemo, loadRelay, loadTracing } from './packages.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
-import { defaultDataDir } from './setting-parsers.js';
 import { CleanupStack, listenForShutdown } from './shutdown.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 

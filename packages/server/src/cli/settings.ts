@@ -4,8 +4,7 @@ import { secretKey } from '../auth/token-verifier.js';
 import { createTrustedProxies } from '../auth/trusted-proxies.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import type { EventTypes } from '../connections/codecs/plain.js';
-import { checkBasePath } from '../transport/base-path.js';
-import { parseRelayUrl } from './relay-url.js';
+import { checkBasePath } from '../auth/request-target.js';
 import * as accept from './setting-parsers.js';
 import { checked, duration, list, oneOf, type Parser, wholeNumber } from './setting-parsers.js';
 
@@ -137,7 +136,11 @@ export const settings = {
   relayUrl: {
     variable: 'FLAGCAST_RELAY_URL',
     otherwise: 'each server reads the database',
-    parser: checked('URL', 'nats://user:password@host:4222, or tls://; several by commas', parseRelayUrl),
+    parser: checked(
+      'URL',
+      'nats://user:password@host:4222, or tls://; several by commas',
+      accept.parseRelayUrl,
+    ),
     help: 'NATS with JetStream, through which several servers share one reader; needs @flagcast/relay-nats',
   },
   metricsPort: {

@@ -9,6 +9,7 @@ import {
   channelFromQuery,
   cursorFromQuery,
   subscriptionFromQuery,
+  withoutBasePath,
 } from '../auth/request-target.js';
 import { subprotocolsOf } from '../auth/request-token.js';
 import type { Channel } from '../auth/authorization.js';
@@ -19,7 +20,6 @@ import type { Dialect } from '../events/dialect.js';
 import { busy, draining, HttpProblem, refuseUpgrade, unavailable } from '../http-problem.js';
 import type { EventStreamsOptions } from './event-stream.js';
 import { HandshakeQueue } from './handshake-queue.js';
-import { withoutBasePath } from './base-path.js';
 import type { SocketWriter } from './socket-writer.js';
 import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
 

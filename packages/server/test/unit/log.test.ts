@@ -2,8 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import { describeError } from '../../src/describe.js';
 import { Lifecycle } from '../../src/lifecycle.js';
-import { logEvents } from '../../src/operations/log-events.js';
-import { createLogger, logLifecycle } from '../../src/operations/log.js';
+import { createLogger, logEvents, logLifecycle } from '../../src/operations/log.js';
 
 function logging(human = false): { lifecycle: Lifecycle; text: () => string; events: () => unknown[] } {
   let text = '';
@@ -115,7 +114,7 @@ describe('the events of the log', () => {
       .map((folder) => new URL(folder, import.meta.url))
       .flatMap((folder) =>
         readdirSync(folder, { recursive: true, encoding: 'utf8' })
-          .filter((file) => file.endsWith('.ts') && !/log(-events)?\.ts$/.test(file))
+          .filter((file) => file.endsWith('.ts') && !file.endsWith('/log.ts'))
           .map((file) => readFileSync(new URL(file, folder), 'utf8')),
       )
       .join('\n');
