@@ -6,13 +6,16 @@ import {
   type Position,
   type Relay,
   type RelayContext,
+  type RelayTopic,
   retry,
   toError,
+  type TopicReceiver,
 } from 'flagcast/support';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
 import { NatsConnection, type NatsSession } from './nats-connection.js';
 import { RelayNode } from './relay-node.js';
+import { TopicExchange } from './topic-exchange.js';
 
 export interface NatsRelayOptions {
   /** `nats://user:password@host:port`, several separated by commas; `tls://` requires TLS. */
@@ -40,6 +43,7 @@ class NatsRelay implements Relay {
   readonly #watched = new WatchedChannels((channel, isWatched) =>
     this.#joined?.node.watch(channel, isWatched),
   );
+  readonly #topics = new TopicExchange();
   readonly #stopping = new AbortController();
   /** Null while NATS is not connected. */
   #session: NatsSession | null = null;
@@ -59,10 +63,13 @@ class NatsRelay implements Relay {
       onConnected: (session) => {
         this.#session = session;
         this.#leave({ reason: 'NATS was reconnected', leaves: false });
+        this.#topics.disconnect();
+        this.#connectTopics();
         this.#join();
       },
       onDisconnected: () => {
         this.#session = null;
+        this.#topics.disconnect();
         this.#leave({ reason: 'the connection to NATS was lost', leaves: false });
       },
     });
@@ -77,6 +84,7 @@ class NatsRelay implements Relay {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#watched.end();
+    this.#topics.disconnect();
     await this.#joined?.node.end({ reason: 'the server stops', leaves: true, isLast: true });
     this.#joined = null;
     await this.#connection.close();
@@ -88,6 +96,7 @@ class NatsRelay implements Relay {
 
   delivered(batch: Batch): void {
     this.#newest = batch;
+    this.#connectTopics();
     if (this.#joined === null) this.#join();
     else this.#joined.node.delivered(batch);
   }
@@ -95,6 +104,7 @@ class NatsRelay implements Relay {
   historyLost(): void {
     this.#newest = null;
     this.#refusal = null;
+    this.#topics.disconnect();
     this.#leave({ reason: 'the database has another history', leaves: true });
   }
 
@@ -108,6 +118,16 @@ class NatsRelay implements Relay {
     if (this.#joined === null || applied === null) return null;
     // The database has them, too.
     return await loggedSince(this.#joined.log, channel, position, applied).catch(() => null);
+  }
+
+  openTopic(name: string, receiver: TopicReceiver): RelayTopic {
+    return this.#topics.open(name, receiver);
+  }
+
+  /** Topics need no log: only NATS, and the history, which identifies the database. */
+  #connectTopics(): void {
+    if (this.#session === null || this.#newest === null || this.#stopping.signal.aborted) return;
+    this.#topics.connect(this.#session.connection, this.#newest.position.history);
   }
 
   #leave(end: { readonly reason: string; readonly leaves: boolean }): void {

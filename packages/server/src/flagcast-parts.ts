@@ -225,14 +225,21 @@ export function createConnections(
   options: FlagcastOptions,
   { lifecycle, delivery, access }: { lifecycle: Lifecycle; delivery: Delivery; access: Access },
 ) {
-  const { broadcaster, missedEvents, freshness, cork } = delivery;
+  const { broadcaster, missedEvents, freshness, cork, relay } = delivery;
   const { throttledAuthorizer, limits, clientAddress, httpConnections, authorization } = access;
   const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
   const timeouts = resolveTimeouts(options.timeouts);
   const server = randomUUID();
   const registry = new ConnectionRegistry(lifecycle);
   const presence =
-    options.presence === false ? null : new Presence({ cork, isBusy: () => broadcaster.lagMs > 0 });
+    options.presence === false
+      ? null
+      : new Presence({
+          cork,
+          isBusy: () => broadcaster.lagMs > 0,
+          openTopic: relay && relay.openTopic.bind(relay),
+          onIgnored: (error) => lifecycle.emit('presence:message-ignored', { error }),
+        });
   const sources: V1Sources = {
     authorizer: throttledAuthorizer,
     broadcaster,

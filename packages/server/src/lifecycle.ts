@@ -101,6 +101,8 @@ export interface LifecycleEvents {
   'relay:heartbeat': [{ readAgoMs: number }];
   /** Messages that were not received were fetched from the relay's log. */
   'relay:fetched': [{ messages: number }];
+  /** A message of another server about presence could not be decoded, and is ignored. Emitted once. */
+  'presence:message-ignored': [{ error: Error }];
   /** A completion of io_uring was missing: from now on each connection is written to separately. */
   'socket-writer:fallback': [Record<string, never>];
   /** How WebSockets are written to: by `io_uring`, or `plain` and the reason. */

@@ -29,7 +29,15 @@ export { isMissing, isUndecodable } from './postgres/errors.js';
 export type { Queries, SessionSource } from './postgres/session-pool.js';
 export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction.js';
 
-export type { CreateRelay, Relay, RelayContext, RelayedReader, RelaySession } from './broadcast/relay.js';
+export type {
+  CreateRelay,
+  Relay,
+  RelayContext,
+  RelayedReader,
+  RelaySession,
+  RelayTopic,
+  TopicReceiver,
+} from './broadcast/relay.js';
 export { NewestStates } from './broadcast/replay-buffer.js';
 export { dataFiles, readPrivateFile, readSecret } from './cli/data-folder.js';
 export { parseRelayUrl } from './cli/setting-parsers.js';

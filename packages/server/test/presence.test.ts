@@ -1,6 +1,7 @@
-import type { AnnounceMessage, PresenceMessage } from '@flagcast/protocol';
+import type { AnnounceMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { sees } from './presence-messages.js';
 import {
   addMember,
   createUser,
@@ -44,24 +45,6 @@ async function connect(user: TestUser, channel: TestChannel | null = prod, at = 
 function view(keys: Partial<AnnounceMessage> = {}): AnnounceMessage {
   const { projectId, environmentId } = prod;
   return { type: 'announce', view: 'v', project_id: projectId, env_id: environmentId, ...keys };
-}
-
-const seen = new WeakMap<V1Client, number>();
-
-/** Resolves when the client is sent exactly these users, as `name` or `name:field`, after what `sees` has returned before. */
-async function sees(client: V1Client, ...names: string[]): Promise<PresenceMessage> {
-  const from = seen.get(client) ?? 0;
-  const found = (await client.message(
-    (message) =>
-      message.type === 'presence' &&
-      'users' in message &&
-      message.users
-        .map(({ username, field }) => (field === null ? username : `${username}:${field}`))
-        .join() === names.join(),
-    from,
-  )) as PresenceMessage;
-  seen.set(client, client.messages.indexOf(found) + 1);
-  return found;
 }
 
 describe('presence over sockets', () => {

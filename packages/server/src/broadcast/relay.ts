@@ -2,7 +2,7 @@ import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 
-/** Lets the servers of one database share one reader. */
+/** Lets the servers of one database share one reader, and exchange presence. */
 export interface Relay {
   start(): void;
   stop(): Promise<void>;
@@ -16,6 +16,25 @@ export interface Relay {
   requestBatch(): void;
   /** The channel's events after the position, from the relay's log; null if the log does not have all of them. */
   missedSince(channel: string, position: Position): Promise<FlagEvent[] | null>;
+  /** Exchanges messages with the servers of this database that have opened the same topic, until it is closed. */
+  openTopic(name: string, receiver: TopicReceiver): RelayTopic;
+}
+
+/** What servers exchange about one subject. Messages are not stored, and may be lost. */
+export interface RelayTopic {
+  /** The largest message, in bytes; 0 while there is no connection to other servers. */
+  readonly maxBytes: number;
+  /** Sends nothing while there is no connection. */
+  publish(message: Uint8Array): void;
+  close(): void;
+}
+
+/** Receives the messages of a topic. Its methods do not throw. */
+export interface TopicReceiver {
+  /** Other servers receive messages from now on: after the topic was opened, or after a loss of the connection. */
+  onConnected(): void;
+  /** `sender` identifies another server until it restarts. */
+  onMessage(sender: string, message: Uint8Array): void;
 }
 
 /** Creates the relay of a server: what `natsRelay` of `@flagcast/relay-nats` returns. */

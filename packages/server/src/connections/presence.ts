@@ -1,9 +1,12 @@
 import type { PresenceMessage, PresenceUser } from '@flagcast/protocol';
 import type { ChannelIds } from '../auth/authorization.js';
 import type { Cork } from '../broadcast/deliveries.js';
+import type { Relay } from '../broadcast/relay.js';
 import { channelKey } from '../events/event.js';
 import { textFrame } from './codecs/frame.js';
 import type { Connection } from './connection.js';
+import { toError } from '../describe.js';
+import { editorsFirst, maxUsers, SharedPresence } from './shared-presence.js';
 
 /** A feature or a request that several users may have open. */
 export interface PresenceSubject {
@@ -18,7 +21,6 @@ const minIntervalMs = 950;
 /** A view that is not announced again for so long has ended, in milliseconds. Clients announce theirs every 4 s. */
 const viewTimeoutMs = 8_500;
 const maxViews = 16;
-const maxUsers = 20;
 /** How many connections get a message before other work has its turn: about half a millisecond. */
 const sendsPerTurn = 64;
 
@@ -43,6 +45,8 @@ interface Group {
   readonly channel: ChannelIds;
   readonly subject: PresenceSubject;
   readonly members: Map<Connection, Member>;
+  /** The users of other servers; null without a relay. */
+  readonly shared: SharedPresence | null;
   hasChanged: boolean;
   /** When the next message may be sent, by performance.now(). */
   dueAtMs: number;
@@ -56,25 +60,34 @@ export interface PresenceOptions {
   readonly cork: Cork;
   /** Whether events are being delivered: they come first. */
   readonly isBusy: () => boolean;
+  /** Of the relay; null without one. */
+  readonly openTopic: Relay['openTopic'] | null;
+  /** A message of another server could not be decoded, and is ignored. Called once. */
+  readonly onIgnored: (error: Error) => void;
 }
 
 /**
- * Who has which feature or request open on this server. It is only in memory. A message has the complete state, so a
+ * Who has which feature or request open: on this server, and with a relay on all. It is only in memory. A message has the complete state, so a
  * connection that was full gets the newest one when it has drained, and nothing is queued for it.
  */
 export class Presence {
   readonly #cork: Cork;
   readonly #isBusy: () => boolean;
+  readonly #openTopic: Relay['openTopic'] | null;
+  readonly #onIgnored: (error: Error) => void;
   readonly #groups = new Map<string, Group>();
   /** The groups of each connection by the ids of its views. */
   readonly #views = new Map<Connection, Map<string, Group>>();
   readonly #queue: Member[] = [];
   #timer: NodeJS.Timeout | null = null;
   #immediate: NodeJS.Immediate | null = null;
+  #hasIgnored = false;
 
-  constructor({ cork, isBusy }: PresenceOptions) {
+  constructor({ cork, isBusy, openTopic, onIgnored }: PresenceOptions) {
     this.#cork = cork;
     this.#isBusy = isBusy;
+    this.#openTopic = openTopic;
+    this.#onIgnored = onIgnored;
   }
 
   /** The number of announced views. */
@@ -98,18 +111,21 @@ export class Presence {
       subject.id,
     ]);
     if (views.get(view)?.key !== key) this.leave(connection, view);
-    const group = this.#groups.get(key) ?? this.#createGroup(key, channel, subject);
+    const existing = this.#groups.get(key);
+    const group = existing ?? this.#createGroup(key, channel, subject);
     const member: Member = group.members.get(connection) ?? {
       ...{ connection, group, views: new Map<string, View>(), sent: null },
     };
     const before = member.views.get(view);
-    if (before?.field !== field) group.hasChanged = true;
+    if (before?.field !== field) changed(group);
     // A tab that shares the connection has not seen what the connection was sent.
     if (before === undefined) member.sent = null;
     member.views.set(view, { field, expiresAtMs: performance.now() + viewTimeoutMs });
     group.members.set(connection, member);
     this.#views.set(connection, views.set(view, group));
     this.#timer ??= setInterval(() => this.#tick(), tickMs).unref();
+    // Asks the other servers at once, so that the first message here has their users.
+    if (existing === undefined) group.shared?.tick(performance.now());
     return true;
   }
 
@@ -123,8 +139,12 @@ export class Presence {
     const member = group.members.get(connection);
     member?.views.delete(view);
     if (member?.views.size === 0) group.members.delete(connection);
-    if (group.members.size === 0) this.#groups.delete(group.key);
-    group.hasChanged = true;
+    if (group.members.size > 0) {
+      changed(group);
+      return;
+    }
+    this.#groups.delete(group.key);
+    group.shared?.close();
   }
 
   /** Ends the views in channels that the connection may no longer view. */
@@ -143,18 +163,41 @@ export class Presence {
   }
 
   #createGroup(key: string, channel: ChannelIds, subject: PresenceSubject): Group {
-    const group = {
-      ...{ key, channel, subject, members: new Map<Connection, Member>() },
+    const members = new Map<Connection, Member>();
+    const createdAtMs = performance.now();
+    const onChange = (isNew: boolean): void => {
+      group.hasChanged = true;
+      // The first views of a subject do not wait for the answers of several servers.
+      if (isNew && performance.now() < createdAtMs + minIntervalMs) group.dueAtMs = 0;
+    };
+    const openTopic = this.#openTopic;
+    const group: Group = {
+      ...{ key, channel, subject, members },
+      shared:
+        openTopic &&
+        new SharedPresence({
+          ...{ openTopic, name: key, onChange },
+          ownUsers: () => usersOf(members.values()),
+          onIgnored: (error) => this.#ignored(error),
+        }),
       ...{ hasChanged: true, dueAtMs: 0, json: '', encoded: null },
     };
     this.#groups.set(key, group);
     return group;
   }
 
+  #ignored(error: unknown): void {
+    if (this.#hasIgnored) return;
+    this.#hasIgnored = true;
+    this.#onIgnored(toError(error));
+  }
+
   #tick(): void {
     const nowMs = performance.now();
     for (const group of this.#groups.values()) {
       this.#expire(group, nowMs);
+      if (group.members.size === 0) continue;
+      group.shared?.tick(nowMs);
       if (!group.hasChanged || nowMs < group.dueAtMs) continue;
       group.hasChanged = false;
       group.dueAtMs = nowMs + Math.max(minIntervalMs, group.members.size);
@@ -188,25 +231,31 @@ export class Presence {
   }
 }
 
-function encode(group: Group): void {
+function changed(group: Group): void {
+  group.hasChanged = true;
+  group.shared?.changed();
+}
+
+/** Each user once, those who edit first. */
+function usersOf(members: Iterable<Member>): PresenceUser[] {
   const users = new Map<string, PresenceUser>();
-  for (const { connection, views } of group.members.values()) {
+  for (const { connection, views } of members) {
     const { id, username } = connection.principal.user;
     const fields = [...views.values()].map(({ field }) => field);
     const field = fields.find((each) => each !== null) ?? users.get(id)?.field ?? null;
     users.set(id, { user_id: id, username, field });
   }
-  const all = [...users.values()];
+  return editorsFirst([...users.values()]);
+}
+
+function encode(group: Group): void {
+  const own = usersOf(group.members.values());
   const message: PresenceMessage = {
     type: 'presence',
     project_id: group.channel.projectId,
     environment_id: group.channel.environmentId,
     [group.subject.kind]: group.subject.id,
-    users: [...all.filter(({ field }) => field !== null), ...all.filter(({ field }) => field === null)].slice(
-      0,
-      maxUsers,
-    ),
-    count: all.length,
+    ...(group.shared?.merge(own) ?? { users: own.slice(0, maxUsers), count: own.length }),
   };
   const json = JSON.stringify(message);
   if (json === group.json) return;

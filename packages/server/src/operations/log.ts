@@ -76,6 +76,10 @@ export const logEvents = {
   ),
   relay_following: info('this server follows the relay leader', 'relay:following'),
   relay_direct: warn('this server reads the database itself again', 'relay:direct'),
+  presence_message_ignored: warn(
+    'a message of another server about presence cannot be decoded and is ignored; logged once',
+    'presence:message-ignored',
+  ),
   connection_opened: info('a client connected', 'connection:opened'),
   connection_closed: info('a connection ended, with its close `code` and `reason`', 'connection:closed'),
   connection_refused: info(

@@ -1,48 +1,7 @@
-import type { PresenceMessage } from '@flagcast/protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Connection, type Session } from '../../src/connections/connection.js';
-import { ConnectionRegistry } from '../../src/connections/connection-registry.js';
+import type { Connection } from '../../src/connections/connection.js';
 import { Presence } from '../../src/connections/presence.js';
-import { Lifecycle } from '../../src/lifecycle.js';
-
-const channel = { projectId: 'p', environmentId: '1' };
-const subject = { kind: 'feature_id', id: 'f' } as const;
-const registry = new ConnectionRegistry(new Lifecycle());
-
-class TestConnection extends Connection {
-  override readonly session = expect.unreachable as unknown as Session;
-  readonly frames: Buffer[] = [];
-  full = false;
-  protected override readonly bufferedAmount = 0;
-
-  constructor(userId: string) {
-    const user = { id: userId, username: `user ${userId}`, active: true, superuser: false };
-    super({ user, expiresAtMs: Infinity }, registry);
-  }
-
-  override get isFull(): boolean {
-    return this.full;
-  }
-
-  get messages(): PresenceMessage[] {
-    return this.frames.map(
-      (frame) => JSON.parse(frame.toString('utf8', frame.indexOf('{'))) as PresenceMessage,
-    );
-  }
-
-  protected override write(bytes: Buffer): boolean {
-    this.frames.push(bytes);
-    return true;
-  }
-
-  protected override closeTransport(): void {
-    return;
-  }
-
-  override terminate(): void {
-    return;
-  }
-}
+import { announce as announceTo, shown, TestConnection } from './presence-fixture.js';
 
 let isBusy: boolean;
 let corks: number;
@@ -58,12 +17,14 @@ beforeEach(() => {
       work();
     },
     isBusy: () => isBusy,
+    openTopic: null,
+    onIgnored: () => expect.unreachable(),
   });
 });
 afterEach(() => void vi.useRealTimers());
 
 function announce(connection: Connection, field: string | null = null, view = 'v', id = 'f'): boolean {
-  return presence.announce(connection, view, { channel, subject: { ...subject, id }, field });
+  return announceTo(presence, connection, { field, view, id });
 }
 
 function join(userId: string, field: string | null = null): TestConnection {
@@ -71,9 +32,6 @@ function join(userId: string, field: string | null = null): TestConnection {
   announce(connection, field);
   return connection;
 }
-
-const shown = ({ users }: Pick<PresenceMessage, 'users'>): string[] =>
-  users.map(({ user_id, field }) => (field === null ? user_id : `${user_id}:${field}`));
 
 describe('presence', () => {
   it('is sent within 250 ms, and then at most once a second for any number of changes', () => {

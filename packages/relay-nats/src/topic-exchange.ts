@@ -1,0 +1,88 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { NatsConnection, Subscription } from '@nats-io/transport-node';
+import type { RelayTopic, TopicReceiver } from 'flagcast/support';
+
+interface Connected {
+  readonly connection: NatsConnection;
+  readonly history: string;
+}
+
+/**
+ * The topics that are open on this server, as subjects of NATS. Their messages are not stored: only the servers that
+ * have the topic open receive them.
+ */
+export class TopicExchange {
+  readonly #sender = randomUUID();
+  readonly #topics = new Set<OpenTopic>();
+  #connected: Connected | null = null;
+
+  open(name: string, receiver: TopicReceiver): RelayTopic {
+    const topic = new OpenTopic(name, receiver, this.#sender, () => this.#topics.delete(topic));
+    this.#topics.add(topic);
+    if (this.#connected !== null) topic.connect(this.#connected);
+    return topic;
+  }
+
+  /** Does nothing while it is connected. */
+  connect(connection: NatsConnection, history: string): void {
+    if (this.#connected !== null) return;
+    this.#connected = { connection, history };
+    for (const topic of this.#topics) topic.connect(this.#connected);
+  }
+
+  disconnect(): void {
+    this.#connected = null;
+    for (const topic of this.#topics) topic.disconnect();
+  }
+}
+
+class OpenTopic implements RelayTopic {
+  readonly #name: string;
+  readonly #receiver: TopicReceiver;
+  readonly #sender: string;
+  readonly #onClose: () => void;
+  #connection: NatsConnection | null = null;
+  #subscription: Subscription | null = null;
+  #ownSubject = '';
+
+  constructor(name: string, receiver: TopicReceiver, sender: string, onClose: () => void) {
+    // A hash, because ids may contain characters that subjects cannot.
+    this.#name = createHash('sha256').update(name).digest('base64url').slice(0, 22);
+    this.#receiver = receiver;
+    this.#sender = sender;
+    this.#onClose = onClose;
+  }
+
+  get maxBytes(): number {
+    return this.#connection?.info?.max_payload ?? 0;
+  }
+
+  connect({ connection, history }: Connected): void {
+    const prefix = `flagcast.v1.${history}.presence.${this.#name}`;
+    this.#connection = connection;
+    this.#ownSubject = `${prefix}.${this.#sender}`;
+    this.#subscription = connection.subscribe(`${prefix}.*`, {
+      callback: (error, { subject, data }) => {
+        // NATS returns a server's own messages.
+        if (error !== null || subject === this.#ownSubject) return;
+        this.#receiver.onMessage(subject.slice(prefix.length + 1), data);
+      },
+    });
+    this.#receiver.onConnected();
+  }
+
+  publish(message: Uint8Array): void {
+    if (this.#connection?.isClosed() === false) this.#connection.publish(this.#ownSubject, message);
+  }
+
+  disconnect(): void {
+    this.#subscription?.unsubscribe();
+    this.#subscription = null;
+    this.#connection = null;
+  }
+
+  close(): void {
+    this.disconnect();
+    this.#onClose();
+  }
+}
