@@ -128,19 +128,20 @@ export class ConnectionMonitor {
   #closeExpiredAndSlow(): void {
     const nowMs = Date.now();
     const { registry, freshness, staleTimeoutMs, slowTimeoutMs } = this.#options;
-    const isStale = freshness.staleForMs > staleTimeoutMs;
-    for (const connection of registry.connections()) {
-      const { session, principal, pausedSinceMs } = connection;
-      // The plain dialect has no message for it.
-      if (isStale && session.dialect.name === 'plain') {
-        session.close(CloseCode.unavailable, 'unavailable');
+    if (freshness.staleForMs > staleTimeoutMs) {
+      for (const { session } of registry.connections()) {
+        // The plain dialect has no message for it.
+        if (session.dialect.name === 'plain') session.close(CloseCode.unavailable, 'unavailable');
       }
-      if (principal.expiresAtMs <= nowMs) session.close(CloseCode.tokenExpired, 'token_expired');
-      if (pausedSinceMs !== null && pausedSinceMs + slowTimeoutMs <= nowMs) {
-        session.close(CloseCode.slow, 'slow');
-        // It would not read the close frame either.
-        connection.terminate();
-      }
+    }
+    for (const { session } of registry.expired(nowMs)) {
+      session.close(CloseCode.tokenExpired, 'token_expired');
+    }
+    for (const [connection, pausedSinceMs] of registry.paused) {
+      if (pausedSinceMs + slowTimeoutMs > nowMs) continue;
+      connection.session.close(CloseCode.slow, 'slow');
+      // It would not read the close frame either.
+      connection.terminate();
     }
   }
 

@@ -40,8 +40,7 @@ export interface Session {
 export abstract class Connection {
   /** Unique in this process; set by the registry. */
   connectionId = 0;
-  /** Replaced when the client sends a new token. */
-  principal: Principal;
+  #principal: Principal;
   /** False from a ping until its pong. */
   hasAnswered = true;
   abstract readonly session: Session;
@@ -49,13 +48,22 @@ export abstract class Connection {
   /** Whether the buffer may hold bytes: only then is its length read, which would take long for thousands of writes. */
   #isBuffering = false;
   #isIdle = false;
-  #pausedSinceMs: number | null = null;
   /** The first code and reason of `close`. */
   #closedWith: { readonly code: number; readonly reason: string } | null = null;
 
   constructor(principal: Principal, registry: ConnectionRegistry) {
-    this.principal = principal;
+    this.#principal = principal;
     this.registry = registry;
+  }
+
+  get principal(): Principal {
+    return this.#principal;
+  }
+
+  /** The client has sent a new token. */
+  renew(principal: Principal): void {
+    this.#principal = principal;
+    this.registry.renewed(this);
   }
 
   /** The bytes that the kernel has not accepted. */
@@ -89,11 +97,6 @@ export abstract class Connection {
     return this.#isBuffering && this.bufferedAmount > maxBufferedBytes;
   }
 
-  /** Since when it has not drained, or has not closed, in milliseconds since the epoch; else null. */
-  get pausedSinceMs(): number | null {
-    return this.#pausedSinceMs;
-  }
-
   send(bytes: Buffer): void {
     this.#isIdle = false;
     this.onWritten(this.write(bytes));
@@ -102,8 +105,7 @@ export abstract class Connection {
   /** Takes the result of `write`, also later for bytes that were only collected. */
   onWritten(hasRoom: boolean): void {
     this.#isBuffering = !hasRoom;
-    if (!this.isFull || this.#pausedSinceMs !== null) return;
-    this.#pausedSinceMs = Date.now();
+    if (!this.isFull || !this.registry.pause(this)) return;
     this.registry.lifecycle.emit('connection:paused', { dialect: this.session.dialect.name });
   }
 
@@ -116,11 +118,12 @@ export abstract class Connection {
 
   /** The buffer is empty. */
   drained(): void {
-    if (this.#pausedSinceMs !== null && this.#closedWith === null) {
-      const pausedMs = Date.now() - this.#pausedSinceMs;
+    const pausedSinceMs = this.registry.paused.get(this);
+    if (pausedSinceMs !== undefined && this.#closedWith === null) {
+      const pausedMs = Date.now() - pausedSinceMs;
       this.registry.lifecycle.emit('connection:drained', { dialect: this.session.dialect.name, pausedMs });
     }
-    this.#pausedSinceMs = null;
+    this.registry.resume(this);
   }
 
   /** Ends the connection with a close code. One that does not read it is terminated like a slow one. */
@@ -132,7 +135,7 @@ export abstract class Connection {
 
   /** The connection is terminated if it has not ended after the time-out of slow ones. */
   expectEnd(): void {
-    this.#pausedSinceMs ??= Date.now();
+    this.registry.pause(this);
   }
 
   /** The transport is closed, with this code unless the server had closed it with another one. */

@@ -100,7 +100,7 @@ export class V1Input {
         session.close(CloseCode.badToken, 'other_user');
         return;
       }
-      connection.principal = renewed;
+      connection.renew(renewed);
       session.send({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
     } catch (error) {
       const problem = error instanceof HttpProblem ? error : unavailable();

@@ -14,7 +14,7 @@ import { type MetricDefinition, metricTable } from './metric-table.js';
 /** What the metrics read when they are scraped. */
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
-  readonly connections: Pick<ConnectionRegistry, 'count'>;
+  readonly connections: Pick<ConnectionRegistry, 'size' | 'paused'>;
   readonly presence: Pick<Presence, 'size'> | null;
   readonly httpConnections: Pick<HttpConnections, 'unauthenticated'>;
   readonly broadcaster: Pick<Broadcaster, 'channelSubscribers' | 'approvalsSubscribers' | 'lagMs'>;
@@ -188,11 +188,11 @@ function showState(sources: MetricsSources, registry: Registry): void {
   const { freshness, connections, presence, httpConnections, broadcaster, reader, eventLoopDelay } = sources;
   createMetric(registry, 'flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
   createMetric(registry, 'flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
-  createMetric(registry, 'flagcast_connections', (gauge) => gauge.set(connections.count().all));
+  createMetric(registry, 'flagcast_connections', (gauge) => gauge.set(connections.size));
   createMetric(registry, 'flagcast_connections_unauthenticated', (gauge) =>
     gauge.set(httpConnections.unauthenticated),
   );
-  createMetric(registry, 'flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
+  createMetric(registry, 'flagcast_connections_paused', (gauge) => gauge.set(connections.paused.size));
   createMetric(registry, 'flagcast_channel_connections', (histogram) => {
     histogram.zero({});
     for (const connections of broadcaster.channelSubscribers()) histogram.observe(connections);

@@ -80,6 +80,8 @@ export class ReadingSession {
   readonly #keepsStatements: boolean;
   /** Whether each read returns its history, because it may change during the connection. */
   readonly #tellsHistory: boolean;
+  /** By page size and mode. */
+  readonly #readStatements = new Map<string, string>();
 
   private constructor(client: Session, found: { history: History; source: EventSource; rights: string }) {
     this.#client = client;
@@ -167,7 +169,7 @@ export class ReadingSession {
     const tellsHistory = this.#tellsHistory;
     const answer = await this.#client.query<(string | null)[]>({
       ...(this.#keepsStatements ? { name: `flagcast_read_${limit}_${mode}` } : {}),
-      text: readStatement(this.source, { limit, mode, tellsHistory }),
+      text: this.#readStatement(limit, mode),
       values: [lows, highs, partial?.xid.toString() ?? null, partial?.afterSeq.toString() ?? '0'],
       rowMode: 'array',
     });
@@ -177,6 +179,17 @@ export class ReadingSession {
       rows: toLogRows(answer.rows, this.source, mode),
       history: typeof database === 'string' ? { database, timeline } : null,
     };
+  }
+
+  /** Composed once: it takes as long as a third of a read. */
+  #readStatement(limit: number, mode: ReadMode): string {
+    const key = `${limit} ${mode}`;
+    let statement = this.#readStatements.get(key);
+    if (statement === undefined) {
+      statement = readStatement(this.source, { limit, mode, tellsHistory: this.#tellsHistory });
+      this.#readStatements.set(key, statement);
+    }
+    return statement;
   }
 
   /**
