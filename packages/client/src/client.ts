@@ -17,10 +17,13 @@ import type { WebSocketClass } from './transport.js';
 
 /** The functions that a client uses for network access. */
 export interface NetworkOptions {
-  /** Default: the global class. If there is none, the client uses server-sent events. In Node 20: `WebSocket` of `ws`. */
-  readonly WebSocket?: WebSocketClass | undefined;
-  /** Default: the global function. */
-  readonly fetch?: typeof fetch | undefined;
+  /**
+   * Default: the global class. `null`: none, as in Node 20 without `WebSocket` of `ws`. The client then uses server-sent
+   * events.
+   */
+  readonly WebSocket?: WebSocketClass | null | undefined;
+  /** Default, and with `null`: the global function. */
+  readonly fetch?: typeof fetch | null | undefined;
 }
 
 /** Options of `createClient`. */
@@ -96,7 +99,7 @@ export function createClient(options: ClientOptions): Client {
   const {
     url,
     WebSocket = globalThis.WebSocket,
-    fetch = globalThis.fetch,
+    fetch,
     activityLimit = 200,
     lingerMs = 5_000,
     debug,
@@ -136,8 +139,9 @@ export function createClient(options: ClientOptions): Client {
   const connection = createConnection({
     ...options,
     getBaseUrl,
-    WebSocket,
-    fetch,
+    // Opening one fails if there is none: the client then uses event streams.
+    WebSocket: WebSocket as WebSocketClass,
+    fetch: fetch ?? globalThis.fetch,
     onError,
     // oxlint-disable-next-line no-console -- the developer of a page asks for it
     log: debug === true ? console.debug : debug || undefined,

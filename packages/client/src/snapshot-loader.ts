@@ -39,7 +39,7 @@ export function createSnapshotLoader(
   let failures = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** Whether a new connection ends the pause: not if the server asked for it with the last failure. */
-  let canCutShort = false;
+  let canCutShort = true;
   /** Whether the server could be reached at the last call of `load`. */
   let wasReady = false;
 

@@ -84,8 +84,9 @@ export function createSubscription<State, Content extends AnySnapshot>(
     if (isClosed) return;
     isClosed = true;
     loader.close();
-    store.setStatus({ state: 'closed', error }, position.snapshot?.environment);
+    // Not later: a listener of the status may open the channel anew.
     onClosed();
+    store.setStatus({ state: 'closed', error }, position.snapshot?.environment);
   };
   /** Handles the end of the subscription: the channel subscribes again, or closes if it has no reference. */
   const reset = (): void => {

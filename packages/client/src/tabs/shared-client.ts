@@ -4,6 +4,7 @@ import type { Channel, Client, ClientOptions } from '../client.js';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { Page } from '../page.js';
 import type { AnySnapshot } from '../stream-position.js';
+import type { WebSocketClass } from '../transport.js';
 import {
   type ChannelRecord,
   createRecord,
@@ -194,11 +195,8 @@ class TabSession {
   }
 
   #becomeLeader(): void {
-    const { client } = this.#options;
-    const network = createLeaderNetwork(
-      client.WebSocket ?? globalThis.WebSocket,
-      client.fetch ?? globalThis.fetch.bind(globalThis),
-    );
+    const { WebSocket = globalThis.WebSocket, fetch } = this.#options.client;
+    const network = createLeaderNetwork(WebSocket as WebSocketClass, fetch ?? globalThis.fetch);
     const leader = new Leader({
       post: this.#post,
       onTabLeft: (tabId, listener) => this.#group?.onTabLeft(tabId, listener),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { EventMessage } from '../../src/index.js';
+import type { Channel, EventMessage } from '../../src/index.js';
 import { caughtUp, channelName, event, respondJson, stageName } from './scripted-server.js';
 import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
 
@@ -98,5 +98,43 @@ describe('a channel that is opened twice', () => {
     connection.send(event('e2', 'f1'));
     await until(channel, ({ lastEvent }) => lastEvent?.id === 'e2');
     expect(ids).toEqual(['e1', 'e1', 'e2']);
+  });
+});
+
+describe('a channel that is being closed', () => {
+  it('counts a close once, also if `debug` closes it again during the close', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect({
+      debug: (what, message) => {
+        if (what === 'sent' && (message as { type: string }).type === 'unsubscribe') channel.close();
+      },
+    });
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    channel.close();
+    connection.send({ type: 'unsubscribed', ...channelName });
+    await untilStatus(channel, 'closed');
+    await untilConnection(client, 'idle');
+  });
+
+  it('is opened anew by a listener of its end', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    server.respondToSnapshot = (response) => {
+      server.respondToSnapshot = null;
+      respondJson(response, 403, { code: 'forbidden', message: 'No.' });
+    };
+    const refused = client.channel(channelArguments);
+    const reopened = new Promise<Channel>((resolve) => {
+      const remove = refused.subscribe(({ status }) => {
+        if (status.state !== 'closed') return;
+        remove();
+        resolve(client.channel(channelArguments));
+      });
+    });
+    await (await server.connections.next()).accept('c1');
+    await untilStatus(await reopened, 'live');
   });
 });

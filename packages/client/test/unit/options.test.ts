@@ -1,4 +1,5 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
+import { WebSocket } from 'ws';
 import { createClient } from '../../src/index.js';
 import { respondJson } from './scripted-server.js';
 import { channelArguments, startFixture, untilConnection, untilStatus } from './client-fixture.js';
@@ -72,3 +73,22 @@ it.each([null, undefined, '', '<h1>Sign in, please</h1>', 7])(
     expect(server.upgrades.all).toHaveLength(0);
   },
 );
+
+it('a client without a WebSocket class (null) uses server-sent events, although there is a global class', async () => {
+  const { server, connect } = await startFixture();
+  vi.stubGlobal('WebSocket', WebSocket);
+  onTestFinished(() => void vi.unstubAllGlobals());
+  const client = connect({ WebSocket: null });
+  client.channel(channelArguments);
+  await server.streams.next();
+  expect(client.getStatus().transport).toBe('sse');
+  expect(server.upgrades.all).toHaveLength(0);
+});
+
+it('null for fetch is the global function, as undefined is', async () => {
+  const { server, connect, errors } = await startFixture();
+  const channel = connect({ fetch: null }).channel(channelArguments);
+  await (await server.connections.next()).accept('c1');
+  await untilStatus(channel, 'live');
+  expect(errors).toEqual([]);
+});

@@ -1,14 +1,15 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { ConnectionStatus, FlagcastError } from '../../src/index.js';
+import type { ConnectionStatus, FlagcastError, ServerMessage, WebSocketClass } from '../../src/index.js';
 import { retryDelayMs } from '../../src/request.js';
-import { respondJson } from './scripted-server.js';
+import { caughtUp, channelName, event, respondJson, type ScriptedConnection } from './scripted-server.js';
 import {
   channelArguments,
   startFixture,
   until,
   untilConnection,
+  untilMessage,
   untilStatus,
   useFastClock,
 } from './client-fixture.js';
@@ -58,6 +59,123 @@ describe('an answer to the request for the snapshot', () => {
       await untilStatus(channel, 'live');
     },
   );
+});
+
+describe('a snapshot', () => {
+  /** Opens a channel that is live, and stops the timers: they run when the test advances them. */
+  const startLiveChannel = async () => {
+    const { server, connect } = await startFixture();
+    const request = vi.fn(fetch);
+    const client = connect({ fetch: request });
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    await server.snapshots.next();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    return { server, client, channel, connection, request };
+  };
+  /** Longer than the pause before a snapshot, shorter than that of a server that asks for one. */
+  const pauseMs = 1_000;
+  const resync: ServerMessage = { type: 'resync', ...channelName, reason: 'cursor_expired' };
+  /** An event after which the state has to be loaded. */
+  const incomplete = (id: string) => JSON.stringify({ ...event(id, 'f1'), feature: undefined });
+
+  it.each([
+    [401, 'bad_token'],
+    [403, 'forbidden'],
+    [404, 'unknown_environment'],
+  ])('that is refused with the status %i leaves no timer behind', async (status, code) => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    // Every pause has a length.
+    vi.spyOn(Math, 'random').mockReturnValue(0.9);
+    onTestFinished(() => {
+      vi.useRealTimers();
+      vi.restoreAllMocks();
+    });
+    const { connect } = await startFixture();
+    const client = connect({
+      WebSocket: function () {
+        return { send: () => undefined, close: () => undefined };
+      } as unknown as WebSocketClass,
+      fetch: async () => await Promise.resolve(Response.json({ code, message: 'No.' }, { status })),
+    });
+    const channel = client.channel(channelArguments);
+    await untilStatus(channel, 'closed');
+    // The frame in which listeners were called, and the one after it.
+    vi.advanceTimersByTime(32);
+    expect(client.getStatus().state).toBe(status === 401 ? 'closed' : 'idle');
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('that is wanted while another one loads follows it at once if the pause is over', async () => {
+    const { server, channel, connection } = await startLiveChannel();
+    const loading: [ServerResponse, IncomingMessage][] = [];
+    server.respondToSnapshot = (...exchange) => loading.push(exchange);
+    connection.send(incomplete('e1'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
+    vi.advanceTimersByTime(pauseMs);
+    await server.snapshots.next();
+    connection.send(incomplete('e2'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e2');
+    vi.advanceTimersByTime(pauseMs);
+    expect(loading).toHaveLength(1);
+    for (const exchange of loading) server.respondWithSnapshot(...exchange);
+    await server.snapshots.next();
+    expect(loading).toHaveLength(2);
+  });
+
+  it('does not wait for its pause after a new connection, unless the server asked for it', async () => {
+    const { server, client, channel, connection, request } = await startLiveChannel();
+    const failOnce = (status: number, code: string, headers: Record<string, string>): void => {
+      server.respondToSnapshot = (response) => {
+        server.respondToSnapshot = null;
+        respondJson(response, status, { code, message: '' }, headers);
+      };
+    };
+    const observable = { subscribe: client.subscribe, getState: client.getStatus };
+    const fails = async (code: string) =>
+      await until<ConnectionStatus>(observable, ({ lastError }) => lastError?.code === code);
+    /** Makes the channel live on a new connection, while the snapshot's pause lasts. */
+    const reconnect = async (before: ScriptedConnection): Promise<ScriptedConnection> => {
+      before.send(resync);
+      await untilMessage(client, 'resync');
+      client.reconnect();
+      const next = await server.connections.next();
+      await next.accept('c2');
+      await untilStatus(channel, 'live');
+      return next;
+    };
+    const second = await reconnect(connection);
+
+    // Also after a failure.
+    failOnce(503, 'unavailable', {});
+    second.send(resync);
+    await untilMessage(client, 'resync');
+    vi.advanceTimersByTime(pauseMs);
+    await fails('unavailable');
+    vi.advanceTimersByTime(pauseMs);
+    expect(await second.received.next()).toMatchObject({ type: 'subscribe' });
+    second.send(caughtUp('c3'));
+    await untilStatus(channel, 'live');
+    const third = await reconnect(second);
+
+    failOnce(429, 'too_many_requests', { 'Retry-After': '5' });
+    third.send(resync);
+    await untilMessage(client, 'resync');
+    vi.advanceTimersByTime(pauseMs);
+    await fails('too_many_requests');
+    client.reconnect();
+    const fourth = await server.connections.next();
+    const requests = request.mock.calls.length;
+    fourth.hello();
+    await untilConnection(client, 'live');
+    vi.advanceTimersByTime(4_900);
+    expect(request).toHaveBeenCalledTimes(requests);
+    vi.advanceTimersByTime(pauseMs);
+    expect(await fourth.received.next()).toMatchObject({ type: 'subscribe' });
+  });
 });
 
 describe('the status of the connection', () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { WebSocket } from 'ws';
 import { type ClientOptions, FlagcastError } from '../../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../../src/tabs/index.js';
 import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
@@ -19,6 +20,15 @@ describe('the shared connection', () => {
     expect([fixture.server.upgrades.all.length, fixture.server.snapshots.all.length]).toEqual([1, 1]);
     expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe']);
     expect(fixture.errors).toEqual([]);
+  });
+
+  it('is a stream of server-sent events without a WebSocket class (null)', async () => {
+    const { client } = fixture.openTab({ WebSocket: null, fetch: null });
+    vi.stubGlobal('WebSocket', WebSocket);
+    onTestFinished(() => void vi.unstubAllGlobals());
+    client.channel(channelArguments);
+    await fixture.server.streams.next();
+    expect([client.getStatus().transport, fixture.server.upgrades.all.length]).toEqual(['sse', 0]);
   });
 
   it('requests tokens only from the leader, including the refresh before the expiry', async () => {
