@@ -34,6 +34,26 @@ describe('doctor', () => {
     expect(findings.map(({ id }) => id)).toEqual(expect.arrayContaining(['rights', 'index', 'clock']));
   });
 
+  it('names the holder of a lock on a table that events do not need', async () => {
+    const holder = await doctor.fixture.database.pool.connect();
+    doctor.cleanUps.push(async () => {
+      await holder.query('ROLLBACK');
+      holder.release();
+    });
+    for (const table of ['users', 'memberships', 'projects']) {
+      // A lock on a table that Flagcast does not read is not reported.
+      await holder.query(`BEGIN; CREATE TABLE public.theirs (); LOCK TABLE theirs IN ACCESS EXCLUSIVE MODE`);
+      expect(await doctor.fixture.problems('locks')).toEqual([]);
+      await holder.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
+      const [lock] = await doctor.fixture.problems('locks');
+      expect(lock?.message).toMatch(
+        new RegExp(`^a table cannot be read: process \\d+ .* holds a lock on public.${table}$`),
+      );
+      expect(lock?.consequence).toMatch(/^until the lock is released, requests that read the table /);
+      await holder.query('ROLLBACK');
+    }
+  });
+
   it('advises --tables in an empty database, and does not report the index of a missing table', async () => {
     const database = await doctor.cluster.createDatabase({ schema: 'none' });
     doctor.cleanUps.push(async () => await database.drop());

@@ -28,10 +28,12 @@ describe('flagcast install --role', () => {
     expect(stdout).toContain(`granted SELECT ON TABLE public.features TO "${role}"\n`);
     // Flagcast's own tables contain hashes that its sign-in can check.
     expect(stdout).toContain('is_superuser, password_hash) ON TABLE public.users');
-    expect(stdout).toContain(`ALTER ROLE "${role}" PASSWORD '...'\n`);
+    // Nothing to copy that would hold the password in a history or in PostgreSQL's log.
+    expect(stdout).toContain(`in psql:     \\password "${role}"\n`);
+    expect(stdout).not.toMatch(/ALTER ROLE/);
     expect(stdout).toMatch(
       new RegExp(
-        `DATABASE_URL=postgresql://${role}:PASSWORD@127\\.0\\.0\\.1:\\d+/${database.name} flagcast serve\\n$`,
+        `FLAGCAST_JWT_SECRET=\\.{3} DATABASE_URL=postgresql://${role}:PASSWORD@127\\.0\\.0\\.1:\\d+/${database.name} flagcast serve\\n$`,
       ),
     );
     expect(stdout).not.toContain(new URL(database.url).password);
@@ -61,13 +63,26 @@ describe('flagcast install --role', () => {
     await database.pool.query(`DROP OWNED BY ${role}`);
   });
 
-  it('refuses a reserved role name, and --dry-run with --yes', async () => {
+  it('grants what changes need with --writes, and uninstall drops the role', async () => {
+    const { code, stdout } = await runHere(['install', '--role', role, '--writes'], env());
+    expect(code).toBe(0);
+    expect(stdout).toContain(`granted INSERT, UPDATE, DELETE ON TABLE public.features TO "${role}"\n`);
+    expect(stdout).toMatch(/FLAGCAST_WRITES=on DATABASE_URL=.* flagcast serve\n$/);
+    const removed = await runHere(['uninstall', '--yes'], env());
+    expect(removed).toMatchObject({ code: 0, stderr: '' });
+    expect(removed.stdout).toContain(`dropped role "${role}"\n`);
+  });
+
+  it('refuses a reserved role name, and --dry-run with --yes, and --writes without --role', async () => {
     const reserved = await runHere(['install', '--role', 'pg_flagcast'], env());
     expect(reserved).toMatchObject({ code: 1, stdout: '' });
     expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is reserved by PostgreSQL; .*\n$/);
     const both = await runHere(['install', '--dry-run', '--yes'], env());
     expect(both).toMatchObject({ code: 2, stdout: '' });
     expect(both.stderr).toMatch(/^flagcast: --dry-run .*--help\n$/);
+    const alone = await runHere(['install', '--writes'], env());
+    expect(alone).toMatchObject({ code: 2, stdout: '' });
+    expect(alone.stderr).toMatch(/^flagcast: --writes needs --role; .*--help\n$/);
   });
 
   it.skipIf(!hasTerminals)(

@@ -129,6 +129,10 @@ describe('serve without a database', () => {
     const message = JSON.parse(await tail.line((line) => line.includes('11111111-1111'))) as PlainMessage;
     expect(message).toMatchObject({ type: 'feature_updated', project_id: webShop, environment: 'prod' });
 
+    // Without a terminal there is no greeting: the log has the users.
+    const users = demoUsers.map(({ username }) => username);
+    expect(await serve.logged('demo_ready')).toMatchObject({ url, users });
+
     // npm forwards a signal that its process group has already received. It must not count as a second signal.
     serve.signal('SIGTERM');
     const { code, stderr } = await stop(serve, 'SIGTERM');

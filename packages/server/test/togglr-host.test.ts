@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { install, planInstall, planUninstall, uninstall } from '../src/install/install.js';
+import { install, planInstall, uninstall } from '../src/install/install.js';
 import { runHere } from './command.js';
 import { createTestCluster, insertAudit, seedProject, withClient, type TestCluster } from './database.js';
 import { PlainClient } from './plain-client.js';
@@ -285,59 +285,6 @@ describe('a separate role for the server', () => {
       `granted SELECT ON TABLE flagcast.v_realtime_events TO "${role}"`,
     ]);
     expect(await uninstallAll()).toContain(`dropped role "${role}"`);
-  });
-
-  it('keeps the rights that it had before install', async () => {
-    const { pool } = host.database;
-    await pool.query(`CREATE ROLE ${role} NOLOGIN; GRANT SELECT ON features TO ${role}`);
-    const before = await dumpHost(host, 'meant');
-    const { lines, notes } = await onHost(async (client) => await install(client, { role }));
-    expect(lines).not.toContain(`granted SELECT ON TABLE public.features TO "${role}"`);
-    expect(notes.at(-1)).toBe(`Role ${role} may not log in. To allow it: ALTER ROLE "${role}" LOGIN;`);
-    await uninstallAll();
-    expect(await dumpHost(host, 'meant')).toEqual(before);
-    await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
-  });
-
-  it('is kept by uninstall while it is in use elsewhere, with the statement that drops it later', async () => {
-    await installRole();
-    const { pool } = host.database;
-    await pool.query(
-      `GRANT UPDATE ON roles TO ${role}; CREATE TABLE reporting.theirs (id int); ALTER TABLE reporting.theirs OWNER TO ${role}`,
-    );
-    expect((await onHost(async (client) => await planUninstall(client))).roles).toEqual([
-      { name: role, made: true, sessions: 0 },
-    ]);
-    const kept = (await uninstallAll()).find((line) => line.startsWith('kept'));
-    expect(kept).toBe(
-      `kept role "${role}", because it is in use elsewhere: privileges for table public.roles; owner of table reporting.theirs. Revoke those privileges and drop what it owns, then: DROP ROLE "${role}";`,
-    );
-    await pool.query(`DROP OWNED BY ${role}; DROP ROLE "${role}";`);
-  });
-
-  it('can be created and dropped by the owner of the tables, who is not a superuser', async () => {
-    const asOwner = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
-      await withClient(host.urlOf(host.owner), work);
-    const { notes } = await asOwner(async (client) => await install(client, { role }));
-    expect(notes).toEqual([]);
-    const again = await asOwner(async (client) => await install(client, { role }));
-    expect(again).toMatchObject({ changed: false, notes: [] });
-    const { lines } = await asOwner(async (client) => await uninstall(client));
-    expect(lines).toContain(`dropped role "${role}"`);
-  });
-
-  it.each(['', 'pg_mine', 'PUBLIC', 'x'.repeat(64)])('cannot have the name %j', async (name) => {
-    await expect(onHost(async (client) => await planInstall(client, { role: name }))).rejects.toMatchObject({
-      message: expect.stringMatching(/^--role: .*choose another name\.$/) as string,
-    });
-  });
-
-  it('may have a name that needs quotes', async () => {
-    role = `O'Brien "x"; DROP`;
-    await onHost(async (client) => {
-      await install(client, { role });
-      expect((await uninstall(client)).lines).toContain(`dropped role ${pg.escapeIdentifier(role)}`);
-    });
   });
 });
 

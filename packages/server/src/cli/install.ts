@@ -18,6 +18,9 @@ export const installCommand = defineCommand({
       value: 'NAME',
       help: 'also create this role, with the permissions that flagcast serve needs and no others; an existing role is granted what it lacks',
     },
+    writes: {
+      help: 'also grant that role the permissions for changes through the console (FLAGCAST_WRITES=on)',
+    },
     tables: { help: 'also create the tables of projects, flags and audit, in a database without them' },
     'log-only': {
       help: 'create only the event log, for tables of another form: their own triggers call flagcast.record_event',
@@ -36,12 +39,16 @@ export const installCommand = defineCommand({
     if (values.tables && values['log-only']) {
       throw new UsageError('--tables and --log-only exclude each other; see flagcast install --help');
     }
+    if (values.writes && role === undefined) {
+      throw new UsageError('--writes needs --role; see flagcast install --help');
+    }
     const databaseUrl = loadDatabaseUrl(environment, flags);
     const database = describeDatabase(databaseUrl);
     const options = {
       tables: values.tables,
       ...(values['log-only'] ? { logOnly: true } : {}),
       role,
+      writes: values.writes,
     };
     await withClient(databaseUrl, async (client) => {
       const plan = await planInstall(client, options);
@@ -62,7 +69,7 @@ export const installCommand = defineCommand({
           ? `Flagcast is installed in ${database}.`
           : `Flagcast was installed in ${database} already; nothing was changed.`,
       );
-      if (role !== undefined) console.log(roleText(role, databaseUrl));
+      if (role !== undefined) console.log(roleText(role, values.writes, databaseUrl));
     });
   },
 });
@@ -158,16 +165,18 @@ function dryRunText(plan: InstallPlan, database: string): string {
   ].join('\n');
 }
 
-function roleText(role: string, databaseUrl: string): string {
+function roleText(role: string, writes: boolean, databaseUrl: string): string {
   const url = new URL(databaseUrl);
   url.username = encodeURIComponent(role);
   url.password = 'PASSWORD';
   // Certificates and other parameters are those of the installer.
   url.search = '';
+  const settings = `FLAGCAST_JWT_SECRET=... ${writes ? 'FLAGCAST_WRITES=on ' : ''}DATABASE_URL=${url.toString()}`;
   return [
-    `Role ${role} has the rights that flagcast serve needs and no others: changes through the console are refused.`,
-    `Choose its password:              ALTER ROLE ${pg.escapeIdentifier(role)} PASSWORD '...'`,
-    `Then serve with it:               DATABASE_URL=${url.toString()} flagcast serve`,
+    `Role ${role} has the rights that flagcast serve needs${writes ? ', also for changes' : ' and no others; changes through the console need --writes'}.`,
+    // psql sends only a hash, and keeps the password out of its history and PostgreSQL's log.
+    `Choose its password, in psql:     \\password ${pg.escapeIdentifier(role)}`,
+    `Then serve with it:               ${settings} flagcast serve`,
   ].join('\n');
 }
 

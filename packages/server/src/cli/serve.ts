@@ -64,9 +64,11 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
       });
       running.add('traffic', async () => await simulation.stop());
     }
-    if (interactive && config.databaseUrl === null) {
+    if (config.databaseUrl === null) {
       const dataDir = config.dataDirChosen ? config.dataDir : null;
-      process.stdout.write((await loadDemo()).demoBanner({ url, dataDir, traffic }));
+      const users = settings.demoUsers.map(({ username }) => username);
+      if (interactive) process.stdout.write((await loadDemo()).demoBanner({ url, dataDir, traffic }));
+      else logger('demo_ready', { url, users });
     }
     await shutdown.requested;
   } catch (error) {

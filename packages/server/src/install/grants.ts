@@ -2,8 +2,10 @@ import pg from 'pg';
 
 /** A privilege that the server's role needs. */
 interface Grant {
-  /** How flagcast.granted_roles records it, e.g. `table public.features`. */
+  /** How flagcast.granted_roles records it, e.g. `table public.features`, or `write table public.features`. */
   readonly name: string;
+  /** E.g. `public.features`. */
+  readonly object: string;
   /** The text between GRANT and TO, or REVOKE and FROM. */
   readonly right: string;
   /** What the server uses it for. */
@@ -106,17 +108,22 @@ const writeGrants: readonly GrantRow[] = [
   ['INSERT ON TABLE public.audit_log', 'changes', 'write'],
   ['INSERT, DELETE ON TABLE flagcast.guarded_environments', 'changes', 'write'],
   ['USAGE ON SEQUENCE public.audit_log_id_seq', 'changes', 'write'],
+  ['INSERT, UPDATE, DELETE ON TABLE public.rules', 'approvals of changes of rules', 'write'],
+  ['INSERT, UPDATE, DELETE ON TABLE public.feature_schedules', 'approvals of changes of schedules', 'write'],
   ['SELECT (password_hash, two_fa_enabled) ON TABLE public.users', "approvals in Togglr's database", 'write'],
 ];
 
 /** The grant with its object, as `stateStatement` looks it up. */
 function parseGrant([right, purpose, need = 'serve']: GrantRow): Grant & Readonly<Record<string, unknown>> {
   const pattern = /^([A-Z, ]+?)(?: \((.*)\))? ON (\w+) (?:(\w+)\.)?(.*)$/;
-  const [, privileges = '', columns, type = '', schema, object = ''] = pattern.exec(right) ?? [];
+  const [, privileges = '', columns, type = '', schema, relation = ''] = pattern.exec(right) ?? [];
   const kind = columns === undefined ? type.toLowerCase() : 'columns';
-  const place = schema === undefined ? { schema: object } : { schema, relation: object };
+  const place = schema === undefined ? { schema: relation } : { schema, relation };
+  const object = Object.values(place).join('.');
+  const name = kind === 'database' ? kind : `${kind} ${object}`;
   return {
-    name: kind === 'database' ? kind : `${kind} ${Object.values(place).join('.')}`,
+    name: need === 'write' ? `write ${name}` : name,
+    object,
     right,
     purpose,
     need,

@@ -21,6 +21,8 @@ export interface InstallOptions {
   readonly logOnly?: boolean;
   /** Create this role for the server, or grant it the privileges that it lacks. Default none. */
   readonly role?: string | undefined;
+  /** Also grant `role` the privileges for changes (FLAGCAST_WRITES=on). Default: if it was granted them before. */
+  readonly writes?: boolean;
 }
 
 /** The oldest PostgreSQL that is supported, as `server_version_num`. */
@@ -93,7 +95,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     logOnly === wasLogOnly &&
     missingObjects(state).length === 0 &&
     (logOnly || !triggersAreWrong(state));
-  const granting = { state, withTables, role: options.role };
+  const granting = { state, withTables, role: options.role, writes: options.writes === true };
   if (isComplete) return await planRoles(client, { ...granting, made: null });
 
   const triggers = hostTriggers.filter(

@@ -96,7 +96,7 @@ interface Granting {
  */
 export async function planRoles(
   client: pg.ClientBase,
-  { role, ...granting }: Granting & { readonly role: string | undefined },
+  { role, writes, ...granting }: Granting & { readonly role: string | undefined; readonly writes: boolean },
 ): Promise<InstallPlan> {
   const { state, made } = granting;
   const plan: Plan = { creates: [], grants: [], statements: [], notes: [] };
@@ -105,12 +105,13 @@ export async function planRoles(
     await planManualGrants(client, plan, { state, recorded });
     for (const { name } of recorded) {
       const { exists } = await readRole(client, name);
-      if (exists && name !== role) await planRole(client, plan, name, { ...granting, recorded });
+      if (exists && name !== role)
+        await planRole(client, plan, name, { ...granting, writes: false, recorded });
     }
   }
   if (role !== undefined) {
     refuseRoleName(role);
-    await planRole(client, plan, role, { ...granting, recorded });
+    await planRole(client, plan, role, { ...granting, writes, recorded });
   }
   return plan;
 }
@@ -153,15 +154,23 @@ async function planManualGrants(
   plan.statements.push(...rows.map(({ right, option }) => `GRANT ${right}${option};`));
 }
 
-/** Plans a role, which is created if it does not exist, and the privileges that it lacks. */
+/**
+ * Plans a role, which is created if it does not exist, and the privileges that it lacks: those for changes with `writes`,
+ * or if install has granted them before.
+ */
 async function planRole(
   client: pg.ClientBase,
   plan: Plan,
   name: string,
-  { recorded, ...granting }: Granting & { readonly recorded: readonly GrantedRole[] },
+  {
+    recorded,
+    writes,
+    ...granting
+  }: Granting & { readonly recorded: readonly GrantedRole[]; readonly writes: boolean },
 ): Promise<void> {
   const { state, withTables } = granting;
   const role = await readRole(client, name);
+  const before = recorded.find((granted) => granted.name === name);
   const identifier = pg.escapeIdentifier(name);
   if (!role.exists && !role.mayCreateRoles) {
     throw new InstallError(
@@ -172,6 +181,7 @@ async function planRole(
     database: state.database,
     ownTables: withTables,
     role: role.exists ? name : null,
+    writes: writes || before?.grants.some((grant) => grant.startsWith('write ')) === true,
   });
   const missing = missingGrants(states, granting.made ?? []);
   const refused = missing.filter(({ isNew, grantable }) => !isNew && !grantable);
@@ -183,7 +193,6 @@ async function planRole(
   }
   const note = attributesNote(name, role);
   if (role.exists && note !== null) plan.notes.push(note);
-  const before = recorded.find((granted) => granted.name === name);
   const isObsolete = role.exists && before?.grants.includes(legacyGrant) === true;
   if (isObsolete && !role.mayRevokeStats) {
     plan.notes.push(
@@ -215,12 +224,12 @@ function missingGrants(
   made: readonly string[],
 ): (GrantState & { readonly isNew: boolean })[] {
   return states.flatMap((state) => {
-    const object = state.name.replace(/^\w+ /, '');
+    const { object, need } = state;
     const isOwn = object === schemaName || object.startsWith(`${schemaName}.`);
     const isCreated = !state.exists && (isOwn || made.includes(`table ${object}`));
     const isNew = isCreated || made.includes(`view ${object}`);
     // The SQL file grants this to PUBLIC.
-    if (isNew && object === `${schemaName}.guarded_environments`) return [];
+    if (isNew && need !== 'write' && object === `${schemaName}.guarded_environments`) return [];
     return isNew || (state.exists && !state.held) ? [{ ...state, isNew }] : [];
   });
 }
@@ -253,10 +262,8 @@ export async function revokeRole(
   const { exists: hasRole, mayRevokeStats } = await readRole(client, granted.name);
   if (!hasRole) return [];
   const identifier = pg.escapeIdentifier(granted.name);
-  const options = { database: state.database, ownTables: state.ownTables, role: granted.name };
   const lines: string[] = [];
-  for (const { name, right, exists, held } of await readGrants(client, options)) {
-    if (!granted.grants.includes(name) || !exists || !held) continue;
+  for (const right of await readRevocable(client, granted, state)) {
     await client.query(`REVOKE ${right} FROM ${identifier}`);
     lines.push(`revoked ${right} FROM ${identifier}`);
   }
@@ -265,18 +272,61 @@ export async function revokeRole(
     lines.push(`revoked pg_read_all_stats FROM ${identifier}`);
   }
   if (!granted.made) return lines;
+  const uses = await readUses(client, granted.name);
+  await client.query('SAVEPOINT drop_role');
   try {
-    await client.query('SAVEPOINT drop_role');
     await client.query(`DROP ROLE ${identifier}`);
-    return [...lines, `dropped role ${identifier}`];
   } catch (error) {
     // dependent_objects_still_exist
     if (!(error instanceof pg.DatabaseError) || error.code !== '2BP01') throw error;
-    await client.query('ROLLBACK TO SAVEPOINT drop_role');
-    const uses = (error.detail ?? '').replaceAll('\n', '; ');
-    return [
-      ...lines,
-      `kept role ${identifier}, because it is in use elsewhere: ${uses}. Revoke those privileges and drop what it owns, then: DROP ROLE ${identifier};`,
-    ];
+    uses.unshift(...(error.detail ?? '').split('\n'));
   }
+  if (uses.length === 0) return [...lines, `dropped role ${identifier}`];
+  await client.query('ROLLBACK TO SAVEPOINT drop_role');
+  return [
+    ...lines,
+    `kept role ${identifier}, because it is in use elsewhere: ${uses.join('; ')}. When nothing uses it any more: DROP ROLE ${identifier};`,
+  ];
+}
+
+/**
+ * What install granted and, of a role that install created, what an operator granted for FLAGCAST_WRITES and
+ * FLAGCAST_JWT_USER_CLAIM, as doctor says.
+ */
+async function readRevocable(
+  client: pg.ClientBase,
+  { name: role, made, grants }: GrantedRole,
+  { database, ownTables }: InstallState,
+): Promise<string[]> {
+  const options = { database, ownTables, writes: true, byEmail: made };
+  const states = await readGrants(client, { ...options, role });
+  const ofPublic = await readGrants(client, { ...options, role: null });
+  return states
+    .filter(({ exists, held }) => exists && held)
+    .filter(
+      ({ name, right, need, grantable }) =>
+        grants.includes(name) ||
+        (made &&
+          need === 'write' &&
+          grantable &&
+          ofPublic.some((each) => each.right === right && !each.held)),
+    )
+    .map(({ right }) => right);
+}
+
+/** The uses of a role that do not keep PostgreSQL from dropping it: members, and sessions in other databases. */
+async function readUses(client: pg.ClientBase, name: string): Promise<string[]> {
+  const { rows } = await client.query<{ use: string }>(
+    `SELECT format('role %s is a member of it', pg_get_userbyid(m.member)) AS use
+     FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+     -- PostgreSQL 16 and newer grant this to the creator of a role, as its bootstrap superuser.
+     WHERE r.rolname = $1 AND NOT (m.grantor = 10 AND m.admin_option)
+     UNION ALL
+     SELECT format('%s session%s in database %s', count(*), CASE count(*) WHEN 1 THEN '' ELSE 's' END, a.datname)
+     FROM pg_catalog.pg_stat_activity a WHERE a.usename = $1 AND a.datname <> current_database()
+     GROUP BY a.datname
+     ORDER BY 1`,
+    [name],
+  );
+  return rows.map(({ use }) => use);
 }

@@ -134,15 +134,20 @@ export const serverChecks: Checks = {
     );
   },
   /** Finds the session that has locked a table so that it cannot be read. */
-  locks: async ({ client, isLocked }) => {
-    if (!isLocked) return [];
-    // The only mode that blocks reads.
-    const holder = await readLockHolder(client, { tables: null, mode: 'AccessExclusiveLock' });
+  locks: async ({ client, isLocked, grants }) => {
+    const tables = grants.flatMap(({ object }) => /^public\.(.*)/.exec(object)?.[1] ?? []);
+    // The only mode that blocks reads. A locked view of the host can have any tables.
+    const holder = await readLockHolder(client, {
+      tables: isLocked ? null : tables,
+      mode: 'AccessExclusiveLock',
+    });
+    if (!isLocked && holder === null) return [];
+    const skipped = isLocked ? `these checks were not possible: ${skippedChecks}; ` : '';
     return error(
       holder === null
         ? 'a table was locked by another session, which has released it'
         : `a table cannot be read: ${holder.name} holds ${holder.lock}`,
-      `these checks were not possible: ${skippedChecks}; until the lock is released, requests that read the table are answered with 503, and events are late`,
+      `${skipped}until the lock is released, requests that read the table are answered with 503, and events are late`,
       holder === null
         ? advice('run flagcast doctor again')
         : sql(`${holder.end}; -- its uncommitted changes are lost`),
