@@ -11,6 +11,7 @@ import {
   openConsole,
   openLive,
   serverActs,
+  tokenOf,
   waitUntilLive,
 } from './fixture/console.js';
 import { feature, openChange } from './fixture/data.js';
@@ -57,6 +58,28 @@ describe('an address', () => {
       await showsPage(en.shell.features, page);
     },
   );
+
+  it('that the user cannot view stays for another user, who can', async () => {
+    const server = createServer();
+    const { projects } = server;
+    server.projects = [];
+    const { session } = openConsole(page, server);
+    await screen.findByRole('heading', { name: en.shell.notFound });
+    await click(screen.getByRole('button', { name: new RegExp(`alice.*${en.shell.switchUser}`) }));
+    await screen.findByLabelText(en.signIn.username);
+    server.projects = projects;
+    await serverActs(() => session.signIn(tokenOf('bob')));
+    await showsPage(en.shell.features, page);
+  });
+
+  it('without any project names the user, and lets another one sign in', async () => {
+    const server = createServer();
+    server.projects = [];
+    openConsole('/', server);
+    await screen.findByRole('heading', { name: en.shell.noProjects });
+    await click(screen.getByRole('button', { name: new RegExp(`alice.*${en.shell.switchUser}`) }));
+    await screen.findByLabelText(en.signIn.username);
+  });
 
   it('of an unknown flag says so', async () => {
     await openLive(`${page}/unknown`);

@@ -53,7 +53,8 @@ describe('a sign-in', () => {
     await submit(token.form ?? document.body);
     await screen.findByText(en.signIn.invalidToken);
     await enterInto(token, ` ${tokenOf('alice')} `);
-    await submit(token.form ?? document.body);
+    const isTyped = fireEvent.keyDown(token, { key: 'Enter' });
+    expect(isTyped).toBe(false);
     await waitUntilLive();
   });
 

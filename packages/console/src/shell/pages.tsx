@@ -11,6 +11,8 @@ import { ConcernsProvider } from '../approvals/use-concerns.js';
 import { FeaturesPage } from '../features/features-page.js';
 import type { Messages } from '../i18n/en.js';
 import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
+import { useAppServices, useSession } from '../sign-in/app-services.js';
 import { Announcer } from './announcer.js';
 import { FullPage, LazyPage, PageLoader } from './full-page.js';
 import { Keyboard } from './keyboard.js';
@@ -169,7 +171,21 @@ function ErrorPage({ title, text }: ErrorPageProps) {
   return (
     <FullPage title={title ?? t.shell.errorTitle} text={text}>
       <Button onClick={() => void queries.refetchQueries({ type: 'active' })}>{t.shell.tryAgain}</Button>
+      <SwitchUser />
     </FullPage>
+  );
+}
+
+/** On a page without the menu of the user: another user may be able to view this address. */
+function SwitchUser() {
+  const { t } = useI18n();
+  const { session } = useAppServices();
+  const current = useSession();
+  return (
+    <Button variant="subtle" color="gray" onClick={session.switchUser}>
+      {current.state !== 'out' && `${t.shell.userMenu(visible(current.username))} · `}
+      {t.shell.switchUser}
+    </Button>
   );
 }
 
@@ -187,6 +203,7 @@ function NotFound({ gone }: NotFoundProps) {
       <Button component={Link} to="/">
         {t.shell.goToFlags}
       </Button>
+      <SwitchUser />
     </FullPage>
   );
 }

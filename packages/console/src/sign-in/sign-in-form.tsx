@@ -192,6 +192,12 @@ function CredentialsForm({ kind, username, busy, problem, onSubmit }: Credential
             autoComplete="off"
             spellCheck={false}
             rows={4}
+            onKeyDown={(event) => {
+              // A token has no line breaks.
+              if (event.key !== 'Enter') return;
+              event.preventDefault();
+              event.currentTarget.form?.requestSubmit();
+            }}
             required
             withAsterisk={false}
           />
