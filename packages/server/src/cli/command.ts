@@ -78,7 +78,7 @@ export function defineCommand<
       name: `--${option}${value === undefined ? '' : ` ${value}`}`,
       help: required === true ? `${help} (required)` : help,
     })),
-    ...withOption.map((key) => settingOption(key, definition.requiresDatabase ?? false)),
+    ...withOption.map((key) => settingOption(key, key === 'databaseUrl' && definition.requiresDatabase === true)),
   ];
   const variables = definition.settings.filter((key) => !('option' in settings[key]));
   return {
