@@ -30,10 +30,14 @@ it('npm run version gives all packages the next minor version, also as peers, an
   for (const folder of folders)
     await cp(path.join(root, folder, 'package.json'), path.join(copy, folder, 'package.json'));
   await symlink(path.join(root, 'node_modules'), path.join(copy, 'node_modules'));
-  await writeFile(
-    path.join(copy, '.changeset', 'ours.md'),
-    `---\n'@flagcast/client': minor\n---\n\nOur text.\n`,
-  );
+  const changesets = {
+    'a-client': `---\n'@flagcast/client': minor\n---\n\nOur text.\n`,
+    'b-breaking': `---\n'flagcast': minor\n---\n\nBreaking: **Yours** changes.\n`,
+    'c-console': `---\n'flagcast': patch\n---\n\n### Console\n\n- One.\n- Two.\n\n### Upgrade\n\nDo this.\n`,
+    'd-server': `---\n'flagcast': minor\n'@flagcast/client': minor\n---\n\nBoth.\n\nMore.\n`,
+  };
+  for (const [name, text] of Object.entries(changesets))
+    await writeFile(path.join(copy, '.changeset', `${name}.md`), text);
   const manifests = async (): Promise<PackageManifest[]> =>
     await Promise.all(
       folders.map(
@@ -59,7 +63,18 @@ it('npm run version gives all packages the next minor version, also as peers, an
   }
   expect((await readdir(path.join(copy, '.changeset'))).toSorted()).toEqual(['README.md', 'config.json']);
   const changelog = await readFile(path.join(copy, 'CHANGELOG.md'), 'utf8');
-  expect(changelog).toMatch(
-    new RegExp(`\\n## ${next.replaceAll('.', '\\.')}\\n\\n- [^]*- Our text\\.\\n[^]*\\n## `),
+  const [, release = ''] = changelog.split(/^## /m);
+  expect(release.startsWith(`${next}\n\n### Upgrade\n\n`)).toBe(true);
+  const headings = ['Upgrade', 'Breaking changes', 'Server', 'Console', 'Client'];
+  expect([...release.matchAll(/^### (.*)$/gm)].map(([, heading]) => heading)).toEqual(headings);
+  const parts = Object.fromEntries(
+    release
+      .split(/^### /m)
+      .map((part) => [part.split('\n', 1)[0] ?? '', part.split('\n').slice(2).join('\n')]),
   );
+  expect(parts['Upgrade']).toContain('Do this.\n');
+  expect(parts['Breaking changes']).toContain('\n- **Yours** changes.\n');
+  expect(parts['Server']).toContain('\n- Both.\n  \n  More.\n');
+  expect(parts['Console']).toContain('- One.\n- Two.\n');
+  expect(parts['Client']).toContain('\n- Our text.\n');
 });

@@ -87,6 +87,7 @@ const renamed: Readonly<Record<string, string>> = {
   ringEvents: 'limits.replayEvents',
   timing: 'timeouts',
   consoleDir: 'console, with flagcastConsole({ pagesDir }) of @flagcast/console',
+  demoPeople: 'console, with flagcastConsole({ demoUsers }) of @flagcast/console',
   relayUrl: 'relay, with natsRelay({ url }) of @flagcast/relay-nats',
   relayKeepMs: 'relay, with natsRelay({ url, retentionMs }) of @flagcast/relay-nats',
   ioUring: 'socketWriter, with ioUring of @flagcast/io-uring',

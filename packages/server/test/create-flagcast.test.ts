@@ -78,6 +78,7 @@ describe('createFlagcast', () => {
       /use relay, with natsRelay\(\{ url \}\) of @flagcast\/relay-nats$/,
     ],
     ['consoleDir', { auth, consoleDir: null }, /use console, with flagcastConsole\(\{ pagesDir \}\)/],
+    ['demoPeople', { auth, demoPeople: [] }, /use console, with flagcastConsole\(\{ demoUsers \}\)/],
     ['writes without the console', { auth, writes: true }, /^writes needs the console: set console to/],
     [
       'the life of tokens of the sign-in without the console',
