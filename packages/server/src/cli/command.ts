@@ -78,7 +78,9 @@ export function defineCommand<
       name: `--${option}${value === undefined ? '' : ` ${value}`}`,
       help: required === true ? `${help} (required)` : help,
     })),
-    ...withOption.map((key) => settingOption(key, key === 'databaseUrl' && definition.requiresDatabase === true)),
+    ...withOption.map((key) =>
+      settingOption(key, key === 'databaseUrl' && definition.requiresDatabase === true),
+    ),
   ];
   const variables = definition.settings.filter((key) => !('option' in settings[key]));
   return {

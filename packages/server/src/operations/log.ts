@@ -108,6 +108,7 @@ export const logEvents = {
   embedded_database_ended: error('the embedded PostgreSQL ended unexpectedly'),
   embedded_database_restarted: info('the embedded PostgreSQL was restarted'),
   embedded_database_restart_failed: error('the restart failed; it is retried in `retryInMs`'),
+  demo_ready: info('the `users` of the demo can sign in at the `url`'),
   traffic: info('`--traffic`: the `action` of a simulated user'),
 } as const;
 
