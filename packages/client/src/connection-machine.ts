@@ -147,7 +147,8 @@ export function transition(
   if (event === 'wake' || (event === 'timer' && state === 'waiting')) {
     // A stream cannot be pinged, so it is reopened.
     if (state === 'waiting' || (helloAtMs && usesStreams)) return enter('authorizing');
-    return !helloAtMs || state === 'silent' ? machine : enter('probing', [probeTimeoutMs, 0], {});
+    // Not again while probing: a user who often returns to the page would postpone the time-out.
+    return state === 'live' ? enter('probing', [probeTimeoutMs, 0], {}) : machine;
   }
   const isMessage = event === 'message';
   if (helloAtMs && (isMessage || (event === 'timer' && state === 'live'))) {

@@ -102,7 +102,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     timer: ['waiting', [0, 250]],
     lost: ['waiting', [0, 250]],
     // The page was hidden and shown again: any message suffices, but the time-out starts again.
-    wake: ['probing', [5_000, 0]],
+    wake: 'stays',
     reconnect: ['authorizing'],
   },
   waiting: {

@@ -39,6 +39,21 @@ describe('a page', () => {
     expect(channel.getState().status).toEqual({ state: 'live' });
   });
 
+  it('that the user often returns to notices that its connection is dead', async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    fire(document, 'visibilitychange');
+    vi.advanceTimersByTime(3_000);
+    fire(document, 'visibilitychange');
+    vi.advanceTimersByTime(3_000);
+    expect(channel.getState().status).toMatchObject({ state: 'stale', reason: 'disconnected' });
+  });
+
   it('that is left has no connection, so that the browser can keep it, and resumes when it is shown again', async () => {
     const { server, connect, errors } = await startFixture();
     const channel = connect().channel(channelArguments);
