@@ -103,8 +103,6 @@ export function createClient(options: ClientOptions): Client {
     activityLimit = 200,
     lingerMs = 5_000,
     debug,
-    // oxlint-disable-next-line no-console -- the developer of a page sees it there
-    onError = console.error,
     shareTabs,
   } = options;
   if (shareTabs) return shareTabs(options, createClient);
@@ -112,6 +110,10 @@ export function createClient(options: ClientOptions): Client {
   const getBaseUrl = (): string => resolveBaseUrl(url);
   // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
   if (!url?.startsWith('/')) getBaseUrl();
+  // oxlint-disable no-console -- the developer of a page sees it there
+  const [onFailure, onError] = createEmitter<unknown>(console.error);
+  onFailure(options.onError ?? console.error);
+  // oxlint-enable no-console
   const [onMessage, emitMessage] = createEmitter<ServerMessage | AnySnapshot>(onError);
   const controllers = new Set<SubscriptionController>();
   let hello: HelloMessage | null = null;

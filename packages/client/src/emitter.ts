@@ -5,19 +5,20 @@
 export function createEmitter<Value = void>(
   onError: (error: unknown) => void,
 ): readonly [subscribe: (listener: (value: Value) => void) => () => void, emit: (value: Value) => void] {
-  const listeners = new Set<readonly [(value: Value) => void]>();
+  // The same function may subscribe several times.
+  const listeners = new Map<object, (value: Value) => void>();
   return [
     (listener) => {
-      // The same function may subscribe several times.
-      const entry = [listener] as const;
-      listeners.add(entry);
-      return () => void listeners.delete(entry);
+      const key = {};
+      listeners.set(key, listener);
+      return () => void listeners.delete(key);
     },
     (value) => {
       // Iterate over a copy: a listener that removes and adds itself would otherwise run forever.
-      for (const [listener] of [...listeners]) {
+      for (const key of [...listeners.keys()]) {
         try {
-          listener(value);
+          // A previous listener may have removed it.
+          listeners.get(key)?.(value);
         } catch (error) {
           onError(error);
         }

@@ -102,8 +102,9 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
       setState({ others, count: Math.max(message.count - 1, others.length) });
     }
   });
-  const stopStatus = client.subscribe(() => {
-    if (!isConnected(client)) leave();
+  const stopStatus = client.subscribe(({ state: status }) => {
+    if (status === 'closed') close();
+    else if (!isConnected(client)) leave();
   });
   document?.addEventListener('visibilitychange', announce, closed);
   announce();

@@ -125,6 +125,16 @@ describe('presence', () => {
     expect(await next.received.next()).toEqual(announced);
   });
 
+  it('ends with its client, and leaves no timer', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { client, connection } = await start();
+    await connection.received.next();
+    client.close();
+    await vi.runOnlyPendingTimersAsync();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it('sends nothing to a server without presence', async () => {
     const { server, connect } = await startFixture();
     const client = connect();

@@ -234,6 +234,15 @@ describe('notifications', () => {
     expect(before).toEqual(copy);
   });
 
+  it('do not reach a listener that a previous one has removed', () => {
+    const store = createChannelStore(limit, () => undefined);
+    const received: string[] = [];
+    store.view.onEvent(() => stop());
+    const stop = store.view.onEvent(({ id }) => received.push(id));
+    store.apply(event('e1', 'f1'));
+    expect(received).toEqual([]);
+  });
+
   it('continue after a listener throws, and the error is reported', async () => {
     const errors: unknown[] = [];
     const store = filled(errors);
