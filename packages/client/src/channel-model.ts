@@ -59,7 +59,7 @@ export function createChannelModel(activityLimit: number): Model<ChannelState, S
       features = reuse(features, new Map(snapshot.features.map((feature) => [feature.id, feature])));
       setPendingChanges(snapshot.pending_changes);
     },
-    apply(event) {
+    apply(event, isRepeated) {
       const { feature, pending_change: request } = event;
       // Without it, the server has no tables of requests, or a snapshot will have it.
       if (request !== undefined) {
@@ -73,6 +73,7 @@ export function createChannelModel(activityLimit: number): Model<ChannelState, S
         if (feature) (features as Map<string, FeatureState>).set(id, feature);
         else (features as Map<string, FeatureState>).delete(id);
       }
+      if (isRepeated) return;
       activity = [event, ...activity].slice(0, activityLimit);
       lagMs = Date.now() - Date.parse(event.committed_at ?? event.seen_at);
     },

@@ -1,8 +1,9 @@
-import { backoffMs } from './connection-machine.js';
+import { type Backoff, backoffMs } from './connection-machine.js';
 import type { Connection } from './connection.js';
 import { FlagcastError } from './flagcast-error.js';
 import { refetchSpreadMs, requestTimeoutMs } from './limits.js';
 import type { SubscriptionParams } from './request.js';
+import type { StreamPosition } from './stream-position.js';
 import { badToken, isReconnectCode } from './wire.js';
 
 /** Loads the snapshots of a subscription, and decides when the next request may start. */
@@ -15,8 +16,8 @@ export interface SnapshotLoader {
   readonly load: (params: SubscriptionParams, isReady: boolean) => boolean;
   /** The store may not match the position from which the stream resumes: a snapshot is needed, after a random pause. */
   readonly reload: () => void;
-  /** Pauses after a failure, in milliseconds longer than the backoff. */
-  readonly backoff: (delayMs?: number) => void;
+  /** Pauses after a failure. */
+  readonly backoff: () => void;
   /** The backoff begins anew. */
   readonly resetBackoff: () => void;
   /** Stops the pause, and ignores a snapshot that is being loaded. */
@@ -24,11 +25,13 @@ export interface SnapshotLoader {
 }
 
 /**
- * Creates the loader of a subscription. `onLoaded` is called with each snapshot and when it was requested, in milliseconds
- * since the epoch; `onRefused` when the server refuses the subscription; `onEnd` when a pause or a request has ended.
+ * Creates the loader of a subscription. It sets `newerEvents` of the position when it requests a snapshot. `onLoaded` is called
+ * with each snapshot and when it was requested, in milliseconds since the epoch; `onRefused` when the server refuses the
+ * subscription; `onEnd` when a pause or a request has ended.
  */
 export function createSnapshotLoader(
   connection: Connection,
+  position: StreamPosition<unknown>,
   onLoaded: (snapshot: never, requestedAtMs: number) => void,
   onRefused: (error: FlagcastError) => void,
   onEnd: () => void,
@@ -36,7 +39,8 @@ export function createSnapshotLoader(
   let isNeeded = true;
   let isLoading = false;
   let isClosed = false;
-  let failures = 0;
+  /** Requests that failed or had to be repeated, since the subscription was caught up. */
+  let attempts = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** Whether a new connection ends the pause: not if the server asked for it with the last failure. */
   let canCutShort = true;
@@ -47,22 +51,17 @@ export function createSnapshotLoader(
     clearTimeout(timer);
     timer = undefined;
   };
-  const pause = (spreadMs: number, delayMs = 0): void => {
+  const pause = (backoff: Backoff | undefined, delayMs = 0): void => {
     const resume = (): void => {
       timer = undefined;
       onEnd();
     };
-    timer ??= setTimeout(resume, delayMs + Math.random() * spreadMs);
-  };
-  const backoff = (delayMs?: number): void => pause(backoffMs(failures++, connection.backoff), delayMs);
-  const reload = (): void => {
-    isNeeded = true;
-    // All clients of a channel get the same message at the same time. Spread their requests.
-    pause(refetchSpreadMs);
+    timer ??= setTimeout(resume, delayMs + Math.random() * backoffMs(attempts++, backoff));
   };
   const run = async (params: SubscriptionParams): Promise<void> => {
     isNeeded = false;
     isLoading = true;
+    position.newerEvents = position.cursor ? [] : undefined;
     const sinceMs = Date.now();
     try {
       const signal = AbortSignal.timeout(requestTimeoutMs);
@@ -70,7 +69,7 @@ export function createSnapshotLoader(
       const response = await connection.request(`snapshot?${query}`, { signal });
       const loaded = (await response.json()) as never;
       if (isClosed) return;
-      failures = 0;
+      if (position.isCaughtUp) attempts = 0;
       onLoaded(loaded, sinceMs);
     } catch (error) {
       if (isClosed) return;
@@ -88,7 +87,7 @@ export function createSnapshotLoader(
           : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause: error }),
       );
       isNeeded = true;
-      backoff(retryAfterMs);
+      pause(connection.backoff, retryAfterMs);
     }
     isLoading = false;
     onEnd();
@@ -102,10 +101,15 @@ export function createSnapshotLoader(
       if (isNeeded && !isLoading && connection.canRequest()) void run(params);
       return true;
     },
-    reload,
-    backoff,
+    reload() {
+      isNeeded = true;
+      // All clients of a channel get the same message at the same time. Spread their requests, wider each time: the server
+      // may answer each subscription with `resync`.
+      pause({ minMs: refetchSpreadMs });
+    },
+    backoff: () => pause(connection.backoff),
     resetBackoff() {
-      failures = 0;
+      attempts = 0;
     },
     close() {
       isClosed = true;

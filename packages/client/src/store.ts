@@ -25,7 +25,8 @@ export interface Model<State, Content> {
   createState(status: ChannelStatus, environment: string | null): State;
   /** Replaces everything that the snapshot contains. */
   replace(snapshot: Content): void;
-  apply(event: EventMessage): void;
+  /** `isRepeated`: the event was applied to the contents that a snapshot has replaced. */
+  apply(event: EventMessage, isRepeated?: boolean): void;
   /** Returns everything that has been applied, including changes without a notification yet, as parts of a snapshot. */
   contents(): Partial<Content>;
 }
@@ -33,8 +34,16 @@ export interface Model<State, Content> {
 export interface Store<State, Content> {
   readonly view: StoreView<State>;
   setStatus(status: ChannelStatus, environment?: string | null): void;
-  /** Replaces everything that the snapshot contains, and the status with it: listeners never get one without the other. */
-  replace(snapshot: Content, status?: ChannelStatus, environment?: string | null): void;
+  /**
+   * Replaces everything that the snapshot contains, and the status with it: listeners never get one without the other.
+   * `newerEvents` have been applied, and the snapshot may not contain them.
+   */
+  replace(
+    snapshot: Content,
+    status?: ChannelStatus,
+    environment?: string | null,
+    newerEvents?: readonly EventMessage[],
+  ): void;
   /** Applies the event, unless an event with its id has been applied since the last snapshot. */
   apply(event: EventMessage): void;
 }
@@ -82,12 +91,13 @@ export function createStore<State, Content>(
       // Also a status that lasts for less than a frame.
       if (isChanged) publish();
     },
-    replace(snapshot, nextStatus = status, key = environment) {
+    replace(snapshot, nextStatus = status, key = environment, newerEvents) {
       status = nextStatus;
       environment = key;
-      // A restored database can give the same ids to other events.
-      applied.clear();
       model.replace(snapshot);
+      // Without a cursor, the database may have been restored, and give the same ids to other events.
+      if (!newerEvents) applied.clear();
+      else for (const event of newerEvents) model.apply(event, true);
       notify();
     },
     apply(event) {

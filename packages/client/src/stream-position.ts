@@ -47,6 +47,8 @@ export interface StreamPosition<Content> {
   snapshot?: (Content & Subject) | undefined;
   /** The snapshot contains everything that was committed before this time, in milliseconds since the epoch. */
   sinceMs?: number;
+  /** The events since a snapshot was requested that may not contain them; undefined if the stream will begin at it. */
+  newerEvents?: EventMessage[] | undefined;
   isSubscribed?: boolean | undefined;
   isCaughtUp?: boolean | undefined;
 }
@@ -77,6 +79,7 @@ export function receive<State, Content extends AnySnapshot>(
   const { snapshot } = position;
   if ('source' in message) {
     store.apply(message);
+    position.newerEvents?.push(message);
     position.cursor = message.cursor ?? position.cursor;
     // The server no longer has the tables, or the request is too large for events.
     if (!isComplete(message) && snapshot?.embedded_state) loader.reload();

@@ -121,7 +121,8 @@ export function createSubscription<State, Content extends AnySnapshot>(
     position.cursor ??= loaded.cursor;
     position.snapshot = loaded;
     position.sinceMs = requestedAtMs;
-    store.replace(loaded, statusAt(position, connection), loaded.environment);
+    store.replace(loaded, statusAt(position, connection), loaded.environment, position.newerEvents);
+    position.newerEvents = undefined;
     // The key can be given to another environment, so use the id from now on.
     if (loaded.environment_id)
       params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;
@@ -129,7 +130,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
     update();
     onSnapshot(loaded);
   };
-  const loader = createSnapshotLoader(connection, onLoaded, close, update);
+  const loader = createSnapshotLoader(connection, position, onLoaded, close, update);
 
   return {
     position,

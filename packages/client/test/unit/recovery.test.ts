@@ -233,6 +233,24 @@ describe('the status of the connection', () => {
     expect(errors).toEqual([lastError]);
   });
 
+  it('is retried although `onError` throws, whose exception is logged', async () => {
+    const logged = vi.spyOn(console, 'error').mockReturnValue();
+    onTestFinished(() => logged.mockRestore());
+    const { server, connect } = await startFixture();
+    server.respondToSnapshot = (response) => {
+      server.respondToSnapshot = null;
+      response.writeHead(503).end();
+    };
+    const problem = new Error('onError failed');
+    const onError = (): never => {
+      throw problem;
+    };
+    const channel = connect({ onError }).channel(channelArguments);
+    await (await server.connections.next()).accept('c1');
+    await untilStatus(channel, 'live');
+    expect(logged.mock.calls).toEqual([[problem]]);
+  });
+
   it('has an error of its own kind if a snapshot is not answered in time', async () => {
     vi.spyOn(AbortSignal, 'timeout').mockReturnValue(
       AbortSignal.abort(new DOMException('The operation timed out.', 'TimeoutError')),
@@ -263,6 +281,30 @@ describe('the status of the connection', () => {
     await (await server.connections.next()).accept('c2');
     await untilConnection(client, 'live');
   });
+});
+
+it('a server that answers each subscription with `resync` gets fewer and fewer requests for snapshots', async () => {
+  const { server, connect } = await startFixture();
+  // 500 ms of jitter become 0.5 ms.
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.001);
+  const timeouts = vi.spyOn(globalThis, 'setTimeout');
+  onTestFinished(() => void vi.restoreAllMocks());
+  const channel = connect().channel(channelArguments);
+  const connection = await server.connections.next();
+  connection.hello();
+  const takePausesMs = (): number[] =>
+    timeouts.mock.calls.splice(0).flatMap(([, delayMs = 0]) => (delayMs < 16 ? delayMs / random() : []));
+  for (let count = 0; count < 5; count += 1) {
+    await connection.received.next();
+    connection.send({ type: 'resync', ...channelName, reason: 'too_many_missed' });
+  }
+  await connection.received.next();
+  expect(takePausesMs()).toEqual([500, 1_000, 2_000, 4_000, 8_000]);
+  connection.send(caughtUp('c1'));
+  await untilStatus(channel, 'live');
+  connection.send({ type: 'resync', ...channelName, reason: 'too_many_missed' });
+  await connection.received.next();
+  expect(takePausesMs()).toEqual([500]);
 });
 
 it('a channel with a snapshot catches up until the first connection, and is stale after a failed attempt', async () => {
