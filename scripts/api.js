@@ -44,8 +44,12 @@ function prepare(packageFolder, declarations) {
  */
 const undocumented = [];
 
-/** @param {string} name */
-function report(name) {
+/**
+ * The package's manifest, its entries without our own, and their configurations.
+ *
+ * @param {string} name
+ */
+function readPackage(name) {
   const packageFolder = fileURLToPath(new URL(`../packages/${name}`, import.meta.url));
   const json = /** @type {unknown} */ (
     JSON.parse(readFileSync(path.join(packageFolder, 'package.json'), 'utf8'))
@@ -56,11 +60,14 @@ function report(name) {
     );
   const entries = Object.entries(manifest.exports).filter(([entry]) => !ownEntries.includes(entry));
   const configs = entries.map(([, { types }]) => prepare(packageFolder, types));
-  const [first, ...others] = configs;
-  if (first === undefined) return '';
-  const compilerState = CompilerState.create(first, {
-    additionalEntryPoints: others.map(({ mainEntryPointFilePath }) => mainEntryPointFilePath),
-  });
+  return { name, packageFolder, manifest, entries, configs };
+}
+
+/**
+ * @param {ReturnType<typeof readPackage>} described
+ * @param {CompilerState} compilerState
+ */
+function report({ packageFolder, manifest, entries, configs }, compilerState) {
   const texts = configs.map((config, index) => {
     const entry = manifest.name + (entries[index]?.[0].slice(1) ?? '');
     Extractor.invoke(config, {
@@ -98,9 +105,16 @@ function report(name) {
 }
 
 try {
-  for (const name of packages) {
+  const described = packages.map((name) => readPackage(name));
+  // One program for all packages reads the libraries' declarations once.
+  const [first, ...others] = described.flatMap(({ configs }) => configs);
+  if (first === undefined) throw new Error('No package has an entry');
+  const additionalEntryPoints = others.map(({ mainEntryPointFilePath }) => mainEntryPointFilePath);
+  const compilerState = CompilerState.create(first, { additionalEntryPoints });
+  for (const each of described) {
+    const { name } = each;
     const file = new URL(`../packages/${name}/api.txt`, import.meta.url);
-    const text = report(name);
+    const text = report(each, compilerState);
     if (!process.argv.includes('--check')) writeFileSync(file, text);
     else if (readFileSync(file, 'utf8') !== text) {
       console.error(`packages/${name}/api.txt is not up to date: run npm run api, and review the difference`);
