@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { install, planInstall, uninstall } from '../src/install/install.js';
 import { examine } from '../src/install/doctor/examine.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
@@ -312,6 +312,22 @@ describe('install', () => {
       expect(report.changed).toBe(true);
     } finally {
       holder.release();
+    }
+  });
+
+  test('locks requests before their entities, as queries do', async () => {
+    await onClient((client) => install(client));
+    await database.pool.query('DROP TRIGGER flagcast_log ON audit_log');
+    const reader = await database.pool.connect();
+    try {
+      await reader.query('BEGIN; SELECT FROM pending_changes');
+      const installing = onClient((client) => install(client, { lockTimeoutMs: 60_000, attempts: 1 }));
+      const waiting = `SELECT FROM pg_locks WHERE relation = 'pending_changes'::regclass AND NOT granted`;
+      await vi.waitUntil(async () => (await database.pool.query(waiting)).rowCount === 1, 30_000);
+      await reader.query('SELECT FROM pending_change_entities; COMMIT');
+      expect((await installing).changed).toBe(true);
+    } finally {
+      reader.release();
     }
   });
 

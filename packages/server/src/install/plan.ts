@@ -137,7 +137,7 @@ function objectStatements(state: InstallState, target: Target): string[] {
   return [
     ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
     ...legacyViews(state).map((view) => `DROP ${view.replace('view', 'VIEW')};`),
-    ...(state.installed ? triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${name}() CASCADE;`) : []),
+    ...(state.installed ? dropStatements(triggerFunctions) : []),
     ...(state.objects.includes(`table ${schemaName}.public_version`)
       ? [`DROP TABLE ${schemaName}.public_version;`]
       : []),
@@ -149,6 +149,14 @@ function objectStatements(state: InstallState, target: Target): string[] {
     ...(target.withTables ? [`${view.text}\n`] : []),
     recordStatement('schema_version', [tables, functions]),
   ];
+}
+
+/**
+ * The drops lock the tables of the triggers. Queries lock a request before its entities; install does, too, because otherwise
+ * both would wait for each other.
+ */
+function dropStatements(triggerFunctions: readonly string[]): string[] {
+  return triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${name}() CASCADE;`).toReversed();
 }
 
 /** Whether the last install was one with --log-only. */
