@@ -105,3 +105,19 @@ it('row-level security is noticed while a server runs, and so is its end: channe
   await client.control('resync');
   await client.close();
 });
+
+it('a cursor of a snapshot that lacked hidden rows gets a resync after the end of row-level security', async () => {
+  const { projectId, environments } = await seedProject(fixture.database.pool);
+  const channel = { projectId, environmentId: environments.prod };
+  await fixture.run('ALTER TABLE features ENABLE ROW LEVEL SECURITY');
+  const running = await start();
+  const before = await V1Client.connect(running.wsUrl, { token });
+  const cursor = await before.caughtUp(channel);
+  await before.close();
+  const started = nextEvent(running.flagcast.lifecycle, 'reader:started');
+  await fixture.run('ALTER TABLE features DISABLE ROW LEVEL SECURITY');
+  await started;
+  const after = await V1Client.connect(running.wsUrl, { token });
+  expect(await after.subscribe(channel, cursor)).toMatchObject({ type: 'resync', reason: 'history_changed' });
+  await after.close();
+});

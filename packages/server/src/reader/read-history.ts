@@ -4,8 +4,9 @@ import { type EventSource, sourceChange } from './event-source.js';
 import type { History } from './reading-session.js';
 
 /**
- * The history that is read: a cluster and timeline, because another one has other transaction ids; the source; and the
- * triggers that write the log, because events were not logged while a trigger was missing or disabled. Each `compare`
+ * The history that is read: a cluster and timeline, because another one has other transaction ids; the source with what can be
+ * read of the features, because snapshots lack the rest; and the triggers that write the log, because events were not logged
+ * while a trigger was missing or disabled. Each `compare`
  * returns why earlier positions are invalid; null if they are valid.
  */
 export class ReadHistory {
@@ -21,13 +22,9 @@ export class ReadHistory {
 
   /** Positions from now on have this id. Default: a hash that is the same in all servers. */
   begin(id?: string): void {
-    const parts = [
-      this.#history?.database,
-      this.#history?.timeline,
-      this.source?.reason,
-      this.source?.name,
-      this.#triggers,
-    ];
+    const { reason, name, hiddenTables, hasState, hasEnvironments, lists } = this.source ?? {};
+    const read = [hiddenTables, hasState, hasEnvironments, lists];
+    const parts = [this.#history?.database, this.#history?.timeline, reason, name, this.#triggers, read];
     this.id = id ?? createHash('sha256').update(JSON.stringify(parts)).digest('base64url').slice(0, 12);
   }
 
