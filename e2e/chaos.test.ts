@@ -20,6 +20,7 @@ interface Results {
   readonly clients: Readonly<Record<string, { readonly count: number; readonly deliveries: number }>>;
   readonly deliveries: number;
   readonly faultCount: number;
+  readonly presenceComparisons: number;
   readonly checks: readonly { readonly name: string; readonly count: number }[];
 }
 
@@ -34,7 +35,7 @@ it.each([
   async ({ option }) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-chaos-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
-    const args = `--minutes ${minutes} --seed 7 --clients 8 --no-browser --verbose --output ${folder}${option}`;
+    const args = `--minutes ${minutes} --seed 7 --clients 9 --no-browser --verbose --output ${folder}${option}`;
     const chaos = new RunningCommand(args.split(' '), chaosCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.
@@ -45,9 +46,10 @@ it.each([
     expect(code, `${stdout}\n${stderr}`).toBe(0);
     const results = JSON.parse(await readFile(path.join(folder, 'chaos-7.json'), 'utf8')) as Results;
     expect(results.checks.filter(({ count }) => count !== 0)).toStrictEqual([]);
-    expect(Object.keys(results.clients)).toHaveLength(13);
+    expect(Object.keys(results.clients)).toHaveLength(16);
     for (const { deliveries } of Object.values(results.clients)) expect(deliveries).toBeGreaterThan(0);
     expect(results.faultCount).toBeGreaterThanOrEqual(10);
+    expect(results.presenceComparisons).toBeGreaterThanOrEqual(10);
     process.stdout.write(`chaos: ${results.deliveries} deliveries, ${results.faultCount} faults\n`);
   },
   (minutes * 60 + 200) * 1_000,

@@ -9,7 +9,7 @@ import { awaitSentinels, findStateDifferences } from '../testkit/quiesce.ts';
 import { showProgress } from '../testkit/report.ts';
 import { commitPrepared, runWriters } from '../testkit/writers.ts';
 import { check, countDeliveries, type Report } from './checker.ts';
-import { openClientMix } from './client-mix.ts';
+import { openClientMix, openPresence } from './client-mix.ts';
 import type { ChaosSystem } from './fault.ts';
 import { countUnlogged } from './host-changes.ts';
 import { findLeaks } from './leaks.ts';
@@ -31,6 +31,8 @@ const connectLimitMs = 60_000;
 const shortestWarmUpMs = 60_000;
 /** The console's token outlives the run by this, in milliseconds: a fault sets clocks ahead by up to two hours. */
 const pageTokenSpareMs = 10_800_000;
+/** Time limit for the views of all presence clients to be announced again and compared, in milliseconds. */
+const presenceLimitMs = 90_000;
 /** Time limit for the console to show the final state, in milliseconds. */
 const pageLimitMs = 45_000;
 /** Interval of the progress lines without a terminal, in seconds. */
@@ -52,15 +54,17 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   const before = await servers[0].figures();
 
   step('connects the clients');
-  const clients = openClientMix(system, {
-    count: options.clients,
-    feeds: feedsOf(system),
-    random: randomOf(options, 'clients'),
-  });
-  run.defer(async () => {
-    for (const client of clients) client.close();
+  const mix = { feeds: feedsOf(system), random: randomOf(options, 'clients') };
+  const presence = openPresence(system, { ...mix, random: randomOf(options, 'presence') });
+  const clients = [
+    ...openClientMix(system, { ...mix, count: options.clients }),
+    ...presence.flatMap((group) => group.clients),
+  ];
+  const closeClients = async (): Promise<void> => {
+    for (const each of [...presence, ...clients]) each.close();
     await Promise.resolve();
-  });
+  };
+  run.defer(closeClients);
   const page = await openPage(run, options, system, skipped);
   const unconnected = (): RecordingClient[] =>
     clients.filter(({ segments, channels }) => segments.length < channels.length);
@@ -80,11 +84,16 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   step('waits for the clients to catch up after the last fault');
   await commitPrepared(databaseUrl);
   for (const client of clients) client.readAtFullSpeed?.();
+  for (const group of presence) group.hold();
   const stuck = await awaitSentinels(databaseUrl, clients);
   const quiescedAtMs = Date.now();
   // A replay ends with the cancelled requests, which come after the first sentinel: wait for a second one.
   if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, clients)));
   const different = await findStateDifferences(databaseUrl, clients);
+  const isPresenceCompared = await pollUntil(presenceLimitMs, () =>
+    presence.every((group) => group.isCompared),
+  );
+  if (!isPresenceCompared) problems.push('presence did not come to rest after the last fault');
   if (page !== null) {
     problems.push(...page.client.violations.map((violation) => `the browser: ${violation}`));
     const expected = await readSwitches(databaseUrl, page.channel);
@@ -94,12 +103,12 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   const end = await servers[0].figures();
 
   step('closes the clients');
-  for (const client of clients) client.close();
+  await closeClients();
   await page?.client.close();
   const leaks = [];
   for (const server of servers) leaks.push({ server: server.name, ...(await findLeaks(server, before)) });
   return await check({
-    ...{ options, system, clients, startedAtMs, quiescedAtMs, stuck, different },
+    ...{ options, system, clients, presence, startedAtMs, quiescedAtMs, stuck, different },
     ...{ faults, skipped, problems, leaks, warm, end, browser: page !== null },
   });
 }

@@ -7,6 +7,7 @@ import type { ChaosSystem } from './fault.ts';
 import { type Leaks, measureGrowth } from './leaks.ts';
 import type { ChaosOptions } from './options.ts';
 import type { ServerFigures } from './server-program.ts';
+import type { PresenceGroup } from './presence.ts';
 import { type InjectedFault, timelineOf } from './timeline.ts';
 
 /** What the checker needs to know of a run. */
@@ -14,6 +15,7 @@ export interface Outcome {
   readonly options: ChaosOptions;
   readonly system: ChaosSystem;
   readonly clients: readonly RecordingClient[];
+  readonly presence: readonly PresenceGroup[];
   readonly startedAtMs: number;
   /** Every event committed before this must be received. */
   readonly quiescedAtMs: number;
@@ -51,7 +53,7 @@ const anomalyNames: Readonly<Record<Anomaly['kind'], string>> = {
 
 /** Compares every client with the database. */
 export async function check(outcome: Outcome) {
-  const { options, system, clients, stuck, different, problems, leaks } = outcome;
+  const { options, system, clients, presence, stuck, different, problems, leaks } = outcome;
   const history = await withClient(system.databaseUrl, readHistory);
   const stuckClients = new Set(stuck.map(({ client }) => client.name));
   const anomalies = clients.flatMap((client) =>
@@ -65,6 +67,8 @@ export async function check(outcome: Outcome) {
   const violations = clients.flatMap((client) =>
     client.violations.map((violation) => `${client.name}: ${violation}`),
   );
+  const wrongPresence = presence.flatMap((group) => group.violations);
+  const presenceComparisons = presence.reduce((total, group) => total + group.comparisons, 0);
   const revoked = system.revocations.filter(({ fromMs }) => fromMs > -Infinity).length;
   const leaked = (kind: keyof Leaks): number => leaks.reduce((total, each) => total + each[kind], 0);
   /** Each passes with 0. */
@@ -80,6 +84,7 @@ export async function check(outcome: Outcome) {
     ),
     ['stuck clients', stuckClients.size],
     ['states that differ', different.length, outcome.browser ? "with the browser's" : ''],
+    ['wrong presence', wrongPresence.length, `${presenceComparisons} comparisons after quiet periods`],
     ['wrong responses to clients', violations.length],
     ['server failures', problems.length],
     ['leaked connections', leaked('connections')],
@@ -97,6 +102,7 @@ export async function check(outcome: Outcome) {
     clients: byKind(clients),
     committed: history.byId.size,
     deliveries: countDeliveries(clients),
+    presenceComparisons,
     /** By HTTP status or close code; the client library reports only those after which it gives up. */
     rejected: sumsOf(clients.flatMap(({ rejections }) => Object.entries(rejections))),
     faults: sumsOf(outcome.faults.map(({ kind }) => [kind, 1])),
@@ -110,6 +116,7 @@ export async function check(outcome: Outcome) {
       ...problems,
       ...stuck.slice(0, maxListed).flatMap((one) => describeStuck(one, outcome.startedAtMs)),
       ...different.slice(0, maxListed),
+      ...wrongPresence.slice(0, maxTimelines),
       ...violations.slice(0, maxListed),
       ...leaks
         .filter((each) => each.connections + each.sockets + each.timers > 0)

@@ -16,14 +16,14 @@ npm run chaos -- [options]
   --minutes 5     duration of the faults, from 0.1
   --seed S        seed of the faults, their times and targets; default: random
   --servers 2     number of servers, at least 2; no fault ends the first one, so that its leaks can be measured
-  --clients 200   number of clients of all kinds, at least 8
+  --clients 200   number of clients of channels, at least 9; those of approvals and presence are more
   --no-browser    run without the console in a Chromium
   --relay         the servers share one reader through NATS, which faults stop; needs nats-server
   --verbose       print a line for each fault
   --output FOLDER write chaos-<seed>.json there; default: testing/chaos/results
 
-Ends with exit code 1 when an event was lost, repeated, invented, out of order or foreign, when a client is stuck or
-its state differs, or when a server leaks. It then prints timelines of the first anomalies. A seed always gives the
+Ends with exit code 1 when an event was lost, repeated, invented, out of order or foreign, when a client is stuck, its
+state differs or it shows others than are there, or when a server leaks. It then prints timelines of the first anomalies. A seed always gives the
 same faults, but not the same timing of the system. The run removes its processes and files, also after Ctrl-C.`;
 
 /** Time limit for everything except the faults: start, catching up and end, in milliseconds. */

@@ -2,14 +2,15 @@ import type { TestChannel, TestFeed } from '../testkit/channel.ts';
 import { LibraryClient } from '../testkit/clients/library-client.ts';
 import {
   type ReadRate,
-  ReconnectingFeedClient,
   ReconnectingPlainClient,
   ReconnectingStreamClient,
+  ReconnectingV1Client,
 } from '../testkit/clients/reconnecting-client.ts';
 import type { RecordingClient, RecordingClientOptions } from '../testkit/clients/recording-client.ts';
 import type { SeededRandom } from '../testkit/random.ts';
 import type { TestUser } from '../testkit/tokens.ts';
 import type { ChaosSystem } from './fault.ts';
+import { PresenceGroup, subjectOf } from './presence.ts';
 
 type Open = (options: RecordingClientOptions, channels: readonly TestChannel[]) => RecordingClient;
 
@@ -17,6 +18,10 @@ const plain =
   (rate: ReadRate): Open =>
   (options, [channel]) =>
     new ReconnectingPlainClient(options, some(channel), rate);
+const v1 =
+  (rate: ReadRate): Open =>
+  (options, [channel]) =>
+    new ReconnectingV1Client(options, some(channel), rate);
 const stream =
   (rate: ReadRate): Open =>
   (options, [channel]) =>
@@ -25,14 +30,15 @@ const stream =
 /** The kinds of clients, with their percentages. A client gets three channels, and takes as many as it can. */
 const kinds = {
   'library, WebSocket': {
-    percent: 44,
+    percent: 38,
     open: (options, channels) => new LibraryClient(options, channels, false),
   },
   'library, streams': {
     percent: 10,
-    open: (options, channels) => new LibraryClient(options, channels.slice(0, 2), true),
+    open: (options, channels) => new LibraryClient(options, channels, true),
   },
   plain: { percent: 20, open: plain('steady') },
+  'flagcast.v1': { percent: 6, open: v1('steady') },
   'server-sent events': { percent: 11, open: stream('steady') },
   'slow, plain': { percent: 4, open: plain('slow') },
   'slow, server-sent events': { percent: 4, open: stream('slow') },
@@ -46,9 +52,9 @@ type ClientKind = keyof typeof kinds;
 const feedKinds = {
   'approvals, library, WebSocket': (options, feeds) => new LibraryClient(options, feeds, false),
   'approvals, library, streams': (options, feeds) => new LibraryClient(options, feeds, true),
-  'approvals, WebSocket': (options, [feed]) => new ReconnectingFeedClient(options, some(feed), 'steady'),
+  'approvals, WebSocket': v1('steady'),
   'approvals, server-sent events': stream('steady'),
-  'approvals, slow WebSocket': (options, [feed]) => new ReconnectingFeedClient(options, some(feed), 'slow'),
+  'approvals, slow WebSocket': v1('slow'),
 } satisfies Record<string, Open>;
 
 /** Share of the clients that connect through the faulty proxy; the others connect to a server directly. */
@@ -64,12 +70,10 @@ interface ClientMixOptions {
   readonly random: SeededRandom;
 }
 
-/** Opens `count` clients of all kinds over all channels, a few clients of the channel of imports, and those of the feeds. */
-export function openClientMix(
-  { channels, importChannel, viewers, servers, proxy, tokens }: ChaosSystem,
-  { count, feeds, random }: ClientMixOptions,
-): RecordingClient[] {
-  const optionsOf = (kind: string, index: number, user: TestUser): RecordingClientOptions => ({
+type OptionsOf = (kind: string, index: number, user: TestUser) => RecordingClientOptions;
+
+function optionsIn({ servers, proxy, tokens }: ChaosSystem, random: SeededRandom): OptionsOf {
+  return (kind, index, user) => ({
     kind,
     index,
     baseUrl: random.chance(proxiedShare) ? proxy.url : random.pick(servers).url,
@@ -77,6 +81,15 @@ export function openClientMix(
     getToken: async () => await tokens.issue(user),
     chance: () => random.next(),
   });
+}
+
+/** Opens `count` clients of all kinds over all channels, a few clients of the channel of imports, and those of the feeds. */
+export function openClientMix(
+  system: ChaosSystem,
+  { count, feeds, random }: ClientMixOptions,
+): RecordingClient[] {
+  const { channels, importChannel, viewers } = system;
+  const optionsOf = optionsIn(system, random);
   const mix = kindsOf(count);
   const ofChannels = [...mix, ...importKinds].map((kind, index) => {
     const viewer = some(viewers[index % viewers.length]);
@@ -92,12 +105,47 @@ export function openClientMix(
   return [...ofChannels, ...ofFeeds];
 }
 
-/** Opens a client of each of the three implementations. */
+/**
+ * Opens clients that announce views: of a feature in a channel of each project, and of a request, which some have open in the
+ * approvals feed. Each group has an outsider; two of its clients are of one user.
+ */
+export function openPresence(
+  system: ChaosSystem,
+  { feeds, random }: Pick<ClientMixOptions, 'feeds' | 'random'>,
+): PresenceGroup[] {
+  const { projects, viewers, approvers, revocations } = system;
+  const optionsOf = optionsIn(system, random);
+  const [one, other] = projects.map(([channel]) => some(channel));
+  const groups = [
+    { kind: 'featureId', channel: some(one), elsewhere: some(other), feedUsers: [] },
+    { kind: 'featureId', channel: some(other), elsewhere: some(one), feedUsers: [] },
+    { kind: 'pendingChangeId', channel: some(one), elsewhere: some(other), feedUsers: feeds.slice(0, 3) },
+  ] as const;
+  let index = 0;
+  const open = (user: TestUser, channel: TestChannel, kind = 'presence') =>
+    new LibraryClient(optionsOf(kind, (index += 1), user), [channel], false);
+  return groups.map(({ kind, channel, elsewhere, feedUsers }, group) => {
+    const member = (step: number): TestUser => some(viewers[(group * 4 + step) % viewers.length]);
+    const outsider = some(approvers.find(({ projectId }) => projectId === elsewhere.projectId));
+    const members = [
+      ...[0, 0, 1, 2, 3].map((step) => open(member(step), channel)),
+      ...feedUsers.map(([user, feed]) => open(user, { ...feed }, 'presence, approvals')),
+    ];
+    return new PresenceGroup({
+      subject: subjectOf(channel, kind),
+      members,
+      outsider: open(outsider, elsewhere),
+      ...{ revocations, random },
+    });
+  });
+}
+
+/** Opens a client of each implementation. */
 export function openOneOfEach(
   options: Omit<RecordingClientOptions, 'kind' | 'index'>,
   channel: TestChannel,
 ): RecordingClient[] {
-  const implementations = ['library, WebSocket', 'plain', 'server-sent events'] as const;
+  const implementations = ['library, WebSocket', 'plain', 'flagcast.v1', 'server-sent events'] as const;
   return implementations.map((kind, index) =>
     kinds[kind].open({ ...options, kind: `${kind}, of ${channel.env}`, index }, [channel]),
   );

@@ -104,6 +104,17 @@ function temporary(change: Change, undo: string): RunFault {
   };
 }
 
+/** Keeps all others from the tables. */
+function lock(tables: string): RunFault {
+  return async (system, { holdMs }) => {
+    await changeHost(
+      system,
+      `LOCK TABLE ${tables} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(${holdMs / 1_000})`,
+    );
+    return `for ${holdMs} ms`;
+  };
+}
+
 /** Makes a varchar column of one of two tables longer each time. */
 function alterColumn(one: string, other: string): RunFault {
   return async (system, { strength, atMs }) => {
@@ -207,13 +218,17 @@ export const hostChanges: Faults = {
     `GRANT SELECT ON flagcast.event_log TO ${serverRole}`,
   ),
   'features unreadable': temporary(revokeFeatures, `GRANT SELECT ON public.features TO ${serverRole}`),
-  'event log locked': async (system, { holdMs }) => {
-    await changeHost(
-      system,
-      `LOCK TABLE flagcast.event_log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(${holdMs / 1_000})`,
-    );
-    return `for ${holdMs} ms`;
-  },
+  'event log locked': lock('flagcast.event_log'),
+  'tables locked': lock('audit_log, features, feature_params, pending_changes, pending_change_entities'),
+  'row-level security': temporary(
+    'ALTER TABLE public.features ENABLE ROW LEVEL SECURITY',
+    'ALTER TABLE public.features DISABLE ROW LEVEL SECURITY',
+  ),
+  'sessions refused': temporary(
+    `ALTER ROLE ${serverRole} CONNECTION LIMIT 0;
+     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${serverRole}' AND random() < 0.5`,
+    `ALTER ROLE ${serverRole} CONNECTION LIMIT -1`,
+  ),
   'environment renamed': renameEnvironment,
   retention: deleteOldEvents,
 };

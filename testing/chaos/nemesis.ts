@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TestChannel } from '../testkit/channel.ts';
-import type { NetworkFault } from '../testkit/faulty-proxy.ts';
+import { errorPages, type NetworkFault } from '../testkit/faulty-proxy.ts';
 import { withClient } from '../testkit/postgres.ts';
+import { childrenOf } from '../testkit/process-figures.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
 import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
-import { deleteEnvironment } from './deleted-environment.ts';
+import { channelEnds } from './ended-channels.ts';
 import type { ChaosSystem, Faults, RunFault } from './fault.ts';
 import { hostChanges, importMany } from './host-changes.ts';
 import type { ChaosOptions } from './options.ts';
@@ -25,12 +26,37 @@ function network(fault: NetworkFault): RunFault {
   };
 }
 
+/** As while the server behind the proxy is being replaced. */
+const showErrorPage: RunFault = async ({ proxy }, { holdMs, target, strength }) => {
+  const page = errorPages[Math.floor(target * errorPages.length)] ?? errorPages[0];
+  proxy.errorPage = page;
+  const count = proxy.inject('cut', strength);
+  await delay(holdMs);
+  proxy.errorPage = null;
+  return `${page.slice(0, 3)} for ${holdMs} ms, and ${count} connections cut`;
+};
+
 function restart(mode: 'fast' | 'immediate'): RunFault {
   return async ({ postgres }) => {
     await postgres.restart(mode);
     return 'PostgreSQL is back';
   };
 }
+
+/** Suspends all processes of PostgreSQL, as a virtual machine does whose storage hangs. */
+const stopPostgres: RunFault = async ({ postgres }, { holdMs }) => {
+  const { pid } = postgres;
+  if (pid === null) return 'nothing';
+  const signalAll = async (signal: NodeJS.Signals): Promise<void> => {
+    // The postmaster first: it starts no others then.
+    process.kill(pid, signal);
+    for (const child of await childrenOf(pid)) process.kill(child, signal);
+  };
+  await signalAll('SIGSTOP');
+  await delay(holdMs);
+  await signalAll('SIGCONT');
+  return `for ${holdMs} ms`;
+};
 
 /** `where`: a condition on pg_stat_activity. */
 function endBackends(where: string): RunFault {
@@ -77,19 +103,13 @@ function heldMs(strength: number, durationMs: number): number {
   return Math.round(Math.min(drawnMs, durationMs / 4));
 }
 
-/** Gives or revokes the role of a viewer. */
-async function changeMembership(
+/** Executes a statement about rights. */
+async function changeRights(
   { databaseUrl, signal }: ChaosSystem,
-  { userId, projectId }: Pick<Revocation, 'userId' | 'projectId'>,
-  change: 'give' | 'revoke',
+  statement: string,
+  values: readonly string[],
 ): Promise<void> {
-  const statement =
-    change === 'revoke'
-      ? 'DELETE FROM memberships WHERE project_id = $1 AND user_id = $2'
-      : `INSERT INTO memberships (project_id, user_id, role_id)
-         SELECT $1, $2, id FROM roles WHERE key = 'project_viewer' ON CONFLICT DO NOTHING`;
-  const work = async (client: pg.Client): Promise<unknown> =>
-    await client.query(statement, [projectId, userId]);
+  const work = async (client: pg.Client): Promise<unknown> => await client.query(statement, [...values]);
   // Another fault may restart the database: retry.
   while (!signal.aborted) {
     try {
@@ -101,20 +121,62 @@ async function changeMembership(
   }
 }
 
+async function changeMembership(
+  system: ChaosSystem,
+  { userId, projectId }: Pick<Revocation, 'userId' | 'projectId'>,
+  change: 'give' | 'revoke',
+): Promise<void> {
+  const statement =
+    change === 'revoke'
+      ? 'DELETE FROM memberships WHERE project_id = $1 AND user_id = $2'
+      : `INSERT INTO memberships (project_id, user_id, role_id)
+         SELECT $1, $2, id FROM roles WHERE key = 'project_viewer' ON CONFLICT DO NOTHING`;
+  await changeRights(system, statement, [projectId, userId]);
+}
+
+/** Revokes what a viewer may see, and restores it after some time. */
+async function revoke(
+  system: ChaosSystem,
+  { projectIds, userId, strength }: { projectIds: readonly string[]; userId: string; strength: number },
+  change: (isRestored: boolean) => Promise<void>,
+): Promise<number> {
+  const { revocations, durationMs } = system;
+  const holdMs = heldMs(strength, durationMs);
+  await change(false);
+  const fromMs = Date.now();
+  const revoked = projectIds.map((projectId) => ({ userId, projectId, fromMs, untilMs: Infinity }));
+  revocations.push(...revoked);
+  await delay(holdMs);
+  // Taken before the right is restored: a server may notice sooner than this process.
+  const untilMs = Date.now();
+  for (const each of revoked) revocations[revocations.indexOf(each)] = { ...each, untilMs };
+  await change(true);
+  return holdMs;
+}
+
 const revokeMembership: RunFault = async (system, { target, strength }) => {
-  const { channels, viewers, revocations, durationMs } = system;
+  const { channels, viewers } = system;
   const viewer = viewers[Math.floor(target * viewers.length)];
   const channel = channels[Math.floor(strength * channels.length)];
   if (viewer === undefined || channel === undefined) return 'nothing';
-  const holdMs = heldMs(strength, durationMs);
   const membership = { userId: viewer.id, projectId: channel.projectId };
-  await changeMembership(system, membership, 'revoke');
-  const fromMs = Date.now();
-  await delay(holdMs);
-  // Taken before the right is restored: a server may notice sooner than this process.
-  revocations.push({ ...membership, fromMs, untilMs: Date.now() });
-  await changeMembership(system, membership, 'give');
-  return `${viewer.username}'s for ${holdMs} ms`;
+  const revoked = { userId: viewer.id, projectIds: [channel.projectId], strength };
+  const heldForMs = await revoke(system, revoked, async (isRestored) => {
+    await changeMembership(system, membership, isRestored ? 'give' : 'revoke');
+  });
+  return `${viewer.username}'s for ${heldForMs} ms`;
+};
+
+const deactivateUser: RunFault = async (system, { target, strength }) => {
+  const { channels, importChannel, viewers } = system;
+  const viewer = viewers[Math.floor(target * viewers.length)];
+  if (viewer === undefined) return 'nothing';
+  const projectIds = [...new Set([...channels, importChannel].map(({ projectId }) => projectId))];
+  const heldForMs = await revoke(system, { userId: viewer.id, projectIds, strength }, async (isRestored) => {
+    const statement = 'UPDATE users SET is_active = $1::boolean WHERE id = $2';
+    await changeRights(system, statement, [String(isRestored), viewer.id]);
+  });
+  return `${viewer.username} for ${heldForMs} ms`;
 };
 
 const giveMembership: RunFault = async (system, { target, strength }) => {
@@ -232,6 +294,7 @@ const faultsByResource = {
   database: {
     'PostgreSQL restarted': restart('fast'),
     'PostgreSQL crashed': restart('immediate'),
+    'PostgreSQL stopped': stopPostgres,
     'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
     'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
   },
@@ -242,11 +305,16 @@ const faultsByResource = {
     'connections torn in a frame': network('torn'),
     'connections blackholed': network('blackhole'),
     'connections delayed': network('delay'),
+    'proxy answers itself': showErrorPage,
   },
   tokens: { 'tokens short-lived or unavailable': changeTokens },
-  rights: { 'membership revoked': revokeMembership, 'membership given': giveMembership },
+  rights: {
+    'membership revoked': revokeMembership,
+    'membership given': giveMembership,
+    'user deactivated': deactivateUser,
+  },
   host: hostChanges,
-  environments: { 'environment deleted': deleteEnvironment },
+  environments: channelEnds,
   import: { import: importMany },
   writers: writes,
 } satisfies Record<string, Faults>;

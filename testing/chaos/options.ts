@@ -29,7 +29,7 @@ export function parseCommandLine(args: readonly string[]): ChaosOptions {
     minutes: numberOption('--minutes', values.minutes, { least: 0.1, most: 240, isWhole: false }),
     seed: numberOption('--seed', values.seed, { least: 0, most: 4_294_967_295 }),
     servers: numberOption('--servers', values.servers, { least: 2, most: 8 }),
-    clients: numberOption('--clients', values.clients, { least: 8, most: 2_000 }),
+    clients: numberOption('--clients', values.clients, { least: 9, most: 2_000 }),
     browser: !values['no-browser'],
     relay: values.relay,
     verbose: values.verbose,

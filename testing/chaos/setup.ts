@@ -15,7 +15,7 @@ import { ServerProcess } from './server-process.ts';
 import { TokenIssuer } from './tokens.ts';
 
 /** Of the run's seed, each part has a sequence of its own. */
-const sequences = { plan: 0, proxy: 1, clients: 2, tokens: 3 } as const;
+const sequences = { plan: 0, proxy: 1, clients: 2, tokens: 3, presence: 4 } as const;
 
 /** Of a feed, in reports. */
 const feedLabel = 'the approvals feed';

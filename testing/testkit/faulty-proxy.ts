@@ -7,6 +7,18 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
  */
 export type NetworkFault = 'cut' | 'reset' | 'torn' | 'blackhole' | 'delay';
 
+/** The answers of a proxy whose server is being replaced, or which misses a session of its own. */
+export const errorPages = [
+  '404 Not Found',
+  '403 Forbidden',
+  '408 Request Timeout',
+  '502 Bad Gateway',
+  '503 Service Unavailable\r\nRetry-After: 3600',
+  '302 Found\r\nLocation: /login',
+] as const;
+/** The header `Server` of these answers. */
+export const proxyName = 'faulty-proxy';
+
 interface ProxiedConnection {
   /** The client's socket. */
   readonly near: Socket;
@@ -25,6 +37,8 @@ export class FaultyProxy implements AsyncDisposable {
   #opened = 0;
   readonly #server: Server;
   readonly #chance: () => number;
+  /** Each new connection gets this instead of a server. */
+  errorPage: (typeof errorPages)[number] | null = null;
 
   private constructor(targetPorts: readonly number[], chance: () => number) {
     this.#chance = chance;
@@ -82,6 +96,14 @@ export class FaultyProxy implements AsyncDisposable {
   }
 
   #open(near: Socket, port: number): void {
+    if (this.errorPage !== null) {
+      const page = '<h1>Please wait</h1>';
+      const headers = `Server: ${proxyName}\r\nContent-Type: text/html\r\nContent-Length: ${page.length}\r\nConnection: close`;
+      near.on('error', () => undefined);
+      near.end(`HTTP/1.1 ${this.errorPage}\r\n${headers}\r\n\r\n${page}`);
+      near.resume();
+      return;
+    }
     const far = connect(port, '127.0.0.1');
     const connection = { near, far, blackholed: false, torn: false, delayMs: 0 };
     this.#connections.add(connection);

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, type Client, createClient, type WebSocketClass } from '@flagcast/client';
 import { type Approvals, approvals } from '@flagcast/client/approvals';
 import { WebSocket } from 'ws';
@@ -15,6 +16,9 @@ const retryIntervalMs = 1_000;
  */
 const statelessMs = 60_000;
 
+/** How long the TCP connection of a silent WebSocket stays open, in milliseconds. */
+const silentMs = 30_000;
+
 interface ChannelState {
   readonly name: TestChannel;
   channel: Channel | Approvals | null;
@@ -28,6 +32,26 @@ interface ChannelState {
   statelessAtMs: number;
 }
 
+/** A WebSocket that can fall silent. */
+class Line extends WebSocket {
+  #isSilent = false;
+
+  /** Neither sends nor receives anything any more. */
+  silence(): void {
+    this.#isSilent = true;
+    this.pause();
+    setTimeout(() => this.terminate(), silentMs).unref();
+  }
+
+  override send(data: string): void {
+    if (!this.#isSilent) super.send(data);
+  }
+
+  override close(): void {
+    if (!this.#isSilent) super.close();
+  }
+}
+
 /** Simulates a network that blocks WebSockets. */
 const NoWebSocket = function () {
   throw new Error('WebSockets are blocked');
@@ -39,7 +63,10 @@ const NoWebSocket = function () {
  */
 export class LibraryClient extends RecordingClient {
   readonly #states: readonly ChannelState[];
+  readonly #onClient: ((client: Client) => void)[] = [];
   #client: Client;
+  #line: Line | null = null;
+  #isAwayUntilMs = 0;
   readonly #ticker: NodeJS.Timeout;
   readonly #overStreams: boolean;
 
@@ -70,12 +97,38 @@ export class LibraryClient extends RecordingClient {
     this.#client.close();
   }
 
+  /** Calls `use` with the client of the library, and with each that replaces it. */
+  onClient(use: (client: Client) => void): void {
+    this.#onClient.push(use);
+    use(this.#client);
+  }
+
+  /**
+   * Loses the WebSocket: the server gets no close frame, and if it happens silently, no FIN. For `awayMs` the client does not
+   * reconnect.
+   */
+  breakLine({ isSilent, awayMs }: { readonly isSilent: boolean; readonly awayMs: number }): void {
+    this.#isAwayUntilMs = Date.now() + awayMs;
+    if (isSilent) this.#line?.silence();
+    else this.#line?.terminate();
+  }
+
   #connect(): Client {
     const { baseUrl, getToken } = this.options;
+    const onLine = (line: Line): void => void (this.#line = line);
+    const NewLine = class extends Line {
+      constructor(url: string, protocols: string[]) {
+        super(url, protocols);
+        onLine(this);
+      }
+    };
     const client = createClient({
       url: baseUrl,
-      getToken,
-      WebSocket: this.#overStreams ? NoWebSocket : WebSocket,
+      getToken: async () => {
+        await delay(Math.max(0, this.#isAwayUntilMs - Date.now()));
+        return await getToken();
+      },
+      WebSocket: this.#overStreams ? NoWebSocket : NewLine,
       // Errors that the client retries are expected under faults.
       onError: () => undefined,
     });
@@ -107,6 +160,7 @@ export class LibraryClient extends RecordingClient {
       const status = client.getStatus();
       this.note(`the connection is ${status.state}${status.state === 'stale' ? `: ${status.reason}` : ''}`);
     });
+    for (const use of this.#onClient) use(client);
     for (const state of this.#states) this.#openChannel(client, state);
     return client;
   }

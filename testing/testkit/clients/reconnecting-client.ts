@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ControlMessage, PlainMessage, ServerMessage } from '@flagcast/protocol';
+import type { ClientMessage, ControlMessage, PlainMessage, ServerMessage } from '@flagcast/protocol';
 import { isFeed, type TestChannel } from '../channel.ts';
+import { proxyName } from '../faulty-proxy.ts';
 import { plainKey, receive, type Segment } from '../segment.ts';
 import { EventStreamClient } from './event-stream-client.ts';
 import { PlainClient } from './plain-client.ts';
@@ -87,7 +88,10 @@ abstract class ReconnectingClient extends RecordingClient {
         if (!this.#reads) connection.pause();
         await connection.ended;
       } catch (error) {
-        if (error instanceof Refused) this.rejected(error.status, error.body.code ?? '', channel);
+        const isRefused = error instanceof Refused;
+        if (isRefused && error.headers['server'] === proxyName)
+          this.note(`the proxy answers ${error.status}`);
+        else if (isRefused) this.rejected(error.status, error.body.code ?? '', channel);
         else this.note('did not connect');
       }
       this.#connection = null;
@@ -241,8 +245,8 @@ export class ReconnectingStreamClient extends ResumingClient {
   }
 }
 
-/** A client of the approvals feed in flagcast.v1. */
-export class ReconnectingFeedClient extends ResumingClient {
+/** A client of flagcast.v1 with one channel or the approvals feed. */
+export class ReconnectingV1Client extends ResumingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
     let isCaughtUp = false;
     const handle = this.handler(channel, () => client.socket.terminate());
@@ -250,16 +254,13 @@ export class ReconnectingFeedClient extends ResumingClient {
       ...{ token, socketOptions },
       onMessage: (message) => {
         isCaughtUp ||= message.type === 'caught_up';
-        // Before `caught_up` only the cursors of the feed's own events are valid.
+        // Before `caught_up` only the cursors of events are valid.
         const isValid = 'cursor' in message && (isCaughtUp || 'source' in message);
         handle(message, isValid ? (message.cursor ?? null) : null);
       },
     });
-    client.send({
-      type: 'subscribe',
-      feed: 'approvals',
-      ...(this.cursor === null || this.scope === null ? {} : { cursor: this.cursor, scope: this.scope }),
-    });
+    const resume = this.cursor === null ? {} : { cursor: this.cursor };
+    client.send({ type: 'subscribe', ...this.query(channel), ...resume } as ClientMessage);
     return this.connectionOf(client);
   }
 }
