@@ -168,6 +168,8 @@ export class PresenceGroup {
   readonly #changedAtMs = new Map<string, number>();
   /** Servers that were compared since their last change. */
   readonly #compared = new Set<string>();
+  /** Servers that were compared since `hold`. */
+  readonly #comparedAtEnd = new Set<string>();
   /** For reports. */
   readonly #log: (readonly [atMs: number, text: string])[] = [];
   readonly #ticker: NodeJS.Timeout;
@@ -190,12 +192,13 @@ export class PresenceGroup {
   hold(): void {
     this.#isHolding = true;
     this.#compared.clear();
+    this.#comparedAtEnd.clear();
   }
 
-  /** Whether all who should be there were compared since their last change. */
+  /** Whether the servers of all who should be there were compared since `hold`. */
   get isCompared(): boolean {
     const expected = this.#viewers.filter((viewer) => viewer.views.length > 0 && this.#right(viewer).isGiven);
-    return expected.every(({ server }) => server !== null && this.#compared.has(server));
+    return expected.every(({ server }) => server !== null && this.#comparedAtEnd.has(server));
   }
 
   get clients(): readonly LibraryClient[] {
@@ -265,6 +268,7 @@ export class PresenceGroup {
 
   #compare(server: string): void {
     this.#compared.add(server);
+    this.#comparedAtEnd.add(server);
     const present = this.#viewers.filter((viewer) => viewer.server === server && this.#right(viewer).isGiven);
     /** The fields of each user. */
     const expected = new Map<string, (string | null)[]>();
