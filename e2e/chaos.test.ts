@@ -56,7 +56,7 @@ it.each([
 );
 
 it('an interrupted chaos run removes its processes and ends with code 130', async () => {
-  const chaos = new RunningCommand(['--no-browser', '--clients', '8', '--verbose'], chaosCommand);
+  const chaos = new RunningCommand(['--no-browser', '--clients', '9', '--verbose'], chaosCommand);
   await chaos.errorLine((line) => line.includes('connects the clients'));
   chaos.signal('SIGINT');
   expect(await chaos.ended).toMatchObject({ code: 130 });

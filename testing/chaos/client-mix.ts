@@ -136,6 +136,7 @@ export function openPresence(
       members,
       outsider: open(outsider, elsewhere),
       ...{ revocations, random },
+      relayBackAtMs: system.nats === null ? undefined : () => system.natsBackAtMs,
     });
   });
 }

@@ -15,6 +15,8 @@ export interface ChaosSystem extends SeededDatabase {
   readonly servers: readonly [ServerProcess, ...ServerProcess[]];
   /** Null without the relay. */
   readonly nats: TestNats | null;
+  /** The end of its last fault, in milliseconds since the epoch; Infinity during one. */
+  natsBackAtMs: number;
   readonly proxy: FaultyProxy;
   /** Those of all projects. */
   readonly channels: readonly TestChannel[];

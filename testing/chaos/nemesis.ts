@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TestChannel } from '../testkit/channel.ts';
 import { errorPages, type NetworkFault } from '../testkit/faulty-proxy.ts';
+import type { TestNats } from '../testkit/nats-server.ts';
 import { withClient } from '../testkit/postgres.ts';
 import { childrenOf } from '../testkit/process-figures.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
@@ -16,6 +17,8 @@ import { fullFile } from './server-process.ts';
 
 /** How long a membership is revoked, in milliseconds: mostly longer than the servers' recheck interval. */
 const revoked = { leastMs: 16_000, mostMs: 32_000 };
+/** The servers are connected to NATS again this long after its start, in milliseconds. */
+const natsReconnectMs = 10_000;
 /** Share of the connections that a network fault affects at most. */
 const worstNetworkShare = 0.6;
 
@@ -246,21 +249,41 @@ const serverStalls: Faults = {
   },
 };
 
+/** A fault of NATS that lasts. The servers reconnect after it with backoff. */
+function stopNats(
+  stop: (nats: TestNats, strength: number) => Promise<string> | string,
+  start: (nats: TestNats) => Promise<void> | void,
+): RunFault {
+  return async (system, { holdMs, strength }) => {
+    const { nats } = system;
+    if (nats === null) return 'nothing';
+    system.natsBackAtMs = Infinity;
+    const detail = await stop(nats, strength);
+    await delay(holdMs);
+    await start(nats);
+    system.natsBackAtMs = Date.now() + natsReconnectMs;
+    return `for ${holdMs} ms${detail}`;
+  };
+}
+
 const natsFaults: Faults = {
-  'NATS killed': async ({ nats }, { holdMs, strength }) => {
-    await nats?.stop();
-    // As on a new machine.
-    if (strength < 0.3) await nats?.forget();
-    await delay(holdMs);
-    await nats?.start();
-    return `for ${holdMs} ms${strength < 0.3 ? ', and lost its data' : ''}`;
-  },
-  'NATS stopped': async ({ nats }, { holdMs }) => {
-    nats?.signal('SIGSTOP');
-    await delay(holdMs);
-    nats?.signal('SIGCONT');
-    return `for ${holdMs} ms`;
-  },
+  'NATS killed': stopNats(
+    async (nats, strength) => {
+      await nats.stop();
+      if (strength >= 0.3) return '';
+      // As on a new machine.
+      await nats.forget();
+      return ', and lost its data';
+    },
+    async (nats) => await nats.start(),
+  ),
+  'NATS stopped': stopNats(
+    (nats) => {
+      nats.signal('SIGSTOP');
+      return '';
+    },
+    (nats) => nats.signal('SIGCONT'),
+  ),
 };
 
 const writes: Faults = {

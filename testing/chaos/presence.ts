@@ -11,6 +11,8 @@ import type { Revocation } from '../testkit/segment-checker.ts';
  * tells at most once a second. After this time without a change the clients must show exactly who is there.
  */
 const quietMs = 10_000;
+/** With the relay all servers know of a change within this time more, in milliseconds: one that was killed says no goodbye. */
+const relayMs = 5_000;
 /** A server notices a change of rights within this time more, in milliseconds: faults stop it for up to 8 s. */
 const rightsMs = 8_000;
 /** A connection without a message for so long may be broken, in milliseconds; the server of chaos sends one every second. */
@@ -39,8 +41,8 @@ class Viewer {
   #isSubscribed = false;
   #heardAtMs = -Infinity;
 
-  /** `onShown`: called with each message about the subject. */
-  constructor(client: LibraryClient, subject: PresenceSubject, onShown: () => void) {
+  /** `onShown`: called with each message about the subject. `isShared`: all servers show the same. */
+  constructor(client: LibraryClient, subject: PresenceSubject, isShared: boolean, onShown: () => void) {
     this.client = client;
     this.#subject = subject;
     client.onClient((library) => {
@@ -55,7 +57,7 @@ class Viewer {
         if (!('type' in message) || 'source' in message) return;
         if (message.type === 'hello') {
           this.#lose();
-          this.#server = message.server;
+          this.#server = isShared ? 'all servers' : message.server;
         } else if (message.type === 'caught_up') this.#isSubscribed = true;
         else if (message.type === 'resync') this.#isSubscribed = false;
         else if (message.type === 'error' && 'project_id' in message) this.#isSubscribed = false;
@@ -148,6 +150,8 @@ export interface PresenceOptions {
   /** Announces views in the channel although its user may not view it. */
   readonly outsider: LibraryClient;
   readonly revocations: readonly Revocation[];
+  /** When the relay was last known to work again, in milliseconds since the epoch. Undefined: each server shows its own users. */
+  readonly relayBackAtMs?: (() => number) | undefined;
   readonly random: SeededRandom;
 }
 
@@ -179,7 +183,8 @@ export class PresenceGroup {
   constructor(options: PresenceOptions) {
     this.#options = options;
     const open = (client: LibraryClient): Viewer => {
-      const viewer: Viewer = new Viewer(client, options.subject, () => this.#checkRight(viewer));
+      const isShared = options.relayBackAtMs !== undefined;
+      const viewer: Viewer = new Viewer(client, options.subject, isShared, () => this.#checkRight(viewer));
       viewer.open();
       return viewer;
     };
@@ -244,8 +249,10 @@ export class PresenceGroup {
 
   /** Rights count as changed when the servers have noticed. */
   #quietSinceMs(server: string): number {
+    const { relayBackAtMs } = this.#options;
     const rights = this.#viewers.map((viewer) => this.#right(viewer).sinceMs + rightsMs);
-    return Math.max(this.#changedAtMs.get(server) ?? 0, ...rights);
+    const changedAtMs = Math.max(this.#changedAtMs.get(server) ?? 0, ...rights);
+    return relayBackAtMs === undefined ? changedAtMs : Math.max(changedAtMs, relayBackAtMs()) + relayMs;
   }
 
   /** Whether the viewer's user may view the channel, and since when. */

@@ -61,7 +61,16 @@ export async function startSystem(
   const tokenRandom = randomOf(options, 'tokens');
   return {
     ...seeded,
-    ...{ postgres, nats, servers, proxy, channels: seeded.projects.flat(), unlogged: 0, imports: 0 },
+    ...{
+      postgres,
+      nats,
+      servers,
+      proxy,
+      channels: seeded.projects.flat(),
+      unlogged: 0,
+      imports: 0,
+      natsBackAtMs: 0,
+    },
     tokens: new TokenIssuer(secret, () => tokenRandom.next()),
     revocations: missingMemberships(seeded),
     durationMs: options.minutes * 60_000,
