@@ -65,6 +65,19 @@ export async function retry<Result>(
   return null;
 }
 
+/** The result of `work`. Rejects with an Error of this message after `limitMs` without one; the work continues. */
+export async function within<Result>(
+  limitMs: number,
+  work: Promise<Result>,
+  message = `no answer within ${limitMs} ms`,
+): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), limitMs);
+  });
+  return await Promise.race([work, timeout]).finally(() => clearTimeout(timer));
+}
+
 /**
  * How long to wait after failure number `attempt` (from 1), in milliseconds: exponential with full jitter, so that
  * many servers do not retry in step.

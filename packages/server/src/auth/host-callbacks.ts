@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { describeError } from '../describe.js';
+import { within } from '../retry.js';
 
 /** A user whom the host knows by a cookie, an API key or other credentials. */
 export interface AuthenticatedUser {
@@ -63,16 +64,10 @@ export const channelSchema = z.object({
 
 /** The result of a function of the host. Rejects with an Error that begins with `name` if it fails or takes longer than 5 s. */
 export async function withTimeout(name: string, call: () => Promise<unknown>): Promise<unknown> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-  });
   try {
-    return await Promise.race([Promise.resolve().then(call), timeout]);
+    return await within(timeoutMs, Promise.resolve().then(call));
   } catch (error) {
     throw new Error(`${name} failed: ${describeError(error)}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
   }
 }
 

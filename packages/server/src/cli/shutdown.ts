@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../operations/log.js';
+import { within } from '../retry.js';
 
 /** npm and timeout repeat a signal that the terminal or the supervisor sent to the whole group, within these milliseconds. */
 const echoMs = 500;
@@ -86,17 +86,10 @@ export class CleanupStack {
     for (let part = this.#parts.pop(); part !== undefined; part = this.#parts.pop()) {
       const { name: partName, stop } = part;
       const limitMs = Math.max(0, deadlineMs - performance.now() - this.#parts.length * reserveMs);
-      const done = new AbortController();
-      const late = delay(limitMs, undefined, { signal: done.signal }).then(() => {
-        throw new Error(`not stopped within ${Math.round(limitMs)} ms`);
-      });
       try {
-        await Promise.race([stop(limitMs), late]);
+        await within(limitMs, stop(limitMs), `not stopped within ${Math.round(limitMs)} ms`);
       } catch (error) {
         this.#logger('server_part_not_stopped', { part: partName, error });
-      } finally {
-        late.catch(() => undefined);
-        done.abort();
       }
     }
   }

@@ -3,7 +3,7 @@ import cluster from 'node:cluster';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
-import { backoffMs } from '../retry.js';
+import { backoffMs, within } from '../retry.js';
 import { createMetric } from '../operations/metrics.js';
 import { CommandError } from './command.js';
 import type { CleanupStack } from './shutdown.js';
@@ -189,17 +189,9 @@ class Workers {
 
   /** Waits until it is ready and returns null, or returns why it is not. */
   async #whyNotReady(worker: WorkerProcess): Promise<string | null> {
-    const limit = new AbortController();
-    const signal = AbortSignal.any([limit.signal, this.#stopping.signal]);
-    try {
-      return await Promise.race([
-        worker.ready.then(() => null),
-        worker.ended,
-        delay(readyLimitMs, `not ready within ${readyLimitMs / 1_000} s`, { signal }).catch(() => 'stopping'),
-      ]);
-    } finally {
-      limit.abort();
-    }
+    const outcome = Promise.race([worker.ready.then(() => null), worker.ended]);
+    const late = `not ready within ${readyLimitMs / 1_000} s`;
+    return await within(readyLimitMs, outcome, late).catch(() => late);
   }
 
   async #end(worker: WorkerProcess, stop: { limitMs: number; graceMs: number }): Promise<void> {

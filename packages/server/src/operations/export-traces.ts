@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Attributes, diag, DiagLogLevel } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import {
@@ -8,7 +7,7 @@ import {
   type ReadableSpan,
 } from '@opentelemetry/sdk-trace-node';
 import type { Lifecycle } from '../lifecycle.js';
-import { isWorthLogging } from '../retry.js';
+import { isWorthLogging, within } from '../retry.js';
 import type { Logger } from './log.js';
 import { traceBatches } from './trace-batches.js';
 
@@ -39,14 +38,9 @@ export function exportTraces(lifecycle: Lifecycle, logger: Logger): () => Promis
   return async () => {
     end();
     // A collector that does not answer must not delay the end of the server.
-    const limit = new AbortController();
-    const late = delay(flushLimitMs, `not sent within ${flushLimitMs / 1_000} s`, { signal: limit.signal });
-    const error: unknown = await Promise.race([
-      provider.shutdown().then(() => null),
-      late.catch(() => null),
-    ]).catch((thrown: unknown) => thrown);
-    limit.abort();
-    if (error !== null) logger('traces_not_sent', { error });
+    await within(flushLimitMs, provider.shutdown(), `not sent within ${flushLimitMs / 1_000} s`).catch(
+      (error: unknown) => logger('traces_not_sent', { error }),
+    );
     diag.disable();
   };
 }

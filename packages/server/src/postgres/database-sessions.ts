@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '../retry.js';
 import type { Database } from './connection-settings.js';
 import type { OpenSession } from './session.js';
 import { SessionPool } from './session-pool.js';
@@ -127,12 +127,9 @@ export class DatabaseSessions {
    * that takes longer than a statement may.
    */
   async end(stopped: Promise<unknown>): Promise<void> {
-    const limit = new AbortController();
-    await Promise.race([
-      Promise.all([stopped, this.authorization.end(), this.requests.end(), this.writes.end()]),
-      delay(this.queryTimeoutMs, undefined, { signal: limit.signal }).catch(() => undefined),
-    ]);
-    limit.abort();
+    const ended = Promise.all([stopped, this.authorization.end(), this.requests.end(), this.writes.end()]);
+    // Also if one of the owners has failed.
+    await within(this.queryTimeoutMs, ended).catch(() => undefined);
     for (const pool of this.pools) pool.destroy();
   }
 }
