@@ -50,10 +50,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     });
     if (config.databaseUrl !== null) {
       await awaitPrepared(databaseUrl, { ...settings, traffic, signal: shutdown.signal, logger });
-      const { view, overlapMs, authorizeSql, writes, databaseConnections } = settings;
-      const userClaim = settings.auth.userClaim ?? null;
-      const options = { view, overlapMs, authorizeSql, writes, databaseConnections, userClaim };
-      void logWarnings(databaseUrl, { ...options, logger });
+      void logWarnings(databaseUrl, { ...settings, userClaim: settings.auth.userClaim ?? null, logger });
     }
     if (shutdown.isRequested()) return;
     begin();

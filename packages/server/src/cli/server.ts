@@ -41,7 +41,8 @@ export async function createLoggedFlagcast(
   const { logger, metricsRegistry } = options;
   const { demoUsers, relayUrl } = settings;
   const flagcast = createFlagcast({
-    ...optionsOf(settings, metricsRegistry),
+    ...optionsOf(settings),
+    metricsRegistry,
     console: (await loadConsole(settings))?.flagcastConsole({ demoUsers }),
     relay: relayUrl === null ? undefined : (await loadRelay()).natsRelay({ url: relayUrl }),
     socketWriter: await loadSocketWriter(settings.ioUring),
@@ -50,41 +51,33 @@ export async function createLoggedFlagcast(
   return flagcast;
 }
 
-function optionsOf(settings: ServerSettings, metricsRegistry: Registry | undefined): FlagcastOptions {
+/** Settings have the names of the options that they set. */
+function optionsOf(settings: ServerSettings): FlagcastOptions {
+  const { databaseUrl, databaseConnections, workers, auth, metricsPort } = settings;
   return {
     database: {
-      url: settings.databaseUrl,
-      listenUrl: settings.listenUrl ?? undefined,
-      connections: connectionsOfServer(settings.databaseConnections, settings.workers),
-      pollIntervalMs: settings.pollIntervalMs,
-      view: settings.view ?? undefined,
-      overlapMs: settings.overlapMs,
-      logRetentionMs: settings.logRetentionMs,
+      url: databaseUrl,
+      connections: connectionsOfServer(databaseConnections, workers),
+      ...valuesOf(settings, ['listenUrl', 'pollIntervalMs', 'view', 'overlapMs', 'logRetentionMs']),
     },
-    auth: {
-      ...settings.auth,
-      authorizeSql: settings.authorizeSql ?? undefined,
-      allowQueryToken: settings.allowQueryToken,
-    },
-    network: {
-      allowedOrigins: settings.allowedOrigins,
-      allowedHosts: settings.allowedHosts ?? undefined,
-      trustedProxies: settings.trustedProxies,
-      basePath: settings.basePath,
-    },
+    auth: { ...auth, ...valuesOf(settings, ['authorizeSql', 'allowQueryToken']) },
+    network: valuesOf(settings, ['allowedOrigins', 'allowedHosts', 'trustedProxies', 'basePath']),
     limits: {
-      connectionsPerUser: settings.maxConnectionsPerUser,
-      connectionsPerAddress: settings.maxConnectionsPerAddress,
-      unauthenticatedConnections: settings.maxUnauthenticatedConnections,
-      responseBytes: settings.answerMemoryBytes,
+      ...valuesOf(settings, ['connectionsPerUser', 'connectionsPerAddress', 'unauthenticatedConnections']),
+      ...valuesOf(settings, ['responseBytes']),
     },
-    timeouts: { readinessGraceMs: settings.readyGraceMs ?? undefined },
-    writes: settings.writes,
-    presence: settings.presence,
-    eventTypes: settings.eventTypes,
-    separateMonitoring: settings.metricsPort !== null,
-    metricsRegistry,
+    timeouts: valuesOf(settings, ['readinessGraceMs']),
+    separateMonitoring: metricsPort !== null,
+    ...valuesOf(settings, ['writes', 'presence', 'eventTypes']),
   };
+}
+
+/** Null stands for a setting that is not set, and `undefined` for the default of an option. */
+function valuesOf<Key extends keyof ServerSettings>(
+  settings: ServerSettings,
+  keys: readonly Key[],
+): { readonly [Each in Key]: NonNullable<ServerSettings[Each]> | undefined } {
+  return Object.fromEntries(keys.map((key) => [key, settings[key] ?? undefined])) as never;
 }
 
 interface Listening extends ListeningUrls {

@@ -127,7 +127,7 @@ export const settings = {
     default: '7d',
     help: 'how long the event log keeps rows, so how long a client may be away and resume',
   },
-  readyGraceMs: {
+  readinessGraceMs: {
     variable: 'FLAGCAST_READY_GRACE',
     parser: duration('1s', '1h'),
     otherwise: '3 poll intervals, at least 5s',
@@ -212,25 +212,25 @@ export const settings = {
     default: 'on',
     help: 'whether @flagcast/io-uring is used if it is installed and the kernel allows it',
   },
-  maxConnectionsPerUser: {
+  connectionsPerUser: {
     variable: 'FLAGCAST_MAX_CONNECTIONS_PER_USER',
     parser: limit,
     default: '100',
     help: 'open connections of one user, per worker',
   },
-  maxConnectionsPerAddress: {
+  connectionsPerAddress: {
     variable: 'FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
     parser: limit,
     default: '1000',
     help: 'open WebSockets and streams of one address, and as many other HTTP connections, per worker',
   },
-  maxUnauthenticatedConnections: {
+  unauthenticatedConnections: {
     variable: 'FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS',
     parser: limit,
     default: '10000',
     help: 'open connections that have not authenticated, per worker',
   },
-  answerMemoryBytes: {
+  responseBytes: {
     variable: 'FLAGCAST_ANSWER_MEMORY_MB',
     default: '64',
     parser: { ...mebibytes, parse: (text) => mebibytes.parse(text) * 1_048_576 },
