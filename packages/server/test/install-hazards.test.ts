@@ -2,7 +2,6 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { sessionOpener } from '../src/postgres/session.js';
 import { EventReader } from '../src/reader/reader.js';
 import {
   createTestCluster,
@@ -13,7 +12,7 @@ import {
 } from './database.js';
 import { makeChannel, makeHostTables, readLog, value } from './host-tables.js';
 import { expectPartitionsLogged } from './partitions.js';
-import { readerOptions } from './reader.js';
+import { readerOptions, sessionOpener } from './reader.js';
 import { nextEvent } from './server.js';
 
 let cluster: TestCluster;

@@ -1,7 +1,7 @@
 import { onTestFinished } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
 import { Lifecycle, type LifecycleEvents } from '../src/lifecycle.js';
-import { sessionOpener } from '../src/postgres/session.js';
+import { type OpenSession, Session } from '../src/postgres/session.js';
 import { EventReader, type EventReaderOptions } from '../src/reader/reader.js';
 import type { TestDatabase } from './database.js';
 import { nextEvent } from './server.js';
@@ -18,6 +18,11 @@ export interface TestReader {
   readonly read: () => Promise<LifecycleEvents['reader:read'][0]>;
   /** Waits until it has delivered an event of this entity. */
   readonly arrival: (entityId: string) => Promise<FlagEvent>;
+}
+
+/** Opens sessions outside of a server's budget. */
+export function sessionOpener(database: Pick<TestDatabase, 'url'>): OpenSession {
+  return async (options) => await Session.open({ ...options, database: { url: database.url } });
 }
 
 /** Those of the server, without a listener. */
@@ -41,7 +46,7 @@ export async function startTestReader(
   let onArrival: () => void = () => undefined;
   const reader = new EventReader({
     ...readerOptions,
-    openSession: sessionOpener({ url: database.url }),
+    openSession: sessionOpener(database),
     pollIntervalMs: 3_600_000,
     ...options,
     lifecycle,

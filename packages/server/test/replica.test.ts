@@ -3,7 +3,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { examine } from '../src/install/doctor/examine.js';
 import { covers } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { sessionOpener } from '../src/postgres/session.js';
 import { WakeListener } from '../src/reader/listener.js';
 import {
   createTestCluster,
@@ -16,7 +15,7 @@ import {
   insertAudits,
 } from './database.js';
 import { PlainClient } from './plain-client.js';
-import { startTestReader } from './reader.js';
+import { sessionOpener, startTestReader } from './reader.js';
 import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { Lifecycle } from '../src/lifecycle.js';
-import { sessionOpener } from '../src/postgres/session.js';
 import { WakeListener } from '../src/reader/listener.js';
 import {
   createTestCluster,
@@ -13,6 +12,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
+import { sessionOpener } from './reader.js';
 import { nextEvent } from './server.js';
 
 let database: TestDatabase;

@@ -201,8 +201,3 @@ export class Session extends pg.Client {
     if (rowCount === 0) this.#localTimeouts = new LocalTimeouts(this.#send, queryTimeoutMs);
   }
 }
-
-/** Opens sessions outside of the budget, for commands and for parts that run alone. */
-export function sessionOpener(database: Database): OpenSession {
-  return async (options) => await Session.open({ ...options, database });
-}
