@@ -48,13 +48,7 @@ export type { Coverage, Position } from './events/position.js';
 
 // Togglr's tables, as the reader and the snapshots read them.
 export { type Author, type FeatureWrite, setGuard, writeAudit } from './host/audit-log.js';
-export {
-  auditFeatureState,
-  featureJson,
-  readFeatureState,
-  ruleState,
-  scheduleState,
-} from './host/feature-state.js';
+export { auditFeatureState, featureJson, ruleState, scheduleState } from './host/feature-state.js';
 export { readTogglrFeatures } from './host/host-schema.js';
 export {
   canReadSteps,

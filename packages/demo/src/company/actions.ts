@@ -2,7 +2,6 @@ import type pg from 'pg';
 import type { AuditState } from './dataset-builder.js';
 import { differentState, randomRule, randomSchedule } from './flag-templates.js';
 import type { Random } from './random.js';
-import { readFeatureState } from 'flagcast/support';
 import {
   changeParams,
   changePart,
@@ -17,6 +16,7 @@ import {
   writeAudit,
   type FlagIds,
   type Action,
+  readFeatureState,
 } from './flag-target.js';
 
 /** Maximum number of experiments at a time. */

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { differences, newValues, type Json, type ParamsChange, type AuditState } from './dataset-builder.js';
 import { randomRule, rejectionReasons, requestReasons } from './flag-templates.js';
-import { readFeatureState } from 'flagcast/support';
 import {
   administrator,
   changeParams,
@@ -14,6 +13,7 @@ import {
   pickMember,
   type Action,
   type FlagIds,
+  readFeatureState,
 } from './flag-target.js';
 
 /** Maximum number of open requests of the simulated users. */

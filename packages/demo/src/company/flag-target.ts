@@ -3,7 +3,7 @@ import type { ParamsChange, FlagPart, AuditState } from './dataset-builder.js';
 import { flagTemplates } from './flag-templates.js';
 import { demoProjects, demoUsers } from './company.js';
 import type { Random } from './random.js';
-import { readFeatureState, ruleState, scheduleState } from 'flagcast/support';
+import { auditFeatureState, ruleState, scheduleState } from 'flagcast/support';
 
 /**
  * An action of a simulated user, in the transaction of `client`. Returns a description for the log, or null if the action
@@ -145,6 +145,21 @@ export async function changeParams(
   const entry = { entity: 'feature', entityId: target.featureId, username, before, after, requestId };
   await writeAudit(client, target, entry);
   return true;
+}
+
+/** Returns the state of the flag in that environment; null if it does not exist. */
+export async function readFeatureState(
+  client: pg.ClientBase,
+  featureId: string,
+  environmentId: string,
+): Promise<AuditState | null> {
+  const { rows } = await client.query<{ state: AuditState }>(
+    `SELECT ${auditFeatureState} AS state
+     FROM public.features f JOIN public.feature_params p ON p.feature_id = f.id
+     WHERE f.id = $1 AND p.environment_id = $2`,
+    [featureId, environmentId],
+  );
+  return rows[0]?.state ?? null;
 }
 
 /** Returns the oldest rule or schedule of a flag in one environment, or null. */

@@ -1,4 +1,3 @@
-import type pg from 'pg';
 import { featureText, type ListColumns, listSql } from './feature-lists.js';
 import { isoUtc, isoUtcSeconds, plainText, type TextReader } from './sql-expressions.js';
 
@@ -47,11 +46,6 @@ export function featureState(
  * used here.
  */
 
-type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
-
-/** One value of old_value or new_value. */
-export type AuditState = { readonly id: string } & Readonly<Record<string, Json>>;
-
 /** Over `f` (features) and `p` (feature_params): one feature in one environment. */
 export const auditFeatureState = `jsonb_build_object(
   'id', f.id, 'key', f.key, 'name', f.name, 'description', f.description, 'kind', f.kind,
@@ -66,18 +60,3 @@ export const ruleState = `jsonb_build_object(
 export const scheduleState = `jsonb_build_object(
   'id', s.id, 'feature_id', s.feature_id, 'starts_at', ${isoUtcSeconds('s.starts_at')},
   'ends_at', ${isoUtcSeconds('s.ends_at')}, 'cron_expr', s.cron_expr, 'timezone', s.timezone, 'action', s.action)`;
-
-/** The state of the feature in that environment; null if it does not exist. */
-export async function readFeatureState(
-  client: pg.ClientBase,
-  featureId: string,
-  environmentId: string,
-): Promise<AuditState | null> {
-  const { rows } = await client.query<{ state: AuditState }>(
-    `SELECT ${auditFeatureState} AS state
-     FROM public.features f JOIN public.feature_params p ON p.feature_id = f.id
-     WHERE f.id = $1 AND p.environment_id = $2`,
-    [featureId, environmentId],
-  );
-  return rows[0]?.state ?? null;
-}
