@@ -73,8 +73,8 @@ it('npm run version gives all packages the next minor version, also as peers, an
       .map((part) => [part.split('\n', 1)[0] ?? '', part.split('\n').slice(2).join('\n')]),
   );
   expect(parts['Upgrade']).toContain('Do this.\n');
-  expect(parts['Breaking changes']).toContain('\n- **Yours** changes.\n');
-  expect(parts['Server']).toContain('\n- Both.\n  \n  More.\n');
+  expect(parts['Breaking changes']).toContain('- **Yours** changes.\n');
+  expect(parts['Server']).toContain('- Both.\n\n  More.\n');
   expect(parts['Console']).toContain('- One.\n- Two.\n');
-  expect(parts['Client']).toContain('\n- Our text.\n');
+  expect(parts['Client']).toContain('- Our text.\n');
 });

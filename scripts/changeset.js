@@ -74,7 +74,7 @@ function readRelease() {
     const item = text.trim();
     if (item !== '') items.push([sectionOf(header, item), item.replace(/^(Breaking|Console): /, '')]);
   }
-  for (const [section, item] of items) add(section, `- ${item.replaceAll('\n', '\n  ')}`);
+  for (const [section, item] of items) add(section, `- ${item.replaceAll(/\n(?!\n)/g, '\n  ')}`);
   return [...texts]
     .filter(([, parts]) => parts.length > 0)
     .map(([section, parts]) => `### ${section}\n\n${parts.join('\n')}\n`)
