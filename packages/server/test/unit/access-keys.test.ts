@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createKeySet } from '../../src/auth/key-set.js';
 import { createTokenVerifier } from '../../src/auth/token-verifier.js';
 import type { TokenVerifier } from '../../src/auth/token-verifier.js';
@@ -268,18 +268,25 @@ describe('a verifier with a key set', () => {
     await expectRefused(weakKeys.verifier, signed, 'keys_unavailable');
   });
 
-  it.each([
-    ['waiting for an endpoint that accepts the connection and never responds', () => undefined],
+  it.each<[string, (response: ServerResponse, expire: () => void) => void]>([
+    ['waiting for an endpoint that accepts the connection and never responds', (_, expire) => expire()],
     [
       'reading a response that does not end',
-      (response: ServerResponse): void => void response.write('{"keys":['),
+      (response, expire) => void response.write('{"keys":[', () => setImmediate(expire)),
     ],
   ])('stops %s, after a time-out', async (_, answer) => {
-    await using keys = await serveKeys(answer);
+    // It expires when the request has arrived, however long that takes on a busy machine.
+    const expiry = new AbortController();
+    const timeout = vi.spyOn(AbortSignal, 'timeout').mockReturnValue(expiry.signal);
+    onTestFinished(() => timeout.mockRestore());
+    await using keys = await serveKeys((response) =>
+      answer(response, () => expiry.abort(new DOMException('timed out', 'TimeoutError'))),
+    );
     const findKey = createKeySet(keys.url, 50);
     await expect(findKey({ alg: 'ES256', kid: 'ec' }, { payload: '', signature: '' })).rejects.toMatchObject({
       code: 'keys_unavailable',
     });
+    expect(timeout).toHaveBeenCalledWith(50);
     expect(keys.state.fetches).toBe(1);
   });
 
