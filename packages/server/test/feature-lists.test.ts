@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { EventMessage, FeatureState, Snapshot } from '@flagcast/protocol';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { install } from '../src/install/install.js';
 import { createTestCluster, insertAudit, seedProject, type TestCluster, withClient } from './database.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
@@ -275,6 +276,22 @@ describe('the lists of a feature', () => {
       next_changes: [{ at: '2999-01-01T00:00:00.000Z', enabled: false, schedule_id: null }],
       invalid_schedule_ids: [invalidId, cutId],
     });
+  });
+
+  it('are on one line of a stream of server-sent events, though PostgreSQL writes one line for each element', async () => {
+    const featureId = await addFeature();
+    for (const name of ['blue', 'two\r\nlines']) {
+      await add('flag_variants', featureId, { name, rollout_percent: 50 });
+    }
+    const query = { project_id: prod.projectId, env_id: prod.environmentId };
+    const stream = await EventStreamClient.open(server.httpUrl, query, {
+      Authorization: `Bearer ${root.token}`,
+    });
+    await stream.control('caught_up');
+    const { feature, entity_id: entityId } = await inEvent(featureId);
+    expect(feature?.variants).toHaveLength(2);
+    expect((await stream.event(entityId)).feature).toStrictEqual(feature);
+    stream.response.destroy();
   });
 
   it('have the tags of the last event, because a change of tags is not recorded', async () => {

@@ -110,7 +110,7 @@ function messagesOf({ events, seenAtMs, cursor: last }: EventGroup, feed: Feed):
   });
 }
 
-/** JSON has no line breaks, so each message is one line of data. */
+/** Each message is one line of data. PostgreSQL writes line breaks between the elements of a list, where they have no meaning. */
 function sseText({ json, cursor }: MessageText): string {
-  return `${cursor === null ? '' : `id: ${cursor}\n`}data: ${json}\n\n`;
+  return `${cursor === null ? '' : `id: ${cursor}\n`}data: ${json.replaceAll(/[\r\n]/g, ' ')}\n\n`;
 }
