@@ -50,14 +50,12 @@ function restart(mode: 'fast' | 'immediate'): RunFault {
 const stopPostgres: RunFault = async ({ postgres }, { holdMs }) => {
   const { pid } = postgres;
   if (pid === null) return 'nothing';
-  const signalAll = async (signal: NodeJS.Signals): Promise<void> => {
-    // The postmaster first: it starts no others then.
-    process.kill(pid, signal);
-    for (const child of await childrenOf(pid)) process.kill(child, signal);
-  };
-  await signalAll('SIGSTOP');
+  // The postmaster first: it starts no others then.
+  process.kill(pid, 'SIGSTOP');
+  const pids = [...(await childrenOf(pid)), pid];
+  for (const each of pids) process.kill(each, 'SIGSTOP');
   await delay(holdMs);
-  await signalAll('SIGCONT');
+  for (const each of pids) process.kill(each, 'SIGCONT');
   return `for ${holdMs} ms`;
 };
 

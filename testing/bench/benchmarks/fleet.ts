@@ -74,16 +74,30 @@ export const fleet = benchmark({
   },
 });
 
+/** The pauses between the reads after a notification, in seconds: see `FollowUp` of the server. */
+const pauses = [0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128];
+
 /**
  * The formulas of docs/PERFORMANCE.md for the load on the database and on NATS. The writers of this benchmark commit several
  * events in a transaction.
  */
-function loadOf(servers: number, relay: boolean, eventsPerSecond: number) {
+function loadOf(
+  { servers, relay }: Pick<Case, 'servers' | 'relay'>,
+  eventsPerSecond: number,
+  readSeconds: number,
+) {
   const commits = 0.665 * eventsPerSecond;
-  // Commits during a read, which takes 1.1 ms, share the next read; one read a second is the poll.
-  const reads = commits / (1 + commits * 0.0011) + 1;
-  // The retention floor and the check of LISTEN are two queries of a reader; rights and the leader lock, of a follower.
-  const ofReader = reads + 1.96;
+  let sinceSeconds = 0;
+  let readsOfCommit = 1;
+  for (const pause of pauses) {
+    sinceSeconds += pause + readSeconds;
+    // Only if no other commit comes before: then the pauses start again.
+    readsOfCommit += Math.exp(-commits * sinceSeconds);
+  }
+  // Commits during a read share the next one. One read a second is the poll.
+  const reads = (commits / (1 + commits * readSeconds)) * readsOfCommit + 1;
+  // The check of the triggers with each poll; rights and the leader lock are queries of a follower.
+  const ofReader = reads + 1.2;
   return relay
     ? {
         queries: ofReader + (servers - 1) * 0.3,
@@ -116,16 +130,21 @@ async function measure(
   await delay(warmUpMs, undefined, { signal: run.signal });
   await admin.query('SELECT pg_stat_statements_reset()');
   const before = { ...(await countLoad(admin)), messages: await nats.messages() };
+  const readsBefore = await countReads(servers);
   const startedAtMs = performance.now();
   await delay(seconds * 1_000, undefined, { signal: run.signal });
-  const perSecond = (value: number) => (value * 1_000) / (performance.now() - startedAtMs);
   const { queries, events } = await countLoad(admin);
+  const elapsedMs = performance.now() - startedAtMs;
+  const perSecond = (value: number) => (value * 1_000) / elapsedMs;
   const committed = perSecond(events - before.events);
-  const formula = loadOf(count, relay, committed);
+  const after = await countReads(servers);
+  const readSeconds = (after.seconds - readsBefore.seconds) / (after.count - readsBefore.count);
+  const formula = loadOf({ servers: count, relay }, committed, readSeconds);
   const row = {
     servers: count,
     relay: relay ? 'yes' : 'no',
     events: committed,
+    'ms a read': readSeconds * 1_000,
     queries: perSecond(queries),
     'by formula': formula.queries,
     'NATS messages': perSecond((await nats.messages()) - before.messages),
@@ -161,12 +180,25 @@ function openClients(
   });
 }
 
+async function metricsOf({ url }: ServeProcess): Promise<string> {
+  return await (await fetch(`${url}/metrics`, { headers: { Connection: 'close' } })).text();
+}
+
+/** The reads of all servers so far, and how long they took. */
+async function countReads(servers: readonly ServeProcess[]) {
+  const all = (await Promise.all(servers.map(metricsOf))).join('\n');
+  const sum = (metric: string): number =>
+    [...all.matchAll(new RegExp(`^flagcast_read_seconds_${metric} (\\S+)$`, 'gm'))].reduce(
+      (total, [, value]) => total + Number(value),
+      0,
+    );
+  return { seconds: sum('sum'), count: sum('count') };
+}
+
 /** Waits until one server leads and the others follow. */
 async function awaitRoles(servers: readonly ServeProcess[]): Promise<void> {
-  const roleOf = async ({ url }: ServeProcess) => {
-    const response = await fetch(`${url}/metrics`, { headers: { Connection: 'close' } });
-    return /^flagcast_relay_role\{role="(\w+)"\} 1$/m.exec(await response.text())?.[1];
-  };
+  const roleOf = async (server: ServeProcess) =>
+    /^flagcast_relay_role\{role="(\w+)"\} 1$/m.exec(await metricsOf(server))?.[1];
   const isElected = async () => {
     const roles = await Promise.all(servers.map(roleOf));
     return roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct');
