@@ -41,12 +41,12 @@ export async function findLeaks(server: ServerProcess, before: ServerFigures): P
   return leaks;
 }
 
-/** Memory growth of the server that ran throughout, as a share of its memory after the warm-up. */
+/** Whether the memory of the server that ran throughout has grown since the warm-up, and whether the run is long enough to say so. */
 export function measureGrowth(
   warm: ServerFigures,
   end: ServerFigures,
   durationMs: number,
-): { readonly share: number; readonly counts: boolean; readonly tooMuch: boolean } {
+): { readonly counts: boolean; readonly tooMuch: boolean } {
   const share = end.residentBytes / warm.residentBytes - 1;
-  return { share, counts: durationMs >= countedFromMs, tooMuch: share > allowedGrowth };
+  return { counts: durationMs >= countedFromMs, tooMuch: share > allowedGrowth };
 }

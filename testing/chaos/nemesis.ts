@@ -10,7 +10,7 @@ import type { Revocation } from '../testkit/segment-checker.ts';
 import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
 import { channelEnds } from './ended-channels.ts';
 import type { ChaosSystem, Faults, RunFault } from './fault.ts';
-import { hostChanges, importMany } from './host-changes.ts';
+import { changeHost, hostChanges, importMany } from './host-changes.ts';
 import type { ChaosOptions } from './options.ts';
 import type { PlannedFault } from './plan.ts';
 import { fullFile } from './server-process.ts';
@@ -104,22 +104,12 @@ function heldMs(strength: number, durationMs: number): number {
   return Math.round(Math.min(drawnMs, durationMs / 4));
 }
 
-/** Executes a statement about rights. */
 async function changeRights(
-  { databaseUrl, signal }: ChaosSystem,
+  system: ChaosSystem,
   statement: string,
   values: readonly string[],
 ): Promise<void> {
-  const work = async (client: pg.Client): Promise<unknown> => await client.query(statement, [...values]);
-  // Another fault may restart the database: retry.
-  while (!signal.aborted) {
-    try {
-      await withClient(databaseUrl, work, 'writer');
-      return;
-    } catch {
-      await delay(200);
-    }
-  }
+  await changeHost(system, async (client) => void (await client.query(statement, [...values])));
 }
 
 async function changeMembership(
