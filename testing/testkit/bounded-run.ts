@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 const signalNames = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Time limit for the clean-up, in milliseconds; then the process exits. */
-const cleanUpLimitMs = 20_000;
+const cleanUpLimitMs = 60_000;
 
 /** The owner of what is started: a run of a harness, or a test (`{ defer: onTestFinished, fail }`). */
 export interface Owner {
@@ -61,15 +61,22 @@ export async function runBounded<Result>(
     defer: (cleanUp) => void cleanUps.push(cleanUp),
     fail: end,
   });
+  let failure: unknown = null;
   try {
     return await Promise.race([working, endedEarly]);
+  } catch (error) {
+    failure = error;
+    throw error;
   } finally {
     clearTimeout(limit);
     // Pending calls fail as their resources are cleaned up; these errors are expected.
     working.catch(() => undefined);
     endedEarly.catch(() => undefined);
     end(new Error('The run is over'));
-    const cleanUpLimit = setTimeout(() => process.exit(1), cleanUpLimitMs);
+    const cleanUpLimit = setTimeout(() => {
+      console.error('The clean-up takes too long, after this result of the run:', failure ?? 'success');
+      process.exit(1);
+    }, cleanUpLimitMs);
     cleanUpLimit.unref();
     for (const cleanUp of cleanUps.reverse()) {
       await cleanUp().catch((error: unknown) => console.error('clean-up failed:', error));

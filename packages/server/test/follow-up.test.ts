@@ -1,22 +1,22 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { FollowUp } from '../src/reader/read-schedule.js';
 import { createTestDatabase, insertAudit, withClient } from './database.js';
-import { startTestServer } from './server.js';
+import { nextEvent, startTestServer } from './server.js';
 import { compare, watch } from './watched.js';
 
-const quiet = { rows: 0, isReplica: false };
-const found = { rows: 1, isReplica: false };
+const nothing = { rows: 0, isQuiet: false, isReplica: false };
+const found = { rows: 1, isQuiet: false, isReplica: false };
 
 it('reads without a notification are not repeated', () => {
   const followUp = new FollowUp();
-  expect(followUp.after(quiet)).toBe(null);
+  expect(followUp.after(nothing)).toBe(null);
   expect(followUp.after(found)).toBe(null);
 });
 
 it('a read after a notification is repeated with exponential backoff and a last repetition', () => {
   const followUp = new FollowUp();
   followUp.restart();
-  const pauses = Array.from({ length: 8 }, () => followUp.after(quiet));
+  const pauses = Array.from({ length: 8 }, () => followUp.after(nothing));
   expect(pauses).toEqual([2, 4, 8, 16, 32, 64, 128, null]);
   expect(followUp.after(found)).toBe(null);
 });
@@ -24,7 +24,18 @@ it('a read after a notification is repeated with exponential backoff and a last 
 it('the pauses start again after a read that returned rows', () => {
   const followUp = new FollowUp();
   followUp.restart();
-  expect([quiet, quiet, found, quiet].map((read) => followUp.after(read))).toEqual([2, 4, 2, 4]);
+  expect([nothing, nothing, found, nothing].map((read) => followUp.after(read))).toEqual([2, 4, 2, 4]);
+});
+
+it('a read after a notification is repeated until one returns no rows while no transaction is in flight', () => {
+  const followUp = new FollowUp();
+  followUp.restart();
+  expect(followUp.after(nothing)).toBe(2);
+  expect(followUp.after({ ...found, isQuiet: true })).toBe(2);
+  expect(followUp.after({ ...nothing, isQuiet: true })).toBe(null);
+  expect(followUp.after(nothing)).toBe(null);
+  followUp.restart();
+  expect(followUp.after(nothing)).toBe(2);
 });
 
 it('consecutive reads that return rows are 10 ms apart until one returns no rows', () => {
@@ -33,7 +44,7 @@ it('consecutive reads that return rows are 10 ms apart until one returns no rows
   for (let read = 0; read < 4; read += 1) expect(followUp.after(found)).toBe(2);
   expect(followUp.after(found)).toBe(10);
   expect(followUp.leastDistanceMs).toBe(10);
-  followUp.after(quiet);
+  followUp.after(nothing);
   expect(followUp.leastDistanceMs).toBe(0);
 });
 
@@ -42,12 +53,43 @@ it('reads of a replica are repeated for 5 s, because a notification can arrive b
   followUp.restart();
   let totalMs = 0;
   for (;;) {
-    const pauseMs = followUp.after({ rows: 0, isReplica: true });
+    const pauseMs = followUp.after({ ...nothing, isReplica: true });
     if (pauseMs === null) break;
     totalMs += pauseMs;
   }
   expect(totalMs).toBe(5_115);
 });
+
+it.each(['before', 'after'])(
+  'all seven repetitions follow while a transaction is in flight that wrote %s the one that notified',
+  async (order) => {
+    const database = await createTestDatabase({ schema: 'tables' });
+    onTestFinished(async () => await database.drop());
+    const server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
+    onTestFinished(async () => await server.close());
+    const [channel] = (await watch(database, server)).keys();
+    if (channel === undefined) throw new Error('there is no channel');
+    let left = Infinity;
+    const last = nextEvent(server.flagcast.lifecycle, 'reader:read', ({ trigger, rows }) => {
+      if (rows > 0) left = 7;
+      else if (trigger === 'follow_up') left -= 1;
+      return left === 0;
+    });
+    await withClient(database.url, async (notifying) => {
+      await notifying.query(`SET flagcast.notify = 'on'`);
+      await withClient(database.url, async (late) => {
+        await late.query(`SET flagcast.notify = 'off'`);
+        for (const client of order === 'before' ? [late, notifying] : [notifying, late]) {
+          await client.query('BEGIN');
+          await insertAudit(client, channel);
+        }
+        await notifying.query('COMMIT');
+        await last;
+        await late.query('ROLLBACK');
+      });
+    });
+  },
+);
 
 it('reads after notifications return every event of 16 concurrent writers without a poll, also of long transactions', async () => {
   const database = await createTestDatabase({ schema: 'tables' });

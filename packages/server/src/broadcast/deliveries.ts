@@ -10,7 +10,8 @@ export class DeliveryBatch {
   readonly last: number;
   /** The position after all of them. */
   readonly position: Position;
-  readonly #encodings = new Map<Dialect, Buffer>();
+  /** Null before the first: most have one batch, in a channel with few subscribers. */
+  #encodings: Map<Dialect, Buffer> | null = null;
 
   constructor(batches: readonly [ChannelBatch, ...ChannelBatch[]]) {
     const newest = batches.at(-1) ?? batches[0];
@@ -22,10 +23,13 @@ export class DeliveryBatch {
 
   /** The batches after sequence `after`, encoded. `after` is less than `last`. */
   encodedAfter(after: number, dialect: Dialect): Buffer {
+    // A batch keeps its own bytes.
+    if (this.batches.length === 1) return this.batches[0].encoded(dialect);
     if (after >= this.first) return encode(this.batches, after, dialect);
-    let bytes = this.#encodings.get(dialect);
+    let bytes = this.#encodings?.get(dialect);
     if (bytes === undefined) {
       bytes = encode(this.batches, after, dialect);
+      this.#encodings ??= new Map<Dialect, Buffer>();
       this.#encodings.set(dialect, bytes);
     }
     return bytes;

@@ -4,6 +4,7 @@ import type { ChannelChange, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { DeliveryBatch } from '../broadcast/deliveries.js';
 import type { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey } from '../events/event.js';
+import { joined } from './codecs/frame.js';
 import type { MissedTarget } from '../replay/missed-events.js';
 import { Subscription, type SubscriptionOptions } from './subscription.js';
 
@@ -101,7 +102,7 @@ export class ApprovalsSubscription extends V1Subscription {
     const encoded = batches
       .filter(({ sequence }) => sequence > after)
       .flatMap((batch) => this.encode(batch) ?? []);
-    return encoded.length < 2 ? (encoded[0] ?? null) : Buffer.concat(encoded);
+    return encoded.length === 0 ? null : joined(encoded);
   }
 
   override encode(events: SharedEvents): Buffer | null {

@@ -122,7 +122,9 @@ class States {
     id: string | null,
     column: string | null,
   ): { json: string | null; isUnreadable: boolean } {
-    const key = JSON.stringify([source, projectId, environmentId, id]);
+    // The lengths say where each of them ends.
+    const lengths = `${source.length} ${projectId.length} ${environmentId.length} ${id?.length ?? ''}`;
+    const key = `${lengths} ${source}${projectId}${environmentId}${id ?? ''}`;
     if (column !== sameState) this.#states.set(key, column === null ? null : withScheduleState(column));
     const json = this.#states.get(key) ?? null;
     return { json, isUnreadable: json === tooLarge };
@@ -180,7 +182,9 @@ export function readStatement(
   { limit, mode, tellsHistory }: { limit: number; mode: ReadMode; tellsHistory: boolean },
 ): string {
   return `
-SELECT ${positionColumns}, ${eventColumns(features, mode)}${tellsHistory ? `, ${historyColumns}` : ''}
+SELECT ${positionColumns}, ${eventColumns(features, mode)},
+  -- How many transactions have got an id that the snapshot does not know of.
+  age(pg_snapshot_xmax(pg_current_snapshot())::xid)::text${tellsHistory ? `, ${historyColumns}` : ''}
 FROM (SELECT 1) AS always
 LEFT JOIN (
   (
@@ -239,6 +243,15 @@ const eventWidth = 17;
 
 /** The column of `missedStatement` after the event's. */
 export const deletedXidColumn = eventOffset + eventWidth;
+
+/**
+ * Whether no transaction that has written was in flight at a read with this row: the snapshot lists none, and none has
+ * begun to write since. On a replica, where snapshots list none, it is not known.
+ */
+export function isQuiet({ coverage }: SnapshotPosition, row: readonly (string | null)[]): boolean {
+  const isListed = coverage.listed === 'open';
+  return isListed && coverage.xids.length === 0 && row[eventOffset + eventWidth] === '0';
+}
 
 /** A row of the log. */
 export interface LogRow {

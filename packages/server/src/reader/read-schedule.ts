@@ -9,15 +9,22 @@ const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
 const leastDistanceMs = 10;
 const busyReads = 4;
 
+/** A read of everything. `isQuiet`: no transaction that has written is in flight. */
+export interface ReadSummary {
+  readonly rows: number;
+  readonly isQuiet: boolean;
+  readonly isReplica: boolean;
+}
+
 /**
  * Decides when to read again after a notification.
  *
  * A transaction does not notify while another one that writes in the same 20 ms holds the lock of that slice. When the
- * notification of the other one arrives, the first can still be in flight, and a snapshot does not show that: it lists
- * only transactions that are older than one that has ended. So more reads follow each notification, after pauses that
- * double from 2 to 128 ms. The pauses start again whenever a read returns rows. Later commits are read after the next
- * notification, at the latest with the next poll. The same holds for a transaction that did not notify because of one
- * that was rolled back.
+ * notification of the other one arrives, the first can still be in flight. So more reads follow each notification, after
+ * pauses that double from 2 to 128 ms, until one returns no rows while no transaction that has written is in flight: one
+ * that writes later gets the lock and notifies. The pauses start again whenever a read returns rows. Later commits are
+ * read after the next notification, at the latest with the next poll. The same holds for a transaction that did not
+ * notify because of one that was rolled back.
  *
  * A NOTIFY from the primary can arrive before a replica has replayed the commit, so there the reads continue longer.
  */
@@ -32,8 +39,9 @@ export class FollowUp {
   }
 
   /** How long to wait before the next read, in milliseconds; null: until the next notification or poll. */
-  after({ rows, isReplica }: { rows: number; isReplica: boolean }): number | null {
+  after({ rows, isQuiet, isReplica }: ReadSummary): number | null {
     this.#rowsInARow = rows > 0 ? this.#rowsInARow + 1 : 0;
+    if (rows === 0 && isQuiet) this.#step = null;
     if (this.#step === null) return null;
     if (rows > 0) this.#step = 0;
     const pauseMs = (isReplica ? replicaPausesMs : pausesMs)[this.#step];
@@ -114,7 +122,7 @@ export class ReadSchedule {
   }
 
   /** Everything was read; schedules the next read after a notification. */
-  followUp(read: { readonly rows: number; readonly isReplica: boolean }): void {
+  followUp(read: ReadSummary): void {
     const pauseMs = this.#followUp.after(read);
     if (pauseMs !== null) this.continueAfter(pauseMs);
   }

@@ -40,6 +40,8 @@ const roomPauseMs = 20;
 
 interface ReadResult extends NewRows {
   readonly rows: number;
+  /** No transaction that has written is in flight. */
+  readonly isQuiet: boolean;
   readonly snapshotXmax: bigint;
 }
 
@@ -301,7 +303,7 @@ export class EventReader {
   ): Promise<ReadResult | null> {
     const { limit, mode } = this.#pageSize;
     const bounds = progress.bounds(progress.hasPartial && this.#options.hasRoom());
-    const { position, rows, history } = await session.readLog(bounds, limit, mode);
+    const { position, rows, isQuiet, history } = await session.readLog(bounds, limit, mode);
     if (history !== null) this.#restartIf(this.#history.compareHistory(history));
     if (!isCurrent()) return null;
     const found = progress.absorb(position, rows, bounds, limit);
@@ -310,23 +312,24 @@ export class EventReader {
       return null;
     }
     this.#pageSize.grow();
-    return { ...found, rows: rows.length, snapshotXmax: position.coverage.xmax };
+    return { ...found, rows: rows.length, isQuiet, snapshotXmax: position.coverage.xmax };
   }
 
   async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
     const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress);
     const events = progress.absorb(rows, since, session.source.hasState);
-    return { events, controls: [], rows: rows.length, snapshotXmax: progress.snapshotXmax, hasMore: false };
+    const { snapshotXmax } = progress;
+    return { events, controls: [], rows: rows.length, isQuiet: false, snapshotXmax, hasMore: false };
   }
 
-  #scheduleNext(progress: Progress, { rows, hasMore }: ReadResult): void {
+  #scheduleNext(progress: Progress, { rows, isQuiet, hasMore }: ReadResult): void {
     if (!(progress instanceof LogProgress)) return;
-    if (!hasMore) this.#schedule.followUp({ rows, isReplica: this.readsReplica });
+    if (!hasMore) this.#schedule.followUp({ rows, isQuiet, isReplica: this.readsReplica });
     else this.#schedule.continueAfter(progress.hasPartial && !this.#options.hasRoom() ? roomPauseMs : 0);
   }
 
   #batch(
-    { events, controls, snapshotXmax, hasMore }: Omit<ReadResult, 'rows'>,
+    { events, controls, snapshotXmax, hasMore }: Omit<ReadResult, 'rows' | 'isQuiet'>,
     progress: Progress,
     beganAtMs: number,
   ): Batch {

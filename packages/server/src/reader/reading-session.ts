@@ -10,6 +10,7 @@ import type { ReadBounds } from './log-progress.js';
 import {
   historyStatement,
   isFlushed,
+  isQuiet,
   type LogRow,
   pageRows,
   positionColumns,
@@ -40,6 +41,8 @@ export interface ReadingSessionOptions {
 export interface LogRead {
   readonly position: SnapshotPosition;
   readonly rows: readonly LogRow[];
+  /** See `isQuiet`. */
+  readonly isQuiet: boolean;
   /** Null if it cannot have changed. */
   readonly history: History | null;
 }
@@ -173,9 +176,12 @@ export class ReadingSession {
       values: [lows, highs, partial?.xid.toString() ?? null, partial?.afterSeq.toString() ?? '0'],
       rowMode: 'array',
     });
-    const [database, timeline = null] = tellsHistory ? (answer.rows[0] ?? []).slice(-2) : [];
+    const [first = []] = answer.rows;
+    const [database, timeline = null] = tellsHistory ? first.slice(-2) : [];
+    const position = toSnapshotPosition(first);
     return {
-      position: toSnapshotPosition(answer.rows[0] ?? []),
+      position,
+      isQuiet: isQuiet(position, first),
       rows: toLogRows(answer.rows, this.source, mode),
       history: typeof database === 'string' ? { database, timeline } : null,
     };

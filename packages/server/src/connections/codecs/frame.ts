@@ -4,6 +4,12 @@ export const pingFrame = Buffer.of(0x89, 0x00);
 /** An empty WebSocket pong. An unsolicited one is not answered (RFC 6455, 5.5.3). */
 export const pongFrame = Buffer.of(0x8a, 0x00);
 
+/** One frame after another; a single one is not copied. */
+export function joined(frames: readonly Buffer[]): Buffer {
+  const [first] = frames;
+  return first !== undefined && frames.length === 1 ? first : Buffer.concat(frames);
+}
+
 /**
  * A WebSocket text frame of a server: final, unmasked, uncompressed (RFC 6455, 5.2). Encoded here because the ws library
  * would frame a message again for each connection.

@@ -1,7 +1,7 @@
 import type { PlainMessage } from '@flagcast/protocol';
 import type { Dialect } from '../../events/dialect.js';
 import type { FlagEvent } from '../../events/event.js';
-import { textFrame } from './frame.js';
+import { joined, textFrame } from './frame.js';
 
 /** The names of event types in the plain dialect: the specification's, or those of Togglr's server and web client. */
 export type EventTypes = 'spec' | 'togglr';
@@ -31,7 +31,7 @@ export function createPlainDialect(eventTypes: EventTypes): Dialect {
   const toMessage = eventTypes === 'togglr' ? toTogglrMessage : toPlainMessage;
   return {
     name: 'plain',
-    encode: ({ events }) => Buffer.concat(events.map((event) => textFrame(JSON.stringify(toMessage(event))))),
+    encode: ({ events }) => joined(events.map((event) => textFrame(JSON.stringify(toMessage(event))))),
   };
 }
 

@@ -2,7 +2,7 @@ import type { ControlMessage, EventMessage, HeartbeatMessage } from '@flagcast/p
 import type { Dialect, EventGroup } from '../../events/dialect.js';
 import type { FlagEvent } from '../../events/event.js';
 import { cursorOf, type Position } from '../../events/position.js';
-import { textFrame } from './frame.js';
+import { joined, textFrame } from './frame.js';
 import { toPlainMessage } from './plain.js';
 
 /** How flagcast.v1 is sent: as WebSocket frames or as server-sent events. */
@@ -89,7 +89,7 @@ export const sseWire: V1Wire = {
 function socketDialect(feed: Feed): Dialect {
   return {
     name: 'flagcast.v1',
-    encode: (batch) => Buffer.concat(messagesOf(batch, feed).map(({ json }) => textFrame(json))),
+    encode: (batch) => joined(messagesOf(batch, feed).map(({ json }) => textFrame(json))),
   };
 }
 
