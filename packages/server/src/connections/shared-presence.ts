@@ -154,10 +154,9 @@ export class SharedPresence {
       return;
     }
     const nowMs = performance.now();
-    const isKnown = this.#others.has(sender);
-    if (state.count === 0) this.#others.delete(sender);
-    else this.#others.set(sender, { state, expiresAtMs: nowMs + timeoutMs });
-    if (isKnown || state.count > 0) this.#options.onChange(!isKnown);
+    const isNew = !this.#others.has(sender);
+    this.#others.set(sender, { state, expiresAtMs: nowMs + timeoutMs });
+    this.#options.onChange(isNew);
     if (!state.asks) return;
     // If it is too early, the next tick answers.
     if (nowMs - this.#publishedAtMs >= minIntervalMs) this.#publish(nowMs, false);
