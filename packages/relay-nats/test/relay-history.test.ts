@@ -17,6 +17,7 @@ import {
   withClient,
 } from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
+import { sees } from '../../server/test/presence-messages.js';
 import { PlainClient } from '../../server/test/plain-client.js';
 import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { type FleetMember, startMember } from './relay-fleet.js';
@@ -109,8 +110,18 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
       await client.event(written.at(-1) ?? '');
       const since = client.events.slice(receivedBefore[index]).map((event) => event.entity_id);
       expect(since).toEqual(written);
-      await client.close();
     }
+
+    // Presence follows the history, too: also with a server that has not seen the earlier one.
+    const late = await startMember(database, nats.url);
+    cleanUps.push(async () => await late.server.close());
+    const lateClient = await V1Client.connect(late.server.wsUrl, { token });
+    await lateClient.caughtUp(channel);
+    const view = { type: 'announce', view: 'v', project_id: projectId, env_id: environments.prod } as const;
+    for (const client of clients) client.send({ ...view, feature_id: 'f' });
+    lateClient.send({ ...view, feature_id: 'f', field: 'name' });
+    for (const client of clients) await sees(client, 'viewer:name');
+    for (const client of [...clients, lateClient]) await client.close();
   });
 
   it('send a resync and no event of the earlier log when the database returns to an earlier state', async () => {

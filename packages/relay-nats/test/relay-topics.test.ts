@@ -1,0 +1,102 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
+import { connectNats, type NatsSession } from '../src/nats-connection.js';
+import type { RelayTopic } from '../../server/src/broadcast/relay.js';
+import { TopicExchange } from '../src/topic-exchange.js';
+
+/** A server with one topic, and what it receives. */
+class Member {
+  readonly exchange = new TopicExchange();
+  readonly received: string[] = [];
+  readonly senders = new Set<string>();
+  connects = 0;
+  readonly topic: RelayTopic;
+
+  constructor(name = 'topic with spaces, * and >') {
+    this.topic = this.exchange.open(name, {
+      onConnected: () => (this.connects += 1),
+      onMessage: (sender, message) => {
+        this.received.push(Buffer.from(message).toString());
+        this.senders.add(sender);
+      },
+    });
+  }
+
+  publish(text: string): void {
+    this.topic.publish(Buffer.from(text));
+  }
+}
+
+describe.skipIf(!hasNatsServer)('topics', () => {
+  let nats: TestNats;
+  const sessions: NatsSession[] = [];
+  beforeAll(async () => {
+    nats = await startNats({ maxPayload: 4_096 });
+  });
+  afterAll(async () => {
+    await nats.remove();
+  });
+  afterEach(async () => {
+    await Promise.all(sessions.splice(0).map(async ({ connection }) => await connection.close()));
+  });
+
+  async function connect(member: Member, history: string): Promise<NatsSession> {
+    const session = await connectNats(nats.url);
+    sessions.push(session);
+    member.exchange.connect(session.connection, history);
+    await session.connection.flush();
+    return session;
+  }
+
+  /** Resolves when every message that was published before has arrived. */
+  async function settled(): Promise<void> {
+    for (let round = 0; round < 2; round += 1) {
+      await Promise.all(sessions.map(async ({ connection }) => await connection.flush()));
+    }
+  }
+
+  it('reach the servers of the same database that have opened them, except the sender', async () => {
+    const [one, two, foreign, other] = [new Member(), new Member(), new Member(), new Member('another')];
+    await connect(one, 'h1');
+    await connect(two, 'h1');
+    await connect(foreign, 'h2');
+    await connect(other, 'h1');
+    one.publish('a');
+    two.publish('b');
+    foreign.publish('c');
+    other.publish('d');
+    await settled();
+    expect([one, two, foreign, other].map(({ received }) => received)).toEqual([['b'], ['a'], [], []]);
+    expect([...one.senders, ...two.senders].filter((sender) => /^[\w-]{36}$/.test(sender))).toHaveLength(2);
+    expect([one.connects, one.topic.maxBytes]).toEqual([1, 4_096]);
+  });
+
+  it('follow the history, and end with the topic', async () => {
+    const [one, two] = [new Member(), new Member()];
+    const session = await connect(one, 'h1');
+    await connect(two, 'h2');
+    one.exchange.disconnect();
+    expect(one.topic.maxBytes).toBe(0);
+    one.publish('is not sent');
+    one.exchange.connect(session.connection, 'h2');
+    await settled();
+    two.publish('a');
+    one.publish('b');
+    await settled();
+    expect([one.received, two.received, one.connects]).toEqual([['a'], ['b'], 2]);
+    one.topic.close();
+    await settled();
+    two.publish('c');
+    await settled();
+    expect(one.received).toEqual(['a']);
+  });
+
+  it('send nothing over a connection that was closed', async () => {
+    const one = new Member();
+    const { connection } = await connect(one, 'h1');
+    await connection.close();
+    one.publish('is not sent');
+    expect(() => one.topic.close()).not.toThrow();
+    expect(() => one.exchange.disconnect()).not.toThrow();
+  });
+});
