@@ -25,9 +25,9 @@ export type { Principal } from './auth/request-authorizer.js';
 export { channelFromQuery } from './auth/request-target.js';
 export { networkOf } from './auth/trusted-proxies.js';
 
-export { isMissing, isUndecodable } from './postgres/errors.js';
+export { CommitOutcomeUnknownError, isMissing, isUndecodable } from './postgres/errors.js';
 export type { Queries, SessionSource } from './postgres/session-pool.js';
-export { CommitOutcomeUnknownError, inTransaction } from './postgres/transaction.js';
+export { inTransaction } from './postgres/statements.js';
 
 export type {
   CreateRelay,

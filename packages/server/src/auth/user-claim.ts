@@ -25,17 +25,8 @@ export interface UserClaim {
 
 /** Claims that do not say who the user is. */
 const otherClaims = new Set([
-  'aud',
-  'cnf',
-  'exp',
-  'iat',
-  'iss',
-  'jti',
-  'nbf',
-  'nonce',
-  'token_use',
-  'typ',
-  'type',
+  ...['aud', 'cnf', 'exp', 'iat', 'iss', 'jti'],
+  ...['nbf', 'nonce', 'token_use', 'typ', 'type'],
 ]);
 const columnSuffix = new RegExp(`:(${userColumns.join('|')})$`);
 

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { setGuard } from '../host/audit-log.js';
 import { loadDatabaseUrl } from './config.js';
 import { isMissing } from '../postgres/errors.js';
-import { inTransaction } from '../postgres/transaction.js';
+import { inTransaction } from '../postgres/statements.js';
 import { printable } from '../describe.js';
 import { isoUtc } from '../host/sql-expressions.js';
 import { CommandError, defineCommand, UsageError } from './command.js';

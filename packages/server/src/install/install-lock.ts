@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { printable } from '../describe.js';
 import { hostTriggers } from '../host/host-triggers.js';
-import { inTransaction } from '../postgres/transaction.js';
+import { inTransaction } from '../postgres/statements.js';
 import { retry } from '../retry.js';
 import { InstallError, isLocked, toInstallError } from './refusals.js';
 import { schemaName } from './sql-files.js';

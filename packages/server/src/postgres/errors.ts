@@ -10,6 +10,11 @@ export class NoFreeSessionError extends Error {
   override readonly name = 'NoFreeSessionError';
 }
 
+/** The COMMIT of a transaction was not answered: it may have been committed, or may still be. */
+export class CommitOutcomeUnknownError extends Error {
+  override readonly name = 'CommitOutcomeUnknownError';
+}
+
 /** The code of a system error (`ENOENT`) or of a PostgreSQL error (`53100`); undefined without one. */
 export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
@@ -18,6 +23,11 @@ export function errorCode(error: unknown): string | undefined {
 /** Whether PostgreSQL refused a statement and the session continues. */
 export function isRefusedStatement(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');
+}
+
+/** Whether PostgreSQL itself refused the COMMIT. After a lost connection, a shutdown or a pooler's error the outcome is unknown. */
+export function isRollback(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && !/^(08|57P|58|XX)/.test(error.code ?? '');
 }
 
 /** No such table, schema or column; no privilege; no such operator; a value of another type. */

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isRefusedStatement, SessionLostError } from './errors.js';
+import { CommitOutcomeUnknownError, isRefusedStatement, isRollback, SessionLostError } from './errors.js';
 
 export type Statement = string | (pg.QueryConfig<unknown[]> & { readonly rowMode?: 'array' });
 
@@ -106,4 +106,31 @@ export class LocalTimeouts {
       throw error;
     }
   }
+}
+
+/**
+ * Runs `work` in one transaction of `client`, which must not be in one: commits when it resolves, rolls back when it
+ * rejects. Always READ COMMITTED, because a transaction that waits for a lock must see what the holder committed. Rejects
+ * with what `work` throws, or CommitOutcomeUnknownError.
+ */
+export async function inTransaction<Result>(
+  client: pg.ClientBase,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
+  let result: Result;
+  try {
+    result = await work();
+  } catch (error) {
+    // A lost session rolls back by itself; report the error that broke it.
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  }
+  try {
+    await client.query('COMMIT');
+  } catch (error) {
+    if (isRollback(error)) throw error;
+    throw new CommitOutcomeUnknownError('the database has not answered a COMMIT', { cause: error });
+  }
+  return result;
 }
