@@ -153,7 +153,8 @@ export function transition(
   const isMessage = event === 'message';
   if (helloAtMs && (isMessage || (event === 'timer' && state === 'live'))) {
     if (usesStreams && connectedMs >= streamMs) {
-      return enter('authorizing', undefined, { helloAtMs: 0, usesStreams: false });
+      // The server can be reached, so the stream returns soon if the WebSocket fails.
+      return enter('authorizing', undefined, { helloAtMs: 0, usesStreams: false, reconnectAttempts: 0 });
     }
     if (isMessage) return enter('live', liveTimer(connectedMs), {});
     // A stream cannot be pinged: it gets the time of another heartbeat and a half.

@@ -267,15 +267,19 @@ describe('the fallback to server-sent events', () => {
       [4, 160_000],
       [5, 320_000],
     ] as const) {
-      const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures, helloAtMs: nowMs };
+      const live: Machine = {
+        ...machineIn('live'),
+        ...{ usesStreams: true, webSocketFailures, helloAtMs: nowMs, reconnectAttempts: 6 },
+      };
       const at = (connectedMs: number, event: ConnectionEvent): Machine =>
         transition(live, event, { nowMs: nowMs + connectedMs, heartbeatMs });
       expect(at(waitMs - 1, 'message').timer).toEqual([1, 0]);
       for (const event of ['message', 'timer'] as const) {
         expect(at(waitMs, event)).toMatchObject({ state: 'authorizing', usesStreams: false });
       }
-      // One failed WebSocket is enough to return to streams.
+      // One failed WebSocket is enough to return to streams, without a longer pause each time.
       expect(after(at(waitMs, 'message'), 'token', 'lost')).toMatchObject({
+        timer: [0, 250],
         usesStreams: true,
         webSocketFailures: webSocketFailures + 1,
       });
