@@ -47,7 +47,39 @@ export interface TestCluster {
 
 /** Makes a database in the run's cluster. */
 export async function createTestDatabase(options: TestDatabaseOptions): Promise<TestDatabase> {
-  return await createDatabaseIn(inject('clusterUrl'), options);
+  const adminUrl = inject('clusterUrl');
+  if (!sharedTemplates.has(options.schema)) await makeTemplates(adminUrl, options);
+  sharedTemplates.add(options.schema);
+  return await createDatabaseIn(adminUrl, options, withSharedAdmin);
+}
+
+type WithAdmin = <Result>(adminUrl: string, work: (admin: pg.Client) => Promise<Result>) => Promise<Result>;
+
+let sharedAdmin: Promise<pg.Client> | null = null;
+
+/**
+ * Runs `work` on the connection of this process to the run's cluster, which ends with the process. Creating and dropping a
+ * database on connections of their own takes two more backends.
+ */
+async function withSharedAdmin<Result>(
+  adminUrl: string,
+  work: (admin: pg.Client) => Promise<Result>,
+): Promise<Result> {
+  sharedAdmin ??= connectAdmin(adminUrl);
+  return await work(await sharedAdmin);
+}
+
+async function connectAdmin(adminUrl: string): Promise<pg.Client> {
+  const admin = new pg.Client({ connectionString: adminUrl, application_name: 'test' });
+  admin.on('error', () => undefined);
+  // The next call opens another one.
+  const forget = (): void => void (sharedAdmin = null);
+  admin.on('end', forget);
+  await admin.connect().catch((error: unknown) => {
+    forget();
+    throw error;
+  });
+  return admin;
 }
 
 /**
@@ -68,7 +100,10 @@ export async function createTestCluster(
   });
   return {
     postgres,
-    createDatabase: async (options) => await createDatabaseIn(postgres.url(), options),
+    async createDatabase(options) {
+      await makeTemplates(postgres.url(), options);
+      return await createDatabaseIn(postgres.url(), options, withClient);
+    },
     async remove() {
       await postgres.stop('immediate');
       await rm(folder, { recursive: true, force: true });
@@ -83,18 +118,13 @@ export async function createTestFolder(): Promise<string> {
   return folder;
 }
 
-async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOptions): Promise<TestDatabase> {
+async function createDatabaseIn(
+  adminUrl: string,
+  { schema }: TestDatabaseOptions,
+  withAdmin: WithAdmin,
+): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
-  await withClient(adminUrl, async (admin) => {
-    if (schema !== 'none') {
-      await makeTemplate(admin, databaseTemplate, async (made) => await makeDatabase(admin, adminUrl, made));
-    }
-    if (schema === 'demo') {
-      await makeTemplate(admin, templates.demo, async (made) => {
-        await admin.query(`CREATE DATABASE ${made} TEMPLATE ${databaseTemplate}`);
-        await withClient(databaseUrl(adminUrl, made), async (client) => await fillDemo(client));
-      });
-    }
+  await withAdmin(adminUrl, async (admin) => {
     // FILE_COPY takes half of the processor time of the default. PostgreSQL 14 always does it and does not know the option.
     const { rows } = await admin.query<{ strategy: string }>(
       `SELECT CASE WHEN current_setting('server_version_num')::int >= 150000 THEN 'STRATEGY FILE_COPY' ELSE '' END AS strategy`,
@@ -113,7 +143,7 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
     async drop() {
       const held = pool.totalCount - pool.idleCount;
       const ended = pool.end();
-      const leak = await withClient(adminUrl, async (admin) => {
+      const leak = await withAdmin(adminUrl, async (admin) => {
         const found = await findLeak(admin, name);
         await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
         return found;
@@ -123,6 +153,22 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
       await ended;
     },
   };
+}
+
+/** The schemas whose templates the run's cluster has, as far as this process knows. */
+const sharedTemplates = new Set<TestDatabaseOptions['schema']>();
+
+/** Makes what a database of the schema is copied from, on a connection of its own: it takes session-level locks. */
+async function makeTemplates(adminUrl: string, { schema }: TestDatabaseOptions): Promise<void> {
+  if (schema === 'none') return;
+  await withClient(adminUrl, async (admin) => {
+    await makeTemplate(admin, databaseTemplate, async (made) => await makeDatabase(admin, adminUrl, made));
+    if (schema === 'tables') return;
+    await makeTemplate(admin, templates.demo, async (made) => {
+      await admin.query(`CREATE DATABASE ${made} TEMPLATE ${databaseTemplate}`);
+      await withClient(databaseUrl(adminUrl, made), async (client) => await fillDemo(client));
+    });
+  });
 }
 
 /** Created once for each cluster; the other test files wait for the first one. */
