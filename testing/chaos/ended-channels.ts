@@ -20,7 +20,7 @@ interface Kind {
 
 const ended = {
   'environment deleted': {
-    create: `INSERT INTO environments (project_id, key, name) SELECT min(project_id::text)::uuid, $1, $1 FROM environments
+    create: `INSERT INTO environments (project_id, key, name) SELECT min(id::text)::uuid, $1, $1 FROM projects WHERE archived_at IS NULL
       RETURNING project_id AS "projectId", id::text AS "environmentId", key AS env`,
     end: 'DELETE FROM environments WHERE id = $1',
   },

@@ -40,6 +40,8 @@ class Viewer {
   #server: string | null = null;
   #isSubscribed = false;
   #heardAtMs = -Infinity;
+  /** When the library last took the connection for lost, also if only for a moment: it leaves then, and returns within 4 s. */
+  disturbedAtMs = 0;
 
   /** `onShown`: called with each message about the subject. `isShared`: all servers show the same. */
   constructor(client: LibraryClient, subject: PresenceSubject, isShared: boolean, onShown: () => void) {
@@ -52,6 +54,11 @@ class Viewer {
         view.handle.close();
         view.handle = this.#announce(library, view.field);
       }
+      let wasConnected = false;
+      library.subscribe(() => {
+        if (wasConnected && !this.#isConnected) this.disturbedAtMs = Date.now();
+        wasConnected = this.#isConnected;
+      });
       library.onMessage((message) => {
         this.#heardAtMs = Date.now();
         if (!('type' in message) || 'source' in message) return;
@@ -80,12 +87,14 @@ class Viewer {
 
   /** The server that has its views; null if none should have. */
   get server(): string | null {
-    const status = this.#library?.getStatus();
-    const isConnected =
-      status?.state === 'live' || (status?.state === 'stale' && status.reason !== 'disconnected');
-    return isConnected && !this.usesStreams && this.#isSubscribed && this.views.length > 0
+    return this.#isConnected && !this.usesStreams && this.#isSubscribed && this.views.length > 0
       ? this.#server
       : null;
+  }
+
+  get #isConnected(): boolean {
+    const status = this.#library?.getStatus();
+    return status?.state === 'live' || (status?.state === 'stale' && status.reason !== 'disconnected');
   }
 
   get isSilent(): boolean {
@@ -251,7 +260,8 @@ export class PresenceGroup {
   #quietSinceMs(server: string): number {
     const { relayBackAtMs } = this.#options;
     const rights = this.#viewers.map((viewer) => this.#right(viewer).sinceMs + rightsMs);
-    const changedAtMs = Math.max(this.#changedAtMs.get(server) ?? 0, ...rights);
+    const disturbances = this.#viewers.map(({ disturbedAtMs }) => disturbedAtMs);
+    const changedAtMs = Math.max(this.#changedAtMs.get(server) ?? 0, ...rights, ...disturbances);
     return relayBackAtMs === undefined ? changedAtMs : Math.max(changedAtMs, relayBackAtMs()) + relayMs;
   }
 
