@@ -8,15 +8,21 @@ import { type Measured, ratio, rowsOf, spread } from '../rounds.ts';
 import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
 import type { RunningTarget, Target } from '../targets/target.ts';
 
-/** Limits of the processor time of Flagcast over that of a target, with one channel and these numbers of clients. */
+/** Limits of the processor time of Flagcast over that of a target, with these numbers of clients in one channel. */
 const boundClients = [1_000, 5_000];
 const limits = [
-  { pattern: 'single events', kind: 'nchan', limit: 0.95 },
-  { pattern: 'single events', kind: 'ws', limit: 0.7 },
-  { pattern: 'single events', kind: 'socket.io', limit: 0.4 },
-  { pattern: 'bursts of 20', kind: 'nchan', limit: 0.15 },
-  { pattern: 'bursts of 20', kind: 'socket.io', limit: 0.06 },
+  { pattern: 'single events', own: 'flagcast', kind: 'nchan', limit: 0.9 },
+  { pattern: 'single events', own: 'flagcast', kind: 'ws', limit: 0.55 },
+  { pattern: 'single events', own: 'flagcast', kind: 'socket.io', limit: 0.4 },
+  { pattern: 'single events', own: 'flagcast', kind: 'io_uring', limit: 1.2 },
+  { pattern: 'single events', own: 'flagcast-writes', kind: 'nchan', limit: 1.1 },
+  { pattern: 'single events', own: 'flagcast-writes', kind: 'ws', limit: 0.75 },
+  { pattern: 'single events', own: 'flagcast-writes', kind: 'prebuilt', limit: 1.15 },
+  { pattern: 'bursts of 20', own: 'flagcast', kind: 'nchan', limit: 0.15 },
+  { pattern: 'bursts of 20', own: 'flagcast', kind: 'socket.io', limit: 0.06 },
 ];
+/** The same with 1,000 clients in as many channels. */
+const limitsOfManyChannels = [{ own: 'flagcast', kind: 'ws', limit: 2 }];
 
 type Running = RunningTarget & Pick<Target, 'kind' | 'name'>;
 
@@ -150,14 +156,15 @@ function boundsOf({ clients, channels }: Setup, { title }: Pattern, measured: Me
   const own = measured.filter(isOurs);
   const lost = own.flatMap(({ rounds }) => rounds.map((round) => round['% missing'] + round.closed));
   const arrived = own.length === 0 ? [] : [none(`${label}: missing and closed`, spread(lost).high)];
-  const ours = own.find(({ target }) => target.kind === 'flagcast');
-  if (ours === undefined || channels > 1 || !boundClients.includes(clients)) return arrived;
-  const limited = limits.flatMap(({ pattern, kind, limit }) => {
-    const other = measured.find(({ target }) => pattern === title && kind === target.kind);
-    if (other === undefined) return [];
-    return [atMost(`${label}: over ${kind}`, ratio(ours.rounds, other.rounds, cpuUsOf).median, limit)];
+  if (!boundClients.includes(clients)) return arrived;
+  const limited = channels > 1 ? limitsOfManyChannels : limits.filter(({ pattern }) => pattern === title);
+  const roundsOf = (kind: string) => measured.find(({ target }) => target.kind === kind)?.rounds;
+  const ratios = limited.flatMap(({ own: kind, kind: otherKind, limit }) => {
+    const [ours, others] = [roundsOf(kind), roundsOf(otherKind)];
+    if (ours === undefined || others === undefined) return [];
+    return [atMost(`${label}: ${kind} over ${otherKind}`, ratio(ours, others, cpuUsOf).median, limit)];
   });
-  return [...arrived, ...limited];
+  return [...arrived, ...ratios];
 }
 
 const manyChannels = 1_000;

@@ -74,8 +74,8 @@ export const fleet = benchmark({
   },
 });
 
-/** The pauses between the reads after a notification, in seconds: see `FollowUp` of the server. */
-const pauses = [0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128];
+/** The pause before the read after a notification, in seconds: see `FollowUp` of the server. */
+const pauseSeconds = 0.002;
 
 /**
  * The formulas of docs/PERFORMANCE.md for the load on the database and on NATS. The writers of this benchmark commit several
@@ -87,13 +87,8 @@ function loadOf(
   readSeconds: number,
 ) {
   const commits = 0.665 * eventsPerSecond;
-  let sinceSeconds = 0;
-  let readsOfCommit = 1;
-  for (const pause of pauses) {
-    sinceSeconds += pause + readSeconds;
-    // Only if no other commit comes before: then the pauses start again.
-    readsOfCommit += Math.exp(-commits * sinceSeconds);
-  }
+  // The second one only if no other commit comes before, and the last one, because nothing is in flight then.
+  const readsOfCommit = 1 + Math.exp(-commits * (pauseSeconds + readSeconds));
   // Commits during a read share the next one. One read a second is the poll.
   const reads = (commits / (1 + commits * readSeconds)) * readsOfCommit + 1;
   // The check of the triggers with each poll; rights and the leader lock are queries of a follower.
