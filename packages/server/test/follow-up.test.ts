@@ -38,13 +38,17 @@ it('a read after a notification is repeated until one returns no rows while no t
   expect(followUp.after(nothing)).toBe(2);
 });
 
-it('consecutive reads that return rows are 10 ms apart until one returns no rows', () => {
+it.each([
+  ['no row', nothing],
+  ['only one row, of a writer that waits for its messages', found],
+])('consecutive reads that return rows are 10 ms apart until one returns %s', (_, last) => {
   const followUp = new FollowUp();
   followUp.restart();
   for (let read = 0; read < 4; read += 1) expect(followUp.after(found)).toBe(2);
   expect(followUp.after(found)).toBe(10);
+  expect(followUp.after({ ...found, rows: 2 })).toBe(10);
   expect(followUp.leastDistanceMs).toBe(10);
-  followUp.after(nothing);
+  expect(followUp.after(last)).not.toBe(10);
   expect(followUp.leastDistanceMs).toBe(0);
 });
 

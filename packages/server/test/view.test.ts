@@ -2,7 +2,13 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { stepsStatement } from '../../console/server/pending-change-reads.js';
-import { missedStatement, pageRows, readStatement, plannerSettings } from '../src/reader/log-statements.js';
+import {
+  missedStatement,
+  pageRows,
+  plannerSettings,
+  readStatement,
+  searchStatement,
+} from '../src/reader/log-statements.js';
 import {
   createTestDatabase,
   insertAudit,
@@ -277,10 +283,16 @@ describe('the statements that read the log', () => {
     );
     const features = { hasState: true, hasEnvironments: true, lists: {} };
     const statements = [
-      {
-        text: readStatement(features, { limit: pageRows, mode: 'full', tellsHistory: false }),
+      ...(['full', 'short'] as const).map((mode) => ({
+        text: readStatement(features, { limit: pageRows, mode, tellsHistory: false }),
         types: '(bigint[], bigint[], bigint, bigint)',
         values: `('{100}', '{9223372036854775807}', NULL, 0)`,
+        index: 'event_log_pkey',
+      })),
+      {
+        text: searchStatement(false),
+        types: '(bigint[], bigint[])',
+        values: `('{100}', '{9223372036854775807}')`,
         index: 'event_log_pkey',
       },
       {

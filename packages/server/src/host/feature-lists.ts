@@ -53,6 +53,10 @@ export interface ListSql {
   readonly joins: string;
   /** Whether the feature is on while no schedule acts, as text; null without schedules, or with too many. */
   readonly baseline: string;
+  /** The fields of a feature whose lists are empty: they need no joins. */
+  readonly emptyFields: string;
+  /** Whether the lists are empty: a boolean. May be false if they are. */
+  readonly isEmpty: string;
 }
 
 const integers = ['bigint', 'integer', 'smallint'];
@@ -83,11 +87,22 @@ export function listSql(columns: ListColumns, scope: ListScope, text: TextReader
     baseline: hasSchedules
       ? `CASE WHEN schedules.live <= ${maxElements} THEN schedules.baseline::text END`
       : 'NULL',
+    emptyFields: found.map(({ name }) => `, '${name}', '[]'::json, '${name}_total', 0`).join(''),
+    isEmpty:
+      found.length === 0 ? 'true' : found.map(({ name }) => tables.isEmpty(tableOf[name])).join(' AND '),
   };
 }
 
+/** The table of each list whose rows are of one feature. */
+const tableOf = {
+  rules: 'rules',
+  variants: 'flag_variants',
+  schedules: 'feature_schedules',
+  tags: 'feature_tags',
+} as const;
+
 interface List {
-  readonly name: 'rules' | 'variants' | 'schedules' | 'tags';
+  readonly name: keyof typeof tableOf;
   /** Returns feature_id, total and list. */
   readonly sql: string;
 }
@@ -123,6 +138,14 @@ class ListTables {
     const text = `${alias}.${column}::text`;
     const first = `regexp_replace(left(${text}, ${maxText - 3}), E'[\\\\xC0-\\\\xFF][\\\\x80-\\\\xBF]{0,2}$', '')`;
     return this.text(`(CASE WHEN length(${text}) > ${maxText} THEN ${first} || '...' ELSE ${text} END)`);
+  }
+
+  /** Whether the table has no rows of the feature `f`: of the environment, if they belong to one. */
+  isEmpty(table: string): string {
+    const isInScope = this.has(table, 'environment_id', integers)
+      ? ` AND t.environment_id + 0 = ${this.#scope.environmentId}`
+      : '';
+    return `NOT EXISTS (SELECT FROM public.${table} t WHERE t.feature_id = f.id${isInScope})`;
   }
 
   /** The column if it has one of the types; else null. */

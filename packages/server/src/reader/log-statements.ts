@@ -71,6 +71,8 @@ const maxStateBytes = 65_536;
 const tooLarge = '!';
 /** The state of a feature or request that an earlier row of the same result has. */
 const sameState = '=';
+/** The state of a feature or request that only the mode `full` reads. */
+const unreadState = '?';
 
 const limited = (state: string): string => `(
     SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
@@ -83,16 +85,27 @@ const isRepeated = (row: string, id: string, order: string): string => {
   return `row_number() OVER (PARTITION BY ${same.join(', ')} ORDER BY ${order}) > 1`;
 };
 
-/** SQL for the feature of a row, for `States`: the first one in this order has the state. `bounds` limits its size. */
+interface FeatureColumn {
+  readonly columns: ListColumns;
+  /** The first row in this order has the state. */
+  readonly order: string;
+  /** Whether its size is limited. */
+  readonly bounds?: boolean;
+  /** Whether a feature with lists is `unreadState`. */
+  readonly isShort?: boolean;
+}
+
+/** SQL for the feature of a row, for `States`. */
 export const featureOfRow = (
   row: string,
-  { columns, order, bounds = false }: { columns: ListColumns; order: string; bounds?: boolean },
+  { columns, order, bounds = false, isShort = false }: FeatureColumn,
 ): string => {
-  const state = featureState(columns, {
+  const scope = {
     projectId: asUuid(`${row}.project_id`),
     featureId: asUuid(`${row}.feature_id`),
     environmentId: asBigint(`${row}.environment_id`),
-  });
+  };
+  const state = featureState(columns, scope, isShort ? unreadState : undefined);
   return `CASE WHEN ${row}.source <> 'control' THEN CASE
     WHEN ${isRepeated(row, 'feature_id', order)} THEN '${sameState}' ELSE ${bounds ? limited(state) : state}
   END END`;
@@ -131,8 +144,12 @@ class States {
   }
 }
 
-/** `safe`: reads no states, and escapes bytes that cannot be decoded. */
-export type ReadMode = 'full' | 'safe';
+/**
+ * - `full`: with the states of features and requests
+ * - `short`: like `full`, if no row is a step and no feature has lists; else `isIncomplete`
+ * - `safe`: reads no states, and escapes bytes that cannot be decoded
+ */
+export type ReadMode = 'full' | 'short' | 'safe';
 
 /** What the statements depend on. */
 export interface LogFeatures {
@@ -148,13 +165,17 @@ export interface LogFeatures {
 function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: ReadMode): string {
   // In a database with SQL_ASCII or an incomplete encoding, a text can contain bytes without an equivalent in UTF-8.
   const text = (column: string): string =>
-    mode === 'full' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
+    mode !== 'safe' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
   const key = hasEnvironments
     ? `coalesce(l.environment_key, (
       SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
     ), l.environment_id)`
     : 'coalesce(l.environment_key, l.environment_id)';
-  const hasStates = hasState && mode === 'full';
+  const hasStates = hasState && mode !== 'safe';
+  const isShort = mode === 'short';
+  const request = isShort
+    ? `CASE WHEN l.source = 'pending' THEN '${unreadState}' END`
+    : requestOfStep('l', 'l.seq');
   return `
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
@@ -163,9 +184,12 @@ function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: R
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
-  ${hasStates ? featureOfRow('l', { columns: lists, order: 'l.seq', bounds: true }) : 'NULL'},
-  ${hasStates ? requestOfStep('l', 'l.seq') : 'NULL'}`;
+  ${hasStates ? featureOfRow('l', { columns: lists, order: 'l.seq', bounds: true, isShort }) : 'NULL'},
+  ${hasStates ? request : 'NULL'}`;
 }
+
+/** How many transactions have got an id that the snapshot does not know of. */
+const unknownXids = 'age(pg_snapshot_xmax(pg_current_snapshot())::xid)::text';
 
 /**
  * One read: one statement, hence one snapshot. $1 and $2 are the ranges of transactions to read, $3 a transaction to
@@ -182,9 +206,7 @@ export function readStatement(
   { limit, mode, tellsHistory }: { limit: number; mode: ReadMode; tellsHistory: boolean },
 ): string {
   return `
-SELECT ${positionColumns}, ${eventColumns(features, mode)},
-  -- How many transactions have got an id that the snapshot does not know of.
-  age(pg_snapshot_xmax(pg_current_snapshot())::xid)::text${tellsHistory ? `, ${historyColumns}` : ''}
+SELECT ${positionColumns}, ${eventColumns(features, mode)}, ${unknownXids}${tellsHistory ? `, ${historyColumns}` : ''}
 FROM (SELECT 1) AS always
 LEFT JOIN (
   (
@@ -203,6 +225,20 @@ LEFT JOIN (
   )
 ) l ON true
 ORDER BY l.seq`;
+}
+
+/**
+ * Whether a read would find rows, for a third of the work of one: `hasRows`. If there are none, its row is that of a read,
+ * and has the position of the same snapshot.
+ */
+export function searchStatement(tellsHistory: boolean): string {
+  return `
+SELECT ${positionColumns}, CASE WHEN EXISTS (
+  SELECT FROM unnest($1::bigint[], $2::bigint[]) AS range (low, high)
+  CROSS JOIN LATERAL (
+    SELECT FROM flagcast.event_log l WHERE l.xid BETWEEN range.low AND range.high ORDER BY l.xid, l.seq LIMIT 1
+  ) row
+) THEN 'found' END${', NULL'.repeat(eventWidth - 1)}, ${unknownXids}${tellsHistory ? `, ${historyColumns}` : ''}`;
 }
 
 /** The rows of one range of transactions in one channel: $3 the project, $4 the environment. */
@@ -260,6 +296,17 @@ export interface LogRow {
   /** Null for control entries. */
   readonly event: FlagEvent | null;
   readonly control: ControlEntry | null;
+}
+
+/** Whether a read in the mode `short` has found a state that only the mode `full` reads. */
+export function isIncomplete(rows: readonly (readonly (string | null)[])[]): boolean {
+  const [feature, request] = [eventOffset + eventWidth - 2, eventOffset + eventWidth - 1];
+  return rows.some((row) => row[feature] === unreadState || row[request] === unreadState);
+}
+
+/** Whether a read or search has found rows. */
+export function hasRows([first]: readonly (readonly (string | null)[])[]): boolean {
+  return typeof first?.[eventOffset] === 'string';
 }
 
 /** The rows of the log in the rows of a read: none if these contain only the position. */

@@ -40,7 +40,9 @@ export class FollowUp {
 
   /** How long to wait before the next read, in milliseconds; null: until the next notification or poll. */
   after({ rows, isQuiet, isReplica }: ReadSummary): number | null {
-    this.#rowsInARow = rows > 0 ? this.#rowsInARow + 1 : 0;
+    // One row in 10 ms is a writer that waits for its messages, and the distance would be added to each of them.
+    const isRestarted = rows === 0 || (rows === 1 && this.leastDistanceMs > 0);
+    this.#rowsInARow = isRestarted ? rows : this.#rowsInARow + 1;
     if (rows === 0 && isQuiet) this.#step = null;
     if (this.#step === null) return null;
     if (rows > 0) this.#step = 0;
@@ -99,6 +101,11 @@ export class ReadSchedule {
     this.isPaused = false;
     this.#pollDueAtMs = 0;
     this.requestRead();
+  }
+
+  /** Whether reads keep a distance, because each one returns rows. */
+  get isBusy(): boolean {
+    return this.#followUp.leastDistanceMs > 0;
   }
 
   /** A read begins; returns its cause. */

@@ -266,7 +266,7 @@ export class EventReader {
     const isCurrent = (): boolean => this.#progress === progress && this.#schedule.pauses === pauses;
     const result =
       progress instanceof LogProgress
-        ? await this.#readLog(session, progress, isCurrent)
+        ? await this.#readLog(session, progress, trigger, isCurrent)
         : await this.#readOverlap(session, progress);
     // Discard the result if the reader was paused meanwhile: the relay leader may already have published past it.
     if (result === null || !isCurrent()) return;
@@ -299,11 +299,13 @@ export class EventReader {
   async #readLog(
     session: ReadingSession,
     progress: LogProgress,
+    trigger: Trigger,
     isCurrent: () => boolean,
   ): Promise<ReadResult | null> {
     const { limit, mode } = this.#pageSize;
     const bounds = progress.bounds(progress.hasPartial && this.#options.hasRoom());
-    const { position, rows, isQuiet, history } = await session.readLog(bounds, limit, mode);
+    const searchesFirst = trigger === 'follow_up' && !this.#schedule.isBusy;
+    const { position, rows, isQuiet, history } = await session.readLog(bounds, limit, mode, searchesFirst);
     if (history !== null) this.#restartIf(this.#history.compareHistory(history));
     if (!isCurrent()) return null;
     const found = progress.absorb(position, rows, bounds, limit);

@@ -8,8 +8,10 @@ import { type HiddenTable, hiddenTablesStatement } from '../host/host-schema.js'
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
+  hasRows,
   historyStatement,
   isFlushed,
+  isIncomplete,
   isQuiet,
   type LogRow,
   pageRows,
@@ -17,6 +19,7 @@ import {
   type ReadMode,
   readStatement,
   plannerSettings,
+  searchStatement,
   type SnapshotPosition,
   toLogRows,
   toSnapshotPosition,
@@ -69,6 +72,8 @@ const stateTables = [
   'audit_log',
   'environments',
 ];
+/** After a read that needed the mode `full`, so many others with rows begin with it. */
+const fullReads = 16;
 /** Deleting the rows of a restored dump takes long; in milliseconds. */
 const adoptTimeoutMs = 300_000;
 
@@ -85,6 +90,8 @@ export class ReadingSession {
   readonly #tellsHistory: boolean;
   /** By page size and mode. */
   readonly #readStatements = new Map<string, string>();
+  /** How many reads with rows do not try the mode `short`. */
+  #fullReadsLeft = 0;
 
   private constructor(client: Session, found: { history: History; source: EventSource; rights: string }) {
     this.#client = client;
@@ -112,7 +119,9 @@ export class ReadingSession {
         await adoptLog(client, async () => await openSession({ ...session, queryTimeoutMs: adoptTimeoutMs }));
         if (!client.isPooled) await client.query(plannerSettings);
       }
-      return new ReadingSession(client, { history: { database, timeline }, source, rights });
+      const reading = new ReadingSession(client, { history: { database, timeline }, source, rights });
+      await reading.#plan();
+      return reading;
     } catch (error) {
       client.discard();
       throw error;
@@ -166,23 +175,58 @@ export class ReadingSession {
     return { coverage, durable: await this.#lastCheckpoint(coverage.xmin) };
   }
 
-  /** Reads at most one page of the event log within these bounds. */
-  async readLog(bounds: ReadBounds, limit: number, mode: ReadMode): Promise<LogRead> {
+  /**
+   * Reads at most one page of the event log within these bounds: one statement, so one snapshot. The result of a cheaper
+   * statement that turns out not to be enough is dropped. `searchesFirst`: probably there is nothing to read.
+   */
+  async readLog(bounds: ReadBounds, limit: number, mode: ReadMode, searchesFirst = false): Promise<LogRead> {
     const { lows, highs, partial } = bounds;
-    const tellsHistory = this.#tellsHistory;
-    const answer = await this.#client.query<(string | null)[]>({
-      ...(this.#keepsStatements ? { name: `flagcast_read_${limit}_${mode}` } : {}),
-      text: this.#readStatement(limit, mode),
-      values: [lows, highs, partial?.xid.toString() ?? null, partial?.afterSeq.toString() ?? '0'],
+    if (searchesFirst && partial === null) {
+      const found = await this.#ask('search', searchStatement(this.#tellsHistory), [lows, highs]);
+      if (!hasRows(found)) return this.#toRead(found, mode);
+    }
+    const values = [lows, highs, partial?.xid.toString() ?? null, partial?.afterSeq.toString() ?? '0'];
+    const read = async (by: ReadMode): Promise<(string | null)[][]> =>
+      await this.#ask(`${limit}_${by}`, this.#readStatement(limit, by), values);
+    const triesShort = mode === 'full' && this.#fullReadsLeft === 0;
+    const rows = await read(triesShort ? 'short' : mode);
+    if (triesShort && isIncomplete(rows)) {
+      this.#fullReadsLeft = fullReads;
+      return this.#toRead(await read('full'), 'full');
+    }
+    if (!triesShort && hasRows(rows)) this.#fullReadsLeft = Math.max(0, this.#fullReadsLeft - 1);
+    return this.#toRead(rows, mode);
+  }
+
+  /** Plans the statements of reads, so that no event waits for that. */
+  async #plan(): Promise<void> {
+    if (this.source.reason !== 'event_log' || !this.#keepsStatements) return;
+    const nothing = { lows: [], highs: [], partial: null };
+    this.#fullReadsLeft = 1;
+    await this.readLog(nothing, pageRows, 'full', true);
+    await this.readLog(nothing, pageRows, 'full');
+    this.#fullReadsLeft = 0;
+    await this.readLog(nothing, pageRows, 'full');
+  }
+
+  async #ask(name: string, text: string, values: readonly unknown[]): Promise<(string | null)[][]> {
+    const { rows } = await this.#client.query<(string | null)[]>({
+      ...(this.#keepsStatements ? { name: `flagcast_read_${name}` } : {}),
+      text,
+      values: [...values],
       rowMode: 'array',
     });
-    const [first = []] = answer.rows;
-    const [database, timeline = null] = tellsHistory ? first.slice(-2) : [];
+    return rows;
+  }
+
+  #toRead(rows: readonly (string | null)[][], mode: ReadMode): LogRead {
+    const [first = []] = rows;
+    const [database, timeline = null] = this.#tellsHistory ? first.slice(-2) : [];
     const position = toSnapshotPosition(first);
     return {
       position,
       isQuiet: isQuiet(position, first),
-      rows: toLogRows(answer.rows, this.source, mode),
+      rows: toLogRows(rows, this.source, mode),
       history: typeof database === 'string' ? { database, timeline } : null,
     };
   }
