@@ -90,10 +90,10 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   // A replay ends with the cancelled requests, which come after the first sentinel: wait for a second one.
   if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, clients)));
   const different = await findStateDifferences(databaseUrl, clients);
-  const isPresenceCompared = await pollUntil(presenceLimitMs, () =>
-    presence.every((group) => group.isCompared),
-  );
-  if (!isPresenceCompared) problems.push('presence did not come to rest after the last fault');
+  const uncompared = (): readonly string[] => presence.flatMap((group) => group.uncompared);
+  if (!(await pollUntil(presenceLimitMs, () => uncompared().length === 0))) {
+    problems.push(`presence did not come to rest after the last fault: ${uncompared().join(', ')}`);
+  }
   if (page !== null) {
     problems.push(...page.client.violations.map((violation) => `the browser: ${violation}`));
     const expected = await readSwitches(databaseUrl, page.channel);

@@ -209,10 +209,12 @@ export class PresenceGroup {
     this.#comparedAtEnd.clear();
   }
 
-  /** Whether the servers of all who should be there were compared since `hold`. */
-  get isCompared(): boolean {
-    const expected = this.#viewers.filter((viewer) => viewer.views.length > 0 && this.#right(viewer).isGiven);
-    return expected.every(({ server }) => server !== null && this.#comparedAtEnd.has(server));
+  /** Those who should be there, but whose servers were not compared since `hold`. Streams have no presence. */
+  get uncompared(): readonly string[] {
+    return this.#viewers
+      .filter((viewer) => viewer.views.length > 0 && this.#right(viewer).isGiven && !viewer.usesStreams)
+      .filter(({ server }) => server === null || !this.#comparedAtEnd.has(server))
+      .map(({ client, server }) => `${client.name} on ${server ?? 'no server'} (${client.lastEntry})`);
   }
 
   get clients(): readonly LibraryClient[] {
