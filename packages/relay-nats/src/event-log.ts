@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   jetstream,
   JetStreamApiError,
@@ -7,7 +6,7 @@ import {
   type StreamInfo,
 } from '@nats-io/jetstream';
 import type { Msg } from '@nats-io/transport-node';
-import { type NatsSession, responseTimeoutMs } from './nats-connection.js';
+import { type NatsSession, responseTimeoutMs, subjectPrefix, subjectToken } from './nats-connection.js';
 
 /** A message of the log. */
 export interface LogMessage {
@@ -58,7 +57,7 @@ export class EventLog {
     this.#session = session;
     this.#client = jetstream(session.connection, { timeout: responseTimeoutMs });
     this.#stream = `flagcast_v1_${id}`;
-    this.#prefix = `flagcast.v1.${id}`;
+    this.#prefix = subjectPrefix(id);
   }
 
   /** Opens the stream, or creates it. The settings of an existing stream are not changed. */
@@ -220,10 +219,8 @@ export class EventLog {
     return found === null ? null : { sequence: found.seq, data: found.data };
   }
 
-  /** A hash, because ids may contain characters that subjects cannot. */
   #channelSubject(kind: 'log' | 'live', channel: string): string {
-    const name = createHash('sha256').update(channel).digest('base64url').slice(0, 22);
-    return `${this.#prefix}.${kind}.channel.${name}`;
+    return `${this.#prefix}.${kind}.channel.${subjectToken(channel)}`;
   }
 }
 

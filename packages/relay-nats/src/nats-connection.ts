@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect, type NatsConnection as Connection } from '@nats-io/transport-node';
 import { type Lifecycle, parseRelayUrl, retry } from 'flagcast/support';
@@ -13,6 +14,13 @@ export const responseTimeoutMs = 1_500;
 const connectTimeoutMs = 2_000;
 const reconnectPauseMs = 500;
 const pingIntervalMs = 5_000;
+
+/** The subjects of a history of the database begin with this. */
+export const subjectPrefix = (history: string): string => `flagcast.v1.${history}`;
+
+/** A part of a subject for an id: a hash, because ids may contain characters that subjects cannot. */
+export const subjectToken = (id: string): string =>
+  createHash('sha256').update(id).digest('base64url').slice(0, 22);
 
 /** Connects, and reconnects after a loss until it is closed. Rejects if no server accepts the first attempt. */
 export async function connectNats(url: string): Promise<NatsSession> {

@@ -1,6 +1,7 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { RelayTopic, TopicReceiver } from 'flagcast/support';
+import { subjectPrefix, subjectToken } from './nats-connection.js';
 
 interface Connected {
   readonly connection: NatsConnection;
@@ -46,8 +47,7 @@ class OpenTopic implements RelayTopic {
   #ownSubject = '';
 
   constructor(name: string, receiver: TopicReceiver, sender: string, onClose: () => void) {
-    // A hash, because ids may contain characters that subjects cannot.
-    this.#name = createHash('sha256').update(name).digest('base64url').slice(0, 22);
+    this.#name = name;
     this.#receiver = receiver;
     this.#sender = sender;
     this.#onClose = onClose;
@@ -58,7 +58,7 @@ class OpenTopic implements RelayTopic {
   }
 
   connect({ connection, history }: Connected): void {
-    const prefix = `flagcast.v1.${history}.presence.${this.#name}`;
+    const prefix = `${subjectPrefix(history)}.presence.${subjectToken(this.#name)}`;
     this.#connection = connection;
     this.#ownSubject = `${prefix}.${this.#sender}`;
     this.#subscription = connection.subscribe(`${prefix}.*`, {
