@@ -7,11 +7,11 @@ import type { SeededRandom } from '../testkit/random.ts';
 import type { Revocation } from '../testkit/segment-checker.ts';
 
 /**
- * Nobody may be shown for longer than this after leaving, also without a goodbye: the server forgets a view after 8.5 s, and
+ * No user may be shown for longer than this after leaving, also if the line broke: the server forgets a view after 8.5 s, and
  * tells at most once a second. After this time without a change the clients must show exactly who is there.
  */
 const quietMs = 10_000;
-/** With the relay all servers know of a change within this time more, in milliseconds: one that was killed says no goodbye. */
+/** With the relay all servers know of a change within this time more, in milliseconds: one that was killed does not tell. */
 const relayMs = 5_000;
 /** A server notices a change of rights within this time more, in milliseconds: faults stop it for up to 8 s. */
 const rightsMs = 8_000;

@@ -4,10 +4,10 @@ import { type EventSource, sourceChange } from './event-source.js';
 import type { History } from './reading-session.js';
 
 /**
- * The history that is read: a cluster and timeline, because another one has other transaction ids; the source with what can be
- * read of the features, because snapshots lack the rest; and the triggers that write the log, because events were not logged
- * while a trigger was missing or disabled. Each `compare`
- * returns why earlier positions are invalid; null if they are valid.
+ * The history that is read: a cluster and timeline, because another one has other transaction ids; the source with what
+ * can be read of the features, because snapshots lack the rest; and the triggers that write the log, because events were
+ * not logged while a trigger was missing or disabled. Each `compare` returns why earlier positions are invalid; null if
+ * they are valid.
  */
 export class ReadHistory {
   #history: History | null = null;
