@@ -2,12 +2,12 @@ import { constants } from 'node:os';
 
 const signalNames = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Time limit for the clean-up, in milliseconds; then the process exits. */
-const cleanUpLimitMs = 60_000;
+/** Time limit for each clean-up, in milliseconds; then the next one runs. */
+const cleanUpLimitMs = 15_000;
 
 /** The owner of what is started: a run of a harness, or a test (`{ defer: onTestFinished, fail }`). */
 export interface Owner {
-  /** Registers a clean-up. All of them run at the end, the last one first. */
+  /** Registers a clean-up. All of them run at the end, the last one first, each for a limited time. */
   defer(cleanUp: () => Promise<unknown>): void;
   /** Ends the run with an error from outside its own calls, such as the end of a process. */
   fail(error: Error): void;
@@ -61,27 +61,38 @@ export async function runBounded<Result>(
     defer: (cleanUp) => void cleanUps.push(cleanUp),
     fail: end,
   });
-  let failure: unknown = null;
   try {
     return await Promise.race([working, endedEarly]);
-  } catch (error) {
-    failure = error;
-    throw error;
   } finally {
     clearTimeout(limit);
     // Pending calls fail as their resources are cleaned up; these errors are expected.
     working.catch(() => undefined);
     endedEarly.catch(() => undefined);
     end(new Error('The run is over'));
-    const cleanUpLimit = setTimeout(() => {
-      console.error('The clean-up takes too long, after this result of the run:', failure ?? 'success');
-      process.exit(1);
-    }, cleanUpLimitMs);
-    cleanUpLimit.unref();
+    let isUnfinished = false;
     for (const cleanUp of cleanUps.reverse()) {
-      await cleanUp().catch((error: unknown) => console.error('clean-up failed:', error));
+      const hasEnded = await endsInTime(cleanUp);
+      isUnfinished ||= !hasEnded;
     }
-    clearTimeout(cleanUpLimit);
+    // What did not end may keep the process running. Child processes end with it.
+    if (isUnfinished) setTimeout(() => process.exit(1), cleanUpLimitMs).unref();
     for (const name of signalNames) process.off(name, onSignal);
   }
+}
+
+/** Resolves with whether the clean-up has ended within its time limit; its errors are reported. */
+async function endsInTime(cleanUp: () => Promise<unknown>): Promise<boolean> {
+  let limit: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    limit = setTimeout(() => {
+      console.error(`a clean-up did not end within ${cleanUpLimitMs / 1_000} s`);
+      resolve(false);
+    }, cleanUpLimitMs);
+  });
+  const ended = cleanUp()
+    .catch((error: unknown) => console.error('clean-up failed:', error))
+    .then(() => true);
+  const hasEnded = await Promise.race([ended, late]);
+  clearTimeout(limit);
+  return hasEnded;
 }

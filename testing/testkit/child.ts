@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 import type { Owner } from './bounded-run.ts';
+import { endWithParent } from './watchdog.ts';
 
 /** Time limit for a process to end before it is killed, in milliseconds. */
 const endLimitMs = 5_000;
@@ -64,6 +65,8 @@ export function startChild(owner: Owner, program: URL, options: ChildOptions = {
   const file = fileURLToPath(program);
   const child = fork(compile(file), { stdio: ['ignore', stdout, 'inherit', 'ipc'], execArgv: [...execArgv] });
   const ended = once(child, 'exit');
+  // A stopped one does not notice that its parent is gone.
+  if (child.pid !== undefined) child.once('exit', endWithParent(child.pid));
   const pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   let requests = 0;
   let ending = false;

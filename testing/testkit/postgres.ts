@@ -7,6 +7,7 @@ import pg from 'pg';
 import type { Owner } from './bounded-run.ts';
 import type { FlagIds } from './channel.ts';
 import type { TestUser } from './tokens.ts';
+import { endWithParent } from './watchdog.ts';
 
 /**
  * Starts a PostgreSQL with Flagcast's default settings (fsync is on) in a temporary folder. The end of the owner removes it.
@@ -21,10 +22,13 @@ export async function startTemporaryPostgres(
   // If this process runs as root, PostgreSQL runs as another account.
   await chmod(folder, 0o755);
   const starting = startEmbeddedPostgres({ dataDir: folder, settings, onExit: (error) => owner.fail(error) });
+  // Of the cluster of the version that is installed. A restart writes another id into it.
+  const postgresEnded = endWithParent(path.join(folder, 'data-*/postmaster.pid'), 'QUIT');
   owner.defer(async () => {
     // A failed start leaves nothing to stop; its error is reported to the caller.
     const started = await starting.catch(() => null);
     await started?.stop('immediate');
+    postgresEnded();
   });
   return await starting;
 }

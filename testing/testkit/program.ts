@@ -6,11 +6,12 @@ import type { Readable } from 'node:stream';
 import type { Owner } from './bounded-run.ts';
 import { MessageLog } from './message-log.ts';
 import { childrenOf } from './process-figures.ts';
+import { endWithParent } from './watchdog.ts';
 
 /** Of each stream, the program keeps at most this many lines. */
 const maxLines = 20_000;
-/** Time limit for a graceful end, in milliseconds. */
-const endLimitMs = 15_000;
+/** Time limit for a graceful end, in milliseconds: less than that of a clean-up. */
+const endLimitMs = 10_000;
 /** Below the ephemeral ports: no client connection takes the port of a server that is being restarted. */
 const ports = { first: 20_000, count: 12_000 };
 
@@ -45,6 +46,8 @@ export class Program {
     if (stdout === null || stderr === null) throw new Error('the program has no pipes');
     this.#stdout = readLines(stdout);
     this.#stderr = readLines(stderr);
+    const hasEnded = this.process.pid === undefined ? () => undefined : endWithParent(this.process.pid);
+    this.process.once('exit', hasEnded);
     // `ended` reports a program that did not start.
     this.process.on('error', () => undefined);
     this.ended = new Promise((resolve) => {
@@ -137,35 +140,35 @@ function quoted(word: string): string {
 export interface Supervised {
   /** The program, then its child processes. */
   pids(): Promise<readonly number[]>;
-  /** Lets it shut down; after 15 s it is killed. Resolves when it has ended. */
+  /** Lets it shut down; after 10 s it is killed. Resolves when it has ended. */
   end(): Promise<void>;
-  /** Ends it with SIGKILL. Resolves when it has ended. */
+  /** Ends it and its child processes with SIGKILL. Resolves when it has ended. */
   kill(): Promise<void>;
 }
 
 /** The owner ends the program, and fails if the program ends before. */
 export function supervise(owner: Owner, program: Program, name: string): Supervised {
   let isEnding = false;
+  const pids = async (): Promise<readonly number[]> => [program.pid, ...(await childrenOf(program.pid))];
   const kill = async (): Promise<void> => {
     isEnding = true;
-    await program.end();
+    // Its child processes could keep the pipes of its output open.
+    for (const pid of await pids().catch(() => [])) process.kill(pid, 'SIGKILL');
+    await program.ended;
   };
-  owner.defer(kill);
+  const end = async (): Promise<void> => {
+    isEnding = true;
+    program.signal('SIGTERM');
+    const limit = setTimeout(() => void kill(), endLimitMs);
+    await program.ended;
+    clearTimeout(limit);
+  };
+  owner.defer(end);
   void program.ended.then(({ code, signal, stderr }) => {
     if (isEnding) return;
     owner.fail(new Error(`${name} ended with ${code ?? signal ?? 'nothing'}: ${stderr.trim()}`));
   });
-  return {
-    pids: async () => [program.pid, ...(await childrenOf(program.pid))],
-    end: async () => {
-      isEnding = true;
-      program.signal('SIGTERM');
-      const limit = setTimeout(() => program.signal('SIGKILL'), endLimitMs);
-      await program.ended;
-      clearTimeout(limit);
-    },
-    kill,
-  };
+  return { pids, end, kill };
 }
 
 /** A TCP port of 127.0.0.1 that is free now and that no outgoing connection takes. */
