@@ -178,4 +178,22 @@ describe('retention', () => {
     await read();
     expect(delivered()).toEqual([first.entityId, second.entityId]);
   });
+
+  it.each(["SELECT flagcast.prune_event_log('0', 1000000)", 'TRUNCATE flagcast.event_log'])(
+    'that deletes rows before the reader has read them begins a new history: %s',
+    async (statement) => {
+      const { database, channel } = await createDatabase();
+      const { reader, lifecycle, delivered, read } = await startTestReader(database);
+      await insertAudit(database.pool, channel);
+      await database.pool.query(statement);
+      const lost = nextEvent(lifecycle, 'reader:history-lost');
+      const started = nextEvent(lifecycle, 'reader:started');
+      reader.requestBatch();
+      expect((await lost).reason).toMatch(/^rows of the event log were deleted before they were read/);
+      await started;
+      const { entityId } = await insertAudit(database.pool, channel);
+      await read();
+      expect(delivered()).toEqual([entityId]);
+    },
+  );
 });

@@ -1,8 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { createTestCluster, seedProject, type TestCluster } from './database.js';
+import { createTestCluster, insertAudit, seedProject, type TestCluster } from './database.js';
 import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
-import { V1Client } from './v1-client.js';
+import { type TestChannel, V1Client } from './v1-client.js';
 
 let cluster: TestCluster;
 let fixture: DoctorFixture;
@@ -28,8 +29,8 @@ afterEach(async () => {
   await fixture.drop();
 });
 
-async function start(): Promise<TestServer> {
-  server = await startTestServer(fixture.url, { database: { pollIntervalMs: 50 } });
+async function start(pollIntervalMs = 50): Promise<TestServer> {
+  server = await startTestServer(fixture.url, { database: { pollIntervalMs } });
   return server;
 }
 
@@ -120,4 +121,57 @@ it('a cursor of a snapshot that lacked hidden rows gets a resync after the end o
   const after = await V1Client.connect(running.wsUrl, { token });
   expect(await after.subscribe(channel, cursor)).toMatchObject({ type: 'resync', reason: 'history_changed' });
   await after.close();
+});
+
+const noPoll = 3_600_000;
+
+/** A channel with one feature. */
+async function channelWithFeature(): Promise<{ channel: TestChannel; featureId: string }> {
+  const { pool } = fixture.database;
+  const { projectId, environments } = await seedProject(pool);
+  const featureId = randomUUID();
+  await pool.query(
+    `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, 'flag', 'A flag', 'simple')`,
+    [featureId, projectId],
+  );
+  return { channel: { projectId, environmentId: environments.prod }, featureId };
+}
+
+it('a read fails while row-level security hides rows and the reader has not noticed it: no state lacks them', async () => {
+  const { channel, featureId } = await channelWithFeature();
+  const running = await start(noPoll);
+  const client = await V1Client.connect(running.wsUrl, { token });
+  await client.caughtUp(channel);
+  const started = nextEvent(running.flagcast.lifecycle, 'reader:started');
+  await fixture.run('ALTER TABLE features ENABLE ROW LEVEL SECURITY');
+  await insertAudit(fixture.database.pool, { ...channel, featureId });
+  await client.control('resync');
+  expect(client.messages.filter((message) => 'source' in message)).toEqual([]);
+  expect(await started).toMatchObject({ guarantee: 'partial' });
+  await client.close();
+});
+
+it('snapshots and missed events are refused while row-level security hides rows and the reader has not noticed it', async () => {
+  const { channel, featureId } = await channelWithFeature();
+  const { projectId, environmentId } = channel;
+  const before = await V1Client.connect((await start(noPoll)).wsUrl, { token });
+  const cursor = await before.caughtUp(channel);
+  await before.close();
+  await server?.close();
+  await insertAudit(fixture.database.pool, { ...channel, featureId });
+  const running = await start(noPoll);
+  const client = await V1Client.connect(running.wsUrl, { token });
+  const snapshot = async (): Promise<Response> =>
+    await fetch(`${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+
+  await fixture.run('ALTER TABLE features ENABLE ROW LEVEL SECURITY');
+  expect((await snapshot()).status).toBe(503);
+  expect(await client.subscribe(channel, cursor)).toMatchObject({ type: 'error', code: 'unavailable' });
+  await fixture.run('ALTER TABLE features DISABLE ROW LEVEL SECURITY');
+  expect(await (await snapshot()).json()).toMatchObject({ features: [{ id: featureId }] });
+  await client.caughtUp(channel, cursor);
+  expect(await client.event(featureId)).toMatchObject({ feature: { id: featureId } });
+  await client.close();
 });

@@ -11,6 +11,15 @@ export interface HiddenTable {
   readonly isLogging: boolean;
 }
 
+/** SQL for whether Flagcast reads the table `c` of the schema `n`. */
+const isRead = `(n.nspname = 'flagcast' OR n.nspname = 'public' AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
+       'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions'))`;
+
+/** SQL for whether policies apply to this session on a table that Flagcast reads, also if they show all rows. */
+export const hasPoliciesExpression = `EXISTS (
+   SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.relrowsecurity AND ${isRead} AND row_security_active(c.oid))`;
+
 /**
  * The tables that Flagcast reads of which row-level security may hide rows from `role` (SQL of a name; null: the role
  * of the session) and, if `logs` (SQL of a boolean), from the owner of the trigger functions: `HiddenTable`s as JSON
@@ -27,8 +36,7 @@ export const hiddenTablesStatement = (role: string, logs: string): string => `WI
        AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
        AND c.relname IN ('pending_changes', 'pending_change_entities')
    ) AS r (name, is_logging)
-   WHERE c.relrowsecurity AND (n.nspname = 'flagcast' OR n.nspname = 'public' AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
-       'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions'))
+   WHERE c.relrowsecurity AND ${isRead}
  )
  SELECT coalesce(json_agg(json_build_object('table', readers.name, 'reader', reader, 'isLogging', is_logging)
    ORDER BY is_logging, reader, readers.name), '[]')::text

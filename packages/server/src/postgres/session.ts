@@ -2,7 +2,13 @@ import { connect, type Socket } from 'node:net';
 import pg from 'pg';
 import { connectionParameters, type Database } from './connection-settings.js';
 import { isRefusedStatement, SessionLostError } from './errors.js';
-import { LocalTimeouts, PendingStatements, type Statement, timeoutSettings } from './statements.js';
+import {
+  LocalTimeouts,
+  PendingStatements,
+  refusesHiddenRows,
+  type Statement,
+  timeoutSettings,
+} from './statements.js';
 import { toError } from '../describe.js';
 
 export interface SessionOptions {
@@ -104,6 +110,12 @@ export class Session extends pg.Client {
   /** Whether another caller can use it: it is in no transaction, and every statement has been answered. */
   get isReusable(): boolean {
     return this.#failure === null && this.#pending.size === 0 && this.getTransactionStatus() === 'I';
+  }
+
+  /** From now on PostgreSQL refuses statements from which row-level security would hide rows, and hides none. */
+  async refuseHiddenRows(): Promise<void> {
+    if (this.#localTimeouts === null) await this.query(`SET ${refusesHiddenRows}`);
+    else this.#localTimeouts.add(refusesHiddenRows);
   }
 
   /**

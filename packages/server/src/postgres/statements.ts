@@ -3,6 +3,9 @@ import { CommitOutcomeUnknownError, isRefusedStatement, isRollback, SessionLostE
 
 export type Statement = string | (pg.QueryConfig<unknown[]> & { readonly rowMode?: 'array' });
 
+/** With this setting PostgreSQL refuses a statement from which row-level security would hide rows. */
+export const refusesHiddenRows = 'row_security = off';
+
 /** With these PostgreSQL ends a statement before the client's time-out, in milliseconds. */
 export function timeoutSettings(queryTimeoutMs: number): Readonly<Record<string, string>> {
   return {
@@ -54,7 +57,7 @@ type Send = (statement: Statement, values?: unknown[]) => Promise<pg.QueryResult
  */
 export class LocalTimeouts {
   readonly #send: Send;
-  readonly #settings: readonly string[];
+  readonly #settings: string[];
   #isInTransaction = false;
   /** How many single statements have not ended, and the end of the last one. */
   #singles = 0;
@@ -64,6 +67,11 @@ export class LocalTimeouts {
     this.#send = send;
     const settings = Object.entries(timeoutSettings(queryTimeoutMs));
     this.#settings = settings.map(([name, value]) => `SET LOCAL ${name} = ${value}`);
+  }
+
+  /** Sets this, too, in each transaction that begins later. */
+  add(setting: string): void {
+    this.#settings.push(`SET LOCAL ${setting}`);
   }
 
   get isInTransaction(): boolean {

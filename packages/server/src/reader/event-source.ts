@@ -5,7 +5,7 @@ import { describeError } from '../describe.js';
 import { readListColumns } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { channelStatement, pendingChangeState } from '../host/pending-change.js';
-import { type HiddenTable, readHiddenTables } from '../host/host-schema.js';
+import { hasPoliciesExpression, type HiddenTable, readHiddenTables } from '../host/host-schema.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap.js';
 
@@ -23,6 +23,11 @@ export interface EventSource extends LogFeatures {
   readonly hasHostTriggers: boolean;
   /** The tables of which row-level security may hide rows, sorted. */
   readonly hiddenTables: readonly string[];
+  /**
+   * Whether policies applied to this role, also if they show all rows. Without any, rows that are hidden later fail the
+   * statement: with `row_security` off, PostgreSQL filters no rows silently.
+   */
+  readonly hasPolicies: boolean;
 }
 
 /** The guarantee, as `hello` and /api/status name it. */
@@ -92,6 +97,8 @@ export async function findEventSource(
   return {
     ...found,
     hiddenTables: await readHiddenNames(client, found),
+    // Of other relations it is not known.
+    hasPolicies: found.reason !== 'event_log' || (await readHasPolicies(client)),
     lists: await readListColumns(client),
   };
 }
@@ -104,12 +111,20 @@ async function readHiddenNames(
   return namesOf(await readHiddenTables(client, { role: null, logs: hasHostTriggers }));
 }
 
+async function readHasPolicies(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query<[string]>({
+    text: `SELECT ${hasPoliciesExpression}::text`,
+    rowMode: 'array',
+  });
+  return rows[0]?.[0] !== 'false';
+}
+
 /** Each table once, in order. */
 export function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
-type ReadableSource = Omit<EventSource, 'hiddenTables' | 'lists'>;
+type ReadableSource = Omit<EventSource, 'hiddenTables' | 'hasPolicies' | 'lists'>;
 
 async function findReadable(
   client: pg.ClientBase,

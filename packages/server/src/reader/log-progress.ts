@@ -9,7 +9,8 @@ import {
   type XidRanges,
 } from '../events/position.js';
 import { DurableCoverage, UnflushedRows } from './durability.js';
-import type { LogRow, SnapshotPosition } from './log-statements.js';
+import type { LogRow } from './log-statements.js';
+import type { SnapshotPosition } from './snapshot-position.js';
 
 /** What the next read requests. */
 export interface ReadBounds extends XidRanges {
@@ -28,7 +29,7 @@ export interface NewRows {
 type FollowedRead = Pick<RelayedRead, 'events' | 'controls' | 'read' | 'position' | 'readBy'>;
 
 /** Why the next read cannot continue from the last one. */
-export type HistoryLoss = 'behind' | 'lost-commits';
+export type HistoryLoss = 'behind' | 'lost-commits' | 'deleted';
 
 /**
  * Tracks which transactions of the event log have been read.
@@ -53,6 +54,7 @@ export class LogProgress {
   readonly #finished = new Map<bigint, bigint>();
   readonly #unflushed = new UnflushedRows();
   #readBy = '';
+  #deletedXid = 0n;
 
   /** Starts after `coverage`. A crash undoes nothing that `durable` covers. */
   constructor(coverage: Coverage, durable: Coverage) {
@@ -113,6 +115,13 @@ export class LogProgress {
     }
     this.#finished.clear();
     this.#unflushed.markUncertain();
+  }
+
+  /** Whether rows were deleted before they were read: `deletedXid` is of the next read to absorb. */
+  hasMissed(deletedXid: bigint): boolean {
+    if (deletedXid <= this.#deletedXid) return false;
+    this.#deletedXid = deletedXid;
+    return !covers(this.#coverage, deletedXid);
   }
 
   /** Records a read with these bounds and this limit, and returns its new rows. */

@@ -1,11 +1,10 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { type ListColumns, withScheduleState } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { isLargeRequest, pendingChangeState } from '../host/pending-change.js';
+import { hasPoliciesExpression } from '../host/host-schema.js';
 import { isoUtcInRange } from '../host/sql-expressions.js';
-import type { Queries } from '../postgres/session-pool.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
-import { coverageOfSnapshot, type Coverage } from '../events/position.js';
+import { positionColumns, type SnapshotPosition } from './snapshot-position.js';
 
 /**
  * Plans are made once. A plan that was made while the log was small must still be right when it is large, so only
@@ -22,46 +21,6 @@ const historyColumns = `
 
 /** Identifies the history: another cluster or timeline has other transaction ids. */
 export const historyStatement = `SELECT ${historyColumns}`;
-
-/** The snapshot, and positions in the write-ahead log in bytes, null on a replica. */
-export const positionColumns = `
-  pg_current_snapshot()::text,
-  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::text END,
-  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::text END`;
-
-/** What a statement could see, and how much of that was on disk. */
-export interface SnapshotPosition {
-  readonly coverage: Coverage;
-  /** The end of the write-ahead log when the snapshot had been taken; null on a replica. */
-  readonly insertLsn: bigint | null;
-  /** The position up to which it was flushed at that time; null on a replica. */
-  readonly flushLsn: bigint | null;
-}
-
-export function toSnapshotPosition(row: readonly (string | null)[]): SnapshotPosition {
-  const [snapshot, insertLsn = null, flushLsn = null] = row;
-  return {
-    coverage: coverageOfSnapshot(snapshot ?? '0:0:', insertLsn === null),
-    insertLsn: insertLsn === null ? null : BigInt(insertLsn),
-    flushLsn: flushLsn === null ? null : BigInt(flushLsn),
-  };
-}
-
-/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is immediately. */
-const flushAttempts = 25;
-const flushPauseMs = 20;
-
-/** Waits up to half a second until the write-ahead log is flushed up to this position; false if it is not. */
-export async function isFlushed(session: Queries, insertLsn: bigint): Promise<boolean> {
-  for (let attempt = 1; ; attempt += 1) {
-    const { rowCount } = await session.query(
-      `SELECT WHERE (pg_current_wal_flush_lsn() - '0/0') >= $1::numeric`,
-      [insertLsn.toString()],
-    );
-    if (rowCount === 1 || attempt === flushAttempts) return rowCount === 1;
-    await delay(flushPauseMs);
-  }
-}
 
 /** A read returns at most this many rows of new transactions, and as many of a large one that it continues. */
 export const pageRows = 500;
@@ -191,6 +150,13 @@ function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: R
 /** How many transactions have got an id that the snapshot does not know of. */
 const unknownXids = 'age(pg_snapshot_xmax(pg_current_snapshot())::xid)::text';
 
+/** The highest transaction of which rows have been deleted. */
+const deletedXid = '(SELECT deleted_xid::text FROM flagcast.log_state)';
+
+/** The columns of a read or search after those of the event. */
+const stateColumns = (tellsHistory: boolean): string =>
+  `${unknownXids}, ${deletedXid}${tellsHistory ? `, ${historyColumns}` : ''}`;
+
 /**
  * One read: one statement, hence one snapshot. $1 and $2 are the ranges of transactions to read, $3 a transaction to
  * continue (null: none) after its row number $4. Returns at least one row, whose event columns are null where there
@@ -206,7 +172,7 @@ export function readStatement(
   { limit, mode, tellsHistory }: { limit: number; mode: ReadMode; tellsHistory: boolean },
 ): string {
   return `
-SELECT ${positionColumns}, ${eventColumns(features, mode)}, ${unknownXids}${tellsHistory ? `, ${historyColumns}` : ''}
+SELECT ${positionColumns}, ${eventColumns(features, mode)}, ${stateColumns(tellsHistory)}
 FROM (SELECT 1) AS always
 LEFT JOIN (
   (
@@ -238,7 +204,7 @@ SELECT ${positionColumns}, CASE WHEN EXISTS (
   CROSS JOIN LATERAL (
     SELECT FROM flagcast.event_log l WHERE l.xid BETWEEN range.low AND range.high ORDER BY l.xid, l.seq LIMIT 1
   ) row
-) THEN 'found' END${', NULL'.repeat(eventWidth - 1)}, ${unknownXids}${tellsHistory ? `, ${historyColumns}` : ''}`;
+) THEN 'found' END${', NULL'.repeat(eventWidth - 1)}, ${stateColumns(tellsHistory)}`;
 }
 
 /** The rows of one range of transactions in one channel: $3 the project, $4 the environment. */
@@ -252,14 +218,16 @@ const approvalRows = `l.source = 'pending' AND l.xid BETWEEN range.low AND range
 
 /**
  * The events of a channel or of the approvals feed that a client has not received: $1 and $2 are the ranges of
- * transactions. The last column is the highest transaction of which retention has deleted rows.
+ * transactions. The last columns are the highest transaction of which retention has deleted rows, and whether policies
+ * apply to this session.
  */
 export function missedStatement(
   features: LogFeatures,
   { limit, of }: { limit: number; of: 'channel' | 'approvals' },
 ): string {
   return `
-SELECT ${positionColumns}, ${eventColumns(features, 'full')}, (SELECT deleted_xid::text FROM flagcast.log_state)
+SELECT ${positionColumns}, ${eventColumns(features, 'full')}, ${deletedXid},
+  ${hasPoliciesExpression}::text
 FROM (SELECT 1) AS always
 LEFT JOIN (
   SELECT page.*
@@ -279,6 +247,8 @@ const eventWidth = 17;
 
 /** The column of `missedStatement` after the event's. */
 export const deletedXidColumn = eventOffset + eventWidth;
+/** The one after it. */
+export const hasPoliciesColumn = deletedXidColumn + 1;
 
 /**
  * Whether no transaction that has written was in flight at a read with this row: the snapshot lists none, and none has
@@ -287,6 +257,11 @@ export const deletedXidColumn = eventOffset + eventWidth;
 export function isQuiet({ coverage }: SnapshotPosition, row: readonly (string | null)[]): boolean {
   const isListed = coverage.listed === 'open';
   return isListed && coverage.xids.length === 0 && row[eventOffset + eventWidth] === '0';
+}
+
+/** The highest transaction of which rows had been deleted at a read with this row. */
+export function deletedXidOf(row: readonly (string | null)[]): bigint {
+  return BigInt(row[eventOffset + eventWidth + 1] ?? 0);
 }
 
 /** A row of the log. */

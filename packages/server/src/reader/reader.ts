@@ -305,10 +305,11 @@ export class EventReader {
     const { limit, mode } = this.#pageSize;
     const bounds = progress.bounds(progress.hasPartial && this.#options.hasRoom());
     const searchesFirst = trigger === 'follow_up' && !this.#schedule.isBusy;
-    const { position, rows, isQuiet, history } = await session.readLog(bounds, limit, mode, searchesFirst);
+    const read = await session.readLog(bounds, limit, mode, searchesFirst);
+    const { position, rows, isQuiet, deletedXid, history } = read;
     if (history !== null) this.#restartIf(this.#history.compareHistory(history));
     if (!isCurrent()) return null;
-    const found = progress.absorb(position, rows, bounds, limit);
+    const found = progress.hasMissed(deletedXid) ? 'deleted' : progress.absorb(position, rows, bounds, limit);
     if (typeof found === 'string') {
       this.#restartIf(historyLosses[found]);
       return null;
@@ -356,5 +357,7 @@ export class EventReader {
 
 const historyLosses = {
   behind: 'the database is behind what was read from it before (restored from a backup?)',
+  deleted:
+    'rows of the event log were deleted before they were read (stale for longer than FLAGCAST_LOG_RETENTION?)',
   'lost-commits': 'a crash of the database took back commits that had been delivered',
 };

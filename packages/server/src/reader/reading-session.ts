@@ -4,27 +4,30 @@ import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import { ascending, type Coverage } from '../events/position.js';
 import { listColumnsStatement } from '../host/feature-lists.js';
-import { type HiddenTable, hiddenTablesStatement } from '../host/host-schema.js';
+import { hasPoliciesExpression, type HiddenTable, hiddenTablesStatement } from '../host/host-schema.js';
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
+  deletedXidOf,
   hasRows,
   historyStatement,
-  isFlushed,
   isIncomplete,
   isQuiet,
   type LogRow,
   pageRows,
-  positionColumns,
   type ReadMode,
   readStatement,
   plannerSettings,
   searchStatement,
-  type SnapshotPosition,
   toLogRows,
-  toSnapshotPosition,
 } from './log-statements.js';
 import { overlapStatement, sinceStatement } from './overlap.js';
+import {
+  isFlushed,
+  positionColumns,
+  type SnapshotPosition,
+  toSnapshotPosition,
+} from './snapshot-position.js';
 
 export interface History {
   readonly database: string;
@@ -46,6 +49,8 @@ export interface LogRead {
   readonly rows: readonly LogRow[];
   /** See `isQuiet`. */
   readonly isQuiet: boolean;
+  /** See `deletedXidOf`. */
+  readonly deletedXid: bigint;
   /** Null if it cannot have changed. */
   readonly history: History | null;
 }
@@ -61,7 +66,8 @@ export interface SourceCheck {
 }
 
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
-const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement})`;
+const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement}),
+  ${hasPoliciesExpression}::text`;
 
 /** The tables that contain states, open requests and the keys of environments. */
 const stateTables = [
@@ -119,6 +125,7 @@ export class ReadingSession {
         await adoptLog(client, async () => await openSession({ ...session, queryTimeoutMs: adoptTimeoutMs }));
         if (!client.isPooled) await client.query(plannerSettings);
       }
+      if (!source.hasPolicies) await client.refuseHiddenRows();
       const reading = new ReadingSession(client, { history: { database, timeline }, source, rights });
       await reading.#plan();
       return reading;
@@ -135,19 +142,21 @@ export class ReadingSession {
 
   /** Checks what changes without an announcement: triggers, policies and rights. */
   async check(): Promise<SourceCheck> {
-    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables, lists } = this.source;
-    const answer = await this.#client.query<[string, string, string]>({
+    const { reason, hasHostTriggers, hasState, hasEnvironments, hiddenTables, hasPolicies, lists } =
+      this.source;
+    const answer = await this.#client.query<[string, string, string, string]>({
       ...(this.#keepsStatements ? { name: 'flagcast_check' } : {}),
       text: checkStatement,
       values: [hasHostTriggers ? triggerParameter : '[]', hasHostTriggers],
       rowMode: 'array',
     });
-    const [triggers = '[]', hidden = '[]', columns = '{}'] = answer.rows[0] ?? [];
+    const [triggers = '[]', hidden = '[]', columns = '{}', policies] = answer.rows[0] ?? [];
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
     return {
       triggers: JSON.parse(triggers) as TriggerState[],
       isOutdated:
         namesOf(JSON.parse(hidden) as HiddenTable[]).join() !== hiddenTables.join() ||
+        (reason === 'event_log' && (policies === 'true') !== hasPolicies) ||
         JSON.stringify(JSON.parse(columns)) !== JSON.stringify(lists) ||
         (isIncomplete && (await readRights(this.#client)) !== this.#rights),
     };
@@ -226,6 +235,7 @@ export class ReadingSession {
     return {
       position,
       isQuiet: isQuiet(position, first),
+      deletedXid: deletedXidOf(first),
       rows: toLogRows(rows, this.source, mode),
       history: typeof database === 'string' ? { database, timeline } : null,
     };

@@ -8,12 +8,8 @@ import { encodeCursor, type Position, uncoveredRanges } from '../events/position
 import { readListColumns } from '../host/feature-lists.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
-import {
-  deletedXidColumn,
-  missedStatement,
-  toLogRows,
-  toSnapshotPosition,
-} from '../reader/log-statements.js';
+import { deletedXidColumn, hasPoliciesColumn, missedStatement, toLogRows } from '../reader/log-statements.js';
+import { toSnapshotPosition } from '../reader/snapshot-position.js';
 
 export interface MissedEventsOptions {
   pool: Queries;
@@ -189,6 +185,9 @@ export class MissedEventsSource {
       values: target === 'approvals' ? [lows, highs] : [lows, highs, target.projectId, target.environmentId],
     });
     const first = rows[0] ?? [];
+    if (!source.hasPolicies && first[hasPoliciesColumn] === 'true') {
+      throw new Error('row-level security may hide rows since a moment, so the states may lack rows');
+    }
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
     return {
       events: toShared(toLogRows(rows, source).flatMap(({ event }) => event ?? [])),

@@ -13,13 +13,14 @@ import {
 } from '../host/pending-change.js';
 import { isUndecodable } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
+import { refusesHiddenRows } from '../postgres/statements.js';
 import type { EventSource } from '../reader/event-source.js';
 import {
   isFlushed,
   positionColumns,
   type SnapshotPosition,
   toSnapshotPosition,
-} from '../reader/log-statements.js';
+} from '../reader/snapshot-position.js';
 
 export interface SnapshotSourceOptions {
   pool: SessionSource;
@@ -161,7 +162,8 @@ async function takeSnapshot(
   statement: (() => ReturnType<ListsStatement>) | null,
   { source, position }: { readonly source: EventSource; readonly position: Position },
 ): Promise<Taken> {
-  await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  const setting = source.hasPolicies ? '' : `; SET LOCAL ${refusesHiddenRows}`;
+  await session.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY${setting}`);
   const { rows } = await session.query<(string | null)[]>({
     rowMode: 'array',
     text: `SELECT ${positionColumns}`,

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { FlagEvent } from '../../src/events/event.js';
 import { coverageOfSnapshot, covers } from '../../src/events/position.js';
 import { type HistoryLoss, LogProgress, type ReadBounds } from '../../src/reader/log-progress.js';
-import type { LogRow, SnapshotPosition } from '../../src/reader/log-statements.js';
+import type { LogRow } from '../../src/reader/log-statements.js';
+import type { SnapshotPosition } from '../../src/reader/snapshot-position.js';
 
 interface Transaction {
   readonly xid: bigint;
