@@ -307,7 +307,7 @@ const faultsByResource = {
     'PostgreSQL crashed': restart('immediate'),
     'PostgreSQL stopped': stopPostgres,
     'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
-    'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
+    'reader ended': endBackends(`application_name = 'flagcast reader'`),
   },
   NATS: natsFaults,
   network: {

@@ -12,7 +12,8 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { sessionOpener } from './reader.js';
+import type { OpenSession, Session } from '../src/postgres/session.js';
+import { sessionOpener, startTestReader, type TestReader } from './reader.js';
 import { nextEvent } from './server.js';
 
 let database: TestDatabase;
@@ -164,6 +165,70 @@ describe('the triggers of the event log', () => {
     } finally {
       await cluster.remove();
     }
+  });
+
+  describe('reach the session that reads', () => {
+    /** Commits a row in a new session, to which the setting applies. */
+    const commit = async (): Promise<unknown> => await withClient(database.url, audit);
+
+    /** With its sessions. It polls once an hour. */
+    const startListeningReader = async (): Promise<
+      TestReader & { readonly sessions: readonly Session[] }
+    > => {
+      await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+      const sessions: Session[] = [];
+      const open = sessionOpener(database);
+      const openSession: OpenSession = async (options) => {
+        const session = await open(options);
+        sessions.push(session);
+        return session;
+      };
+      const reader = await startTestReader(database, { openSession, openListenSession: openSession });
+      return { ...reader, sessions };
+    };
+
+    test('which needs no other session to listen', async () => {
+      const { reader, lifecycle, sessions } = await startListeningReader();
+      const read = nextEvent(lifecycle, 'reader:read', ({ fresh }) => fresh > 0);
+      await commit();
+      expect(await read).toMatchObject({ trigger: 'wake' });
+      expect(sessions).toHaveLength(1);
+      await reader.stop();
+    });
+
+    test('and the one that replaces it, which also reads what was committed in between', async () => {
+      const { reader, lifecycle, delivered, sessions } = await startListeningReader();
+      const failed = nextEvent(lifecycle, 'listener:failed');
+      const again = nextEvent(lifecycle, 'listener:listening');
+      const reads = nextEvent(lifecycle, 'reader:read', () => delivered().length === 2);
+      await withClient(database.url, async (client) => {
+        await client.query('SELECT pg_terminate_backend($1)', [sessions[0]?.processID]);
+        await audit(client);
+      });
+      expect(await failed).toMatchObject({ attempt: 1 });
+      await again;
+      await commit();
+      await reads;
+      expect(sessions).toHaveLength(2);
+      await reader.stop();
+    });
+
+    test('but not while another server reads for it', async () => {
+      const { reader, lifecycle, sessions, read } = await startListeningReader();
+      const channels = async (): Promise<unknown> =>
+        (await sessions[0]?.query({ text: 'SELECT pg_listening_channels()', rowMode: 'array' }))?.rows;
+      await read();
+      reader.pause();
+      await expect.poll(channels).toEqual([]);
+      await commit();
+      const again = nextEvent(lifecycle, 'listener:listening');
+      const found = nextEvent(lifecycle, 'reader:read', ({ fresh }) => fresh === 1);
+      reader.resume();
+      await again;
+      await found;
+      expect(sessions).toHaveLength(1);
+      await reader.stop();
+    });
   });
 
   test('reach a listener that connects again as soon as its connection has ended', async () => {

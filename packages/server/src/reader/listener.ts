@@ -22,7 +22,7 @@ export interface WakeListenerOptions {
 type Unavailability = LifecycleEvents['listener:unavailable'][0];
 
 /** The NOTIFY channel of the triggers. */
-const channel = 'flagcast';
+export const notifyChannel = 'flagcast';
 
 const fix = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
 
@@ -41,8 +41,8 @@ const unavailabilities = {
 } as const satisfies Record<string, Unavailability>;
 
 /**
- * Listens for the notifications of the triggers. A notification only says that a read now will find something; it may be lost or
- * repeated. Only the delay depends on it.
+ * Listens for the notifications of the triggers where the session that reads cannot. A notification only says that a read
+ * now will find something; it may be lost or repeated. Only the delay depends on it.
  */
 export class WakeListener {
   readonly #options: Required<WakeListenerOptions>;
@@ -117,10 +117,10 @@ export class WakeListener {
   async #listen(session: Session): Promise<void> {
     const { lifecycle, onWake } = this.#options;
     session.on('notification', (notification) => {
-      if (notification.channel === channel) onWake();
+      if (notification.channel === notifyChannel) onWake();
     });
-    await session.query(`LISTEN ${channel}`);
-    lifecycle.emit('listener:listening', { channel });
+    await session.query(`LISTEN ${notifyChannel}`);
+    lifecycle.emit('listener:listening', { channel: notifyChannel });
     onWake();
   }
 

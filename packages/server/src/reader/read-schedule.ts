@@ -3,6 +3,8 @@ export type Trigger = 'poll' | 'wake' | 'follow_up';
 
 /** The pauses between the reads after a notification, in milliseconds: a quarter of a second in total. */
 const pausesMs = [2, 4, 8, 16, 32, 64, 128];
+/** The first of them after a read that has returned rows while no transaction was in flight: seldom anything follows. */
+const quietStep = 3;
 /** The same on a replica, where a commit is visible once it has been replayed: 5 s in total. */
 const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
 /** The minimum time between two reads if more than `busyReads` in a row returned rows, in milliseconds. */
@@ -45,7 +47,7 @@ export class FollowUp {
     this.#rowsInARow = isRestarted ? rows : this.#rowsInARow + 1;
     if (rows === 0 && isQuiet) this.#step = null;
     if (this.#step === null) return null;
-    if (rows > 0) this.#step = 0;
+    if (rows > 0) this.#step = isQuiet ? quietStep : 0;
     const pauseMs = (isReplica ? replicaPausesMs : pausesMs)[this.#step];
     this.#step = pauseMs === undefined ? null : this.#step + 1;
     return pauseMs === undefined ? null : Math.max(pauseMs, this.leastDistanceMs);
@@ -60,20 +62,26 @@ export class FollowUp {
 /** Decides when the next read is due. Times are those of performance.now(). */
 export class ReadSchedule {
   readonly #pollIntervalMs: number;
+  readonly #probeIntervalMs: number;
   readonly #stopping: AbortSignal;
   readonly #followUp = new FollowUp();
   #trigger: Trigger | null = 'poll';
   #pollDueAtMs = 0;
   #readDueAtMs: number | null = null;
   #lastReadAtMs = 0;
+  #lastTakenAtMs = 0;
   isPaused = false;
   /** How often it was paused. */
   pauses = 0;
   #nudge: (() => void) | null = null;
 
-  /** When `stopping` is aborted, `wait` returns. */
-  constructor(pollIntervalMs: number, stopping: AbortSignal) {
+  /**
+   * When `stopping` is aborted, `wait` returns. After `probeIntervalMs` without a read one is due: only its use shows that
+   * the connection is lost.
+   */
+  constructor(pollIntervalMs: number, stopping: AbortSignal, probeIntervalMs = 15_000) {
     this.#pollIntervalMs = pollIntervalMs;
+    this.#probeIntervalMs = probeIntervalMs;
     this.#stopping = stopping;
     stopping.addEventListener('abort', () => this.#nudge?.());
   }
@@ -114,6 +122,7 @@ export class ReadSchedule {
     const trigger = nowMs >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'follow_up');
     this.#trigger = null;
     this.#readDueAtMs = null;
+    this.#lastTakenAtMs = nowMs;
     if (trigger === 'poll') this.#pollDueAtMs = nowMs + this.#pollIntervalMs;
     return trigger;
   }
@@ -158,6 +167,7 @@ export class ReadSchedule {
     if (this.isPaused) return Infinity;
     const afterWakeMs =
       this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
-    return Math.min(this.#pollDueAtMs, afterWakeMs, this.#readDueAtMs ?? Infinity);
+    const probeDueAtMs = this.#lastTakenAtMs + this.#probeIntervalMs;
+    return Math.min(this.#pollDueAtMs, afterWakeMs, this.#readDueAtMs ?? Infinity, probeDueAtMs);
   }
 }

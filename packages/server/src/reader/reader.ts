@@ -1,10 +1,12 @@
 import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
+import { toError } from '../describe.js';
 import { triggerProblem } from '../host/host-triggers.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { SessionLostError } from '../postgres/errors.js';
 import type { OpenSession } from '../postgres/session.js';
 import { type Attempts, retry } from '../retry.js';
 import { type EventSource, guaranteeOf } from './event-source.js';
-import { WakeListener } from './listener.js';
+import { notifyChannel, WakeListener } from './listener.js';
 import { LogProgress, type NewRows } from './log-progress.js';
 import { OverlapProgress } from './overlap.js';
 import { ReadHistory } from './read-history.js';
@@ -14,7 +16,10 @@ import { PageSize, ReadingSession } from './reading-session.js';
 export interface EventReaderOptions {
   /** Opens the session that reads. */
   readonly openSession: OpenSession;
-  /** Opens the session that listens for notifications, at the primary; null: only polls and `requestBatch` read. */
+  /**
+   * Opens a session at the primary that listens for notifications where the session that reads cannot; null: only polls and
+   * `requestBatch` read.
+   */
   readonly openListenSession: OpenSession | null;
   /** The view to read, as written in SQL; null: the event log, or without one the host's tables or its view. */
   readonly view: string | null;
@@ -68,7 +73,8 @@ export class EventReader {
   constructor(options: EventReaderOptions) {
     this.#options = options;
     const { pollIntervalMs, openListenSession, lifecycle } = options;
-    this.#schedule = new ReadSchedule(pollIntervalMs, this.#stopping.signal);
+    const probeIntervalMs = openListenSession === null ? Infinity : undefined;
+    this.#schedule = new ReadSchedule(pollIntervalMs, this.#stopping.signal, probeIntervalMs);
     const onWake = (): void => this.requestBatch();
     this.#listener =
       openListenSession === null
@@ -97,7 +103,6 @@ export class EventReader {
 
   /** Begins reading; `reader:started` is emitted when events flow. */
   start(): void {
-    this.#listener?.start();
     this.#running ??= this.#run();
   }
 
@@ -115,7 +120,6 @@ export class EventReader {
   /** Continues from where it was, with a read now. */
   resume(): void {
     if (this.#schedule.isPaused) this.#schedule.resume();
-    this.#listener?.start();
   }
 
   /** Whether it can continue from what another reader of this history has read. */
@@ -174,16 +178,36 @@ export class EventReader {
           attempts.reset();
         }
       }
+      if (this.#schedule.isPaused) await this.#listen(false);
       await this.#schedule.wait();
     }
   }
 
   async #readNext(): Promise<void> {
     const session = (this.#session ??= await this.#connect());
-    if (this.#isStopped()) return;
+    await this.#listen(true);
+    if (this.#isStopped() || this.#schedule.isPaused) return;
     const trigger = this.#schedule.take();
     if (this.#progress === null) await this.#begin(session);
     else await this.#read(session, this.#progress, trigger);
+  }
+
+  /** In the session that reads, if that is possible: then a notification does not wake another session first. */
+  async #listen(isWanted: boolean): Promise<void> {
+    const [session, listener] = [this.#session, this.#listener];
+    if (session === null || listener === null || session.isListening === isWanted) return;
+    if (!session.canListen) {
+      if (isWanted) listener.start();
+      return;
+    }
+    void listener.stop();
+    const { lifecycle } = this.#options;
+    try {
+      await session.listen(isWanted);
+      if (isWanted) lifecycle.emit('listener:listening', { channel: notifyChannel });
+    } catch (error) {
+      lifecycle.emit('listener:failed', { error: toError(error), attempt: 1, retryInMs: 0 });
+    }
   }
 
   #readsLessAfter(error: unknown): boolean {
@@ -203,7 +227,12 @@ export class EventReader {
     await this.#checkTriggers(session);
     if (this.#progress instanceof LogProgress) this.#progress.reconnected();
     // Reconnect at once, not at the next poll.
+    session.onNotification(() => this.requestBatch());
     session.onceLost(() => {
+      if (session.isListening) {
+        const error = new SessionLostError('the session that reads and listens has ended');
+        this.#options.lifecycle.emit('listener:failed', { error, attempt: 1, retryInMs: 0 });
+      }
       if (this.#session === session) {
         this.#session = null;
         this.requestBatch();
@@ -291,7 +320,7 @@ export class EventReader {
   /** On a new connection, finds out again what can be read. */
   #reconnect(session: ReadingSession): void {
     this.#session = null;
-    session.discard();
+    void session.end();
     this.requestBatch();
   }
 

@@ -21,6 +21,7 @@ import {
   searchStatement,
   toLogRows,
 } from './log-statements.js';
+import { notifyChannel } from './listener.js';
 import { overlapStatement, sinceStatement } from './overlap.js';
 import {
   isFlushed,
@@ -94,6 +95,7 @@ export class ReadingSession {
   readonly #keepsStatements: boolean;
   /** Whether each read returns its history, because it may change during the connection. */
   readonly #tellsHistory: boolean;
+  isListening = false;
   /** By page size and mode. */
   readonly #readStatements = new Map<string, string>();
   /** How many reads with rows do not try the mode `short`. */
@@ -138,6 +140,25 @@ export class ReadingSession {
   /** Calls back when the session has ended. */
   onceLost(callback: () => void): void {
     this.#client.once('end', callback);
+  }
+
+  /** Calls back for every notification. */
+  onNotification(callback: () => void): void {
+    this.#client.on('notification', ({ channel }) => {
+      if (channel === notifyChannel) callback();
+    });
+  }
+
+  /** Whether LISTEN works in this session: neither behind a pooler nor on a replica. */
+  get canListen(): boolean {
+    return !this.#tellsHistory;
+  }
+
+  /** Begins or ends to listen. A read afterwards finds what was not notified before. */
+  async listen(isWanted: boolean): Promise<void> {
+    if (this.isListening === isWanted) return;
+    this.isListening = isWanted;
+    await this.#client.query(`${isWanted ? 'LISTEN' : 'UNLISTEN'} ${notifyChannel}`);
   }
 
   /** Checks what changes without an announcement: triggers, policies and rights. */
@@ -276,6 +297,7 @@ export class ReadingSession {
 
   /** Ends the session after the pending statement. */
   async end(): Promise<void> {
+    this.isListening = false;
     await this.#client.end().catch(() => undefined);
   }
 
