@@ -38,6 +38,11 @@ export function isMissing(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && missingCodes.has(error.code ?? '');
 }
 
+/** Whether a value caused the error: data exception, program limit exceeded. */
+export function isOfData(error: unknown): boolean {
+  return /^(22|54)/.test(errorCode(error) ?? '');
+}
+
 /** Whether a text of a statement or its result has no equivalent in the other encoding, UTF-8 or that of the database. */
 export function isUndecodable(error: unknown): boolean {
   return ['22021', '22P05'].includes(errorCode(error) ?? '');

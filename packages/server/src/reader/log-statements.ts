@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { type ListColumns, withScheduleState } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { isLargeRequest, pendingChangeState } from '../host/pending-change.js';
@@ -106,7 +107,7 @@ class States {
 /**
  * - `full`: with the states of features and requests
  * - `short`: like `full`, if no row is a step and no feature has lists; else `isIncomplete`
- * - `safe`: reads no states, and escapes bytes that cannot be decoded
+ * - `safe`: reads no states, and texts as bytes, of which `decoded` escapes those that cannot be decoded
  */
 export type ReadMode = 'full' | 'short' | 'safe';
 
@@ -124,7 +125,7 @@ export interface LogFeatures {
 function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: ReadMode): string {
   // In a database with SQL_ASCII or an incomplete encoding, a text can contain bytes without an equivalent in UTF-8.
   const text = (column: string): string =>
-    mode !== 'safe' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
+    mode !== 'safe' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'hex')`;
   const key = hasEnvironments
     ? `coalesce(l.environment_key, (
       SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
@@ -326,33 +327,46 @@ function toEvent(
   { hasState, mode, requests, features }: RowContext,
 ): FlagEvent {
   const column = (index: number): string | null => row[index] ?? null;
-  const text = (index: number): string => column(index) ?? '';
+  const textOrNull = (index: number): string | null =>
+    mode === 'safe' ? decoded(column(index)) : column(index);
+  const text = (index: number): string => textOrNull(index) ?? '';
   const channel = { source: text(2), projectId: text(4), environmentId: text(5) };
   const isStep = channel.source === 'pending';
-  const [featureId, pendingChangeId] = [column(11), column(12)];
+  const [featureId, pendingChangeId] = [textOrNull(11), textOrNull(12)];
   const feature = features.of(channel, featureId, column(15));
   const isUnreadable = hasState && (mode === 'safe' || feature.isUnreadable);
   const request = isStep ? requests.of(channel, pendingChangeId, column(16)) : null;
   const isRequestUnreadable = hasState && (mode === 'safe' || request?.isUnreadable === true);
   return {
-    id: text(0),
-    xid: BigInt(text(1)),
+    id: column(0) ?? '',
+    xid: BigInt(column(1) ?? ''),
     ...channel,
     rowId: text(3),
     environmentKey: text(6),
     entity: text(7),
     entityId: text(8),
     action: text(9),
-    createdAt: text(10),
+    createdAt: column(10) ?? '',
     featureId,
     pendingChangeId,
-    actor: column(13),
+    actor: textOrNull(13),
     committedAt: column(14),
     featureJson: hasState && !isUnreadable ? feature.json : undefined,
     featureUnreadable: isUnreadable,
     pendingChangeJson: hasState && !isRequestUnreadable ? request?.json : undefined,
     pendingChangeUnreadable: isStep && isRequestUnreadable,
   };
+}
+
+/** The text of bytes in hexadecimal. If they are not UTF-8, those that are not ASCII are escaped as by PostgreSQL. */
+function decoded(hex: string | null): string | null {
+  if (hex === null) return null;
+  const bytes = Buffer.from(hex, 'hex');
+  if (isUtf8(bytes)) return bytes.toString('utf8');
+  return bytes
+    .toString('latin1')
+    .replaceAll('\\', '\\\\')
+    .replaceAll(/[\x80-\xff]/g, (byte) => `\\${byte.charCodeAt(0).toString(8)}`);
 }
 
 function toControl({ entity, action, projectId, environmentId, environmentKey }: FlagEvent): ControlEntry {

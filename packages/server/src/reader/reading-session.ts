@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { errorCode } from '../postgres/errors.js';
+import { errorCode, isOfData } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import { ascending, type Coverage } from '../events/position.js';
@@ -338,10 +338,9 @@ export class PageSize {
 
   /** False if a smaller page would not help. */
   reduce(error: unknown): boolean {
-    const code = errorCode(error) ?? '';
-    // Data exception, program limit exceeded, query canceled.
-    const isOfData = code.startsWith('22') || code.startsWith('54') || code === '57014';
-    if (!isOfData || this.mode === 'safe') return false;
+    // Or query canceled.
+    const canAvoid = isOfData(error) || errorCode(error) === '57014';
+    if (!canAvoid || this.mode === 'safe') return false;
     if (this.limit > 1) this.limit = Math.max(1, Math.floor(this.limit / 8));
     else this.mode = 'safe';
     return true;
