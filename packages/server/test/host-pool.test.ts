@@ -59,11 +59,16 @@ async function stateOf(pool: pg.Pool): Promise<unknown> {
 describe('a pool of the host', () => {
   it('gets its client back with the settings that the host made, after statements, transactions and errors', async () => {
     const pool = createPool();
-    await pool.query("SET statement_timeout = '77s'; SET search_path = pg_catalog; SET lock_timeout = '88s'");
+    await pool.query(
+      `SET statement_timeout = '77s'; SET search_path = pg_catalog; SET lock_timeout = '88s';
+       SET default_transaction_isolation = serializable`,
+    );
     const before = await stateOf(pool);
     const { requests, writes, authorization } = createSessions(pool);
     const shown = await requests.query<{ statement_timeout: string }>('SHOW statement_timeout');
     expect(shown.rows).toEqual([{ statement_timeout: '450ms' }]);
+    const { rows } = await requests.query('SHOW transaction_isolation');
+    expect(rows).toEqual([{ transaction_isolation: 'read committed' }]);
     await authorization.query({ name: 'host_statement', text: 'SELECT $1::int', values: [1] });
     await expect(requests.query('SELECT 1 / 0')).rejects.toMatchObject({ code: '22012' });
     await writes.use(async (client) => {

@@ -77,6 +77,15 @@ describe('a session', () => {
     expect((await session.query('SELECT FROM locked')).rowCount).toBe(0);
   });
 
+  it('reads in READ COMMITTED: in SERIALIZABLE, the default of some hosts, it could make their transactions fail', async () => {
+    const setting = `ALTER DATABASE ${database.name} SET default_transaction_isolation`;
+    await database.pool.query(`${setting} = serializable`);
+    cleanUps.push(async () => await database.pool.query(`${setting} = DEFAULT`));
+    const session = await open('flagcast test 4');
+    const { rows } = await session.query('SHOW transaction_isolation');
+    expect(rows).toEqual([{ transaction_isolation: 'read committed' }]);
+  });
+
   it('is ended by PostgreSQL when it leaves a transaction open', async () => {
     const session = await open('flagcast test 2');
     const hasEnded = ended(session);

@@ -80,7 +80,7 @@ async function queryReadOnly(
   statement: string,
   values: unknown[],
 ): Promise<pg.QueryResult<object>> {
-  await client.query('BEGIN READ ONLY');
+  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
   const result = await client.query<object>(statement, values);
   await client.query('COMMIT');
   return result;

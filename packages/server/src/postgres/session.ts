@@ -42,8 +42,14 @@ const keepAliveSettings = {
 const vanishedAfterMs = 15_000;
 /** PostgreSQL ends a session that has not authenticated by then: its default authentication_timeout. */
 const authenticationTimeoutMs = 60_000;
-/** Time-outs of the role or database that would end our sessions. Not every version has them. */
-const foreignTimeouts = { idle_session_timeout: '0', transaction_timeout: '0' };
+/**
+ * Defaults of the role or database that would end our sessions (not every version has these time-outs), or make
+ * transactions of the host fail: those in SERIALIZABLE that write what one of ours has read in it.
+ */
+const foreignDefaults = {
+  ...{ idle_session_timeout: '0', transaction_timeout: '0' },
+  default_transaction_isolation: 'read committed',
+};
 
 /**
  * A session of PostgreSQL that ends its statements before the client's time-out, by lock_timeout and statement_timeout.
@@ -204,7 +210,7 @@ export class Session extends pg.Client {
 
   async #applySettings(): Promise<void> {
     const { queryTimeoutMs } = this.#options;
-    const settings = { ...keepAliveSettings, ...foreignTimeouts, ...timeoutSettings(queryTimeoutMs) };
+    const settings = { ...keepAliveSettings, ...foreignDefaults, ...timeoutSettings(queryTimeoutMs) };
     const { rowCount } = await this.#send(
       `SELECT set_config(key, value, false) FROM json_each_text($1)
        WHERE pg_backend_pid() = $2 AND current_setting(key, true) IS NOT NULL`,

@@ -104,7 +104,7 @@ export class LocalTimeouts {
   }
 
   async #runSingle(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
-    await this.#begin('BEGIN');
+    await this.#begin('BEGIN ISOLATION LEVEL READ COMMITTED');
     try {
       const result = await this.#send(statement, values);
       await this.#sendInTransaction('COMMIT');
