@@ -32,15 +32,22 @@ export interface TestNats {
 export interface TestNatsOptions {
   /** The largest message, in bytes. Default 1 MiB. */
   readonly maxPayload?: number;
+  /** Subjects that clients may not publish on. */
+  readonly denies?: readonly string[];
   /** Requires TLS with this certificate for `localhost`. */
   readonly certificate?: { readonly certFile: string; readonly keyFile: string };
 }
 
-export async function startNats({ maxPayload, certificate }: TestNatsOptions = {}): Promise<TestNats> {
+export async function startNats({
+  maxPayload,
+  denies,
+  certificate,
+}: TestNatsOptions = {}): Promise<TestNats> {
   const nats = await prepareNats({
     isTls: certificate !== undefined,
     settings: [
       ...(maxPayload === undefined ? [] : [`max_payload: ${maxPayload}`]),
+      ...(denies === undefined ? [] : [userWithout(denies)]),
       ...(certificate === undefined
         ? []
         : [`tls { cert_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`]),
@@ -49,6 +56,9 @@ export async function startNats({ maxPayload, certificate }: TestNatsOptions = {
   await nats.start();
   return nats;
 }
+
+const userWithout = (denied: readonly string[]): string =>
+  `authorization { users: [{ user: relay, password: secret, permissions: { publish: { deny: ${JSON.stringify(denied)} } } }] }`;
 
 /** A cluster. The name of each server is its address. */
 export async function startNatsCluster(count: number): Promise<TestNats[]> {
@@ -86,7 +96,9 @@ async function prepareNats({
     address,
     async start() {
       const where = ['-c', file, '-a', '127.0.0.1', '-p', String(port), '-m', String(monitorPort)];
-      const args = [...where, '-js', '-sd', path.join(folder, 'data'), '--user', 'relay', '--pass', 'secret'];
+      const hasUser = settings.some((setting) => setting.startsWith('authorization'));
+      const user = hasUser ? [] : ['--user', 'relay', '--pass', 'secret'];
+      const args = [...where, '-js', '-sd', path.join(folder, 'data'), ...user];
       program = new Program('nats-server', args);
       await program.errorLine((line) => line.includes('Server is ready'));
     },

@@ -88,7 +88,7 @@ export class Follower {
   watch(channel: string): void {
     if (this.#unsubscribe.has(channel)) return;
     const unsubscribe = this.#options.log.onEvents(channel, ({ sequence, data }) => {
-      this.#receive(() => this.#received.addEvents(sequence, decodeEvents(data)));
+      this.#receive(() => this.#receiveEvents(sequence, data));
     });
     this.#unsubscribe.set(channel, unsubscribe);
   }
@@ -143,6 +143,12 @@ export class Follower {
     } catch (error) {
       this.#stopAtGap(`a message of the relay cannot be decoded (${String(error)})`, null);
     }
+  }
+
+  #receiveEvents(sequence: number, data: Uint8Array): void {
+    this.#received.addEvents(sequence, decodeEvents(data), data.length);
+    // While the log is not followed, nothing is applied that would make room.
+    if (this.#applied === null && this.#received.bytes > maxReceivedBytes) this.#received.clear();
   }
 
   #receiveCommit({ sequence, data }: LogMessage): void {
@@ -259,7 +265,7 @@ export class Follower {
       sequences.map(async (sequence) => {
         const message = await this.#options.log.message(sequence);
         if (message === null) throw new Error('events are no longer stored');
-        this.#received.addEvents(sequence, decodeEvents(message.data));
+        this.#received.addEvents(sequence, decodeEvents(message.data), message.data.length);
       }),
     );
     this.#options.lifecycle.emit('relay:fetched', { messages: sequences.length });
@@ -310,12 +316,16 @@ interface ReceivedCommit {
 
 /** Messages that were received and are not applied. Beyond this many commits they are fetched from the log later. */
 const maxReceivedCommits = 5_000;
+/** While the log is not followed: beyond this many bytes they are fetched from the log later. */
+const maxReceivedBytes = 33_554_432;
 
 class ReceivedMessages {
   /** In order. */
   #commits: ReceivedCommit[] = [];
   /** By sequence; null if they are too large for the log. */
-  readonly #events = new Map<number, CommittedEvent[] | null>();
+  readonly #events = new Map<number, { readonly events: CommittedEvent[] | null; readonly bytes: number }>();
+  /** The size of the messages of `#events`. */
+  bytes = 0;
 
   get firstCommit(): ReceivedCommit | undefined {
     return this.#commits[0];
@@ -326,13 +336,15 @@ class ReceivedMessages {
     this.#commits.push(commit);
   }
 
-  addEvents(sequence: number, events: CommittedEvent[] | null): void {
-    this.#events.set(sequence, events);
+  addEvents(sequence: number, events: CommittedEvent[] | null, bytes: number): void {
+    this.#drop(sequence);
+    this.#events.set(sequence, { events, bytes });
+    this.bytes += bytes;
   }
 
   /** Undefined if they were not received. */
   events(sequence: number): CommittedEvent[] | null | undefined {
-    return this.#events.get(sequence);
+    return this.#events.get(sequence)?.events;
   }
 
   dropUntil(applied: number): void {
@@ -340,13 +352,19 @@ class ReceivedMessages {
     this.#commits.splice(0, first === -1 ? this.#commits.length : first);
     for (const sequence of this.#events.keys()) {
       if (sequence > applied) break;
-      this.#events.delete(sequence);
+      this.#drop(sequence);
     }
   }
 
   clear(): void {
     this.#commits = [];
     this.#events.clear();
+    this.bytes = 0;
+  }
+
+  #drop(sequence: number): void {
+    this.bytes -= this.#events.get(sequence)?.bytes ?? 0;
+    this.#events.delete(sequence);
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
-import { connect, type NatsConnection as Connection } from '@nats-io/transport-node';
+import { connect, errors, type NatsConnection as Connection } from '@nats-io/transport-node';
 import { type Lifecycle, parseRelayUrl, retry } from 'flagcast/support';
 
 /** A connection that NATS has accepted. */
@@ -14,6 +14,8 @@ export const responseTimeoutMs = 1_500;
 const connectTimeoutMs = 2_000;
 const reconnectPauseMs = 500;
 const pingIntervalMs = 5_000;
+/** How many parts of a subject say what it is for; those after them are ids. */
+const kindTokens = 4;
 
 /** The subjects of a history of the database begin with this. */
 export const subjectPrefix = (history: string): string => `flagcast.v1.${history}`;
@@ -74,6 +76,8 @@ export class NatsConnection {
   /** `starting`: no attempt has failed yet. */
   #state: 'starting' | 'connected' | 'lost' = 'starting';
   #running: Promise<void> | null = null;
+  /** The kinds of the errors that were reported since the last connect. */
+  readonly #reported = new Set<string>();
 
   constructor(options: NatsConnectionOptions) {
     this.#options = options;
@@ -113,15 +117,27 @@ export class NatsConnection {
     for await (const status of session.connection.status()) {
       if (status.type === 'disconnect') this.#disconnected(new Error('the connection to NATS was lost'));
       if (status.type === 'reconnect') this.#connected(session);
-      // A missing permission: without this message the relay would stay silent without a reason.
-      if (status.type === 'error') {
-        this.#options.lifecycle.emit('relay:failed', { error: status.error, attempt: 1, retryInMs: 0 });
-      }
+      if (status.type === 'error') this.#report(status.error);
     }
+  }
+
+  /**
+   * A missing permission: without this message the relay would stay silent without a reason. NATS answers each message
+   * with the error, so it is reported once for each kind of subject.
+   */
+  #report(error: Error): void {
+    const isPermission = error instanceof errors.PermissionViolationError;
+    const kind = isPermission
+      ? `${error.operation} ${error.subject.split('.').slice(0, kindTokens).join('.')}`
+      : error.message;
+    if (this.#reported.has(kind)) return;
+    this.#reported.add(kind);
+    this.#options.lifecycle.emit('relay:failed', { error, attempt: 1, retryInMs: 0 });
   }
 
   #connected(session: NatsSession): void {
     this.#state = 'connected';
+    this.#reported.clear();
     this.#options.lifecycle.emit('relay:connected', { server: session.connection.getServer() });
     this.#options.onConnected(session);
   }

@@ -101,14 +101,13 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
   }
 
   /** A follower, the transactions of the events that it delivers, and where it stops. */
-  async function follow(): Promise<{
+  async function follow(lifecycle = new Lifecycle()): Promise<{
     follower: Follower;
     xids: (bigint | undefined)[];
     next: (xid: bigint) => Promise<void>;
     gap: Promise<LogPlace | null>;
   }> {
     const xids: (bigint | undefined)[] = [];
-    const lifecycle = new Lifecycle();
     let resolveGap: (newest: LogPlace | null) => void = () => undefined;
     const gap = new Promise<LogPlace | null>((resolve) => (resolveGap = resolve));
     const follower = new Follower({
@@ -171,6 +170,24 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
     follower.begin({ log: 'log', commit: opened, xmax: 10n });
     await next(35n);
     expect(xids).toEqual([15n, 25n, 35n]);
+  });
+
+  it('a follower keeps few bytes of events while it does not follow, and fetches the others later', async () => {
+    const lifecycle = new Lifecycle();
+    const { xids, next, follower } = await follow(lifecycle);
+    const { publish } = await openPublisher();
+    const place = { log: 'log', commit: await lastPlace(), xmax: 10n };
+    const large = JSON.stringify('x'.repeat(900_000));
+    for (let xid = 10n; xid < 50n; xid += 1n) {
+      const read = batch(xid + 1n, xid);
+      await publish({ ...read, events: read.events.map((event) => ({ ...event, featureJson: large })) });
+    }
+    await session.connection.flush();
+    const fetched = nextEvent(lifecycle, 'relay:fetched');
+    follower.begin(place);
+    await next(49n);
+    expect(xids).toEqual(Array.from({ length: 40 }, (_, index) => BigInt(10 + index)));
+    expect((await fetched).messages).toBe(1);
   });
 
   it('a follower does not continue across a gap of the log', async () => {

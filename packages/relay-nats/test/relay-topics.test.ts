@@ -1,6 +1,8 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
-import { connectNats, type NatsSession } from '../src/nats-connection.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import { nextEvent } from '../../server/test/server.js';
+import { connectNats, NatsConnection, type NatsSession } from '../src/nats-connection.js';
 import type { RelayTopic } from '../../server/src/broadcast/relay.js';
 import { TopicExchange } from '../src/topic-exchange.js';
 
@@ -98,5 +100,37 @@ describe.skipIf(!hasNatsServer)('topics', () => {
     one.publish('is not sent');
     expect(() => one.topic.close()).not.toThrow();
     expect(() => one.exchange.disconnect()).not.toThrow();
+  });
+
+  it('whose messages NATS refuses are reported once, not for each message', async () => {
+    const strict = await startNats({ denies: ['flagcast.v1.*.presence.>'] });
+    const lifecycle = new Lifecycle();
+    const failures: string[] = [];
+    lifecycle.on('relay:failed', ({ error }) => failures.push(error.message));
+    const members = [new Member('one'), new Member('another')];
+    const connected = new Promise<NatsSession>((resolve) => {
+      const relay = new NatsConnection({
+        ...{ url: strict.url, lifecycle },
+        onConnected: resolve,
+        onDisconnected: () => undefined,
+      });
+      onTestFinished(async () => {
+        await relay.close();
+        await strict.remove();
+      });
+      relay.start();
+    });
+    const { connection } = await connected;
+    const failed = nextEvent(lifecycle, 'relay:failed');
+    for (let count = 0; count < 10; count += 1) {
+      for (const member of members) {
+        member.exchange.connect(connection, 'h1');
+        member.publish(`${count}`);
+      }
+    }
+    await failed;
+    // The answers to all of them have arrived.
+    await connection.flush();
+    expect(failures).toEqual([expect.stringContaining('Permissions Violation for Publish')]);
   });
 });
