@@ -1,37 +1,23 @@
 import { runCommand, UsageError } from '../testkit/command.ts';
 import type { Benchmark } from './benchmark.ts';
-import { approvals } from './benchmarks/approvals.ts';
-import { fairness } from './benchmarks/fairness.ts';
 import { fanout } from './benchmarks/fanout.ts';
 import { fleet } from './benchmarks/fleet.ts';
-import { burst } from './benchmarks/burst.ts';
 import { hostCost } from './benchmarks/host-cost.ts';
-import { idle } from './benchmarks/idle.ts';
 import { importRows } from './benchmarks/import.ts';
 import { latency } from './benchmarks/latency.ts';
 import { pixel } from './benchmarks/pixel.ts';
 import { reader } from './benchmarks/reader.ts';
 import { scale } from './benchmarks/scale.ts';
-import { search } from './benchmarks/search.ts';
 import { soak } from './benchmarks/soak.ts';
-import { storm } from './benchmarks/storm.ts';
-import { workers } from './benchmarks/workers.ts';
 import { optionsHelp } from './options.ts';
 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   latency,
-  approvals,
   'host-cost': hostCost,
   import: importRows,
-  search,
   reader,
   pixel,
   fanout,
-  burst,
-  idle,
-  storm,
-  fairness,
-  workers,
   scale,
   fleet,
   soak,

@@ -50,7 +50,7 @@ it.runIf(process.platform === 'linux')(
     expect(tables.map(({ caption }) => caption)).toStrictEqual([
       '20 clients, single events',
       '20 clients, bursts of 20',
-      '20 clients, bursts of 100',
+      '20 clients, bursts of 300',
       '20 clients, 20 events at once, in different ones of 20 channels',
     ]);
     for (const { rows } of tables) {

@@ -247,7 +247,7 @@ describe('G3, G5: 500 users that reconnect at once to a server that has just sta
         }),
       );
       // Without QueryBatcher there are two queries for each user. With it the number depends on the speed of the machine
-      // (see `npm run bench -- storm`).
+      // (see `npm run bench -- scale`).
       expect(await clientQueries(database.pool)).toBeLessThan(userCount);
     },
     timeoutMs,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { cpuMsOf } from '../../testkit/process-figures.ts';
+import { cpuMsOf, memoryOf, resetPeak } from '../../testkit/process-figures.ts';
 import { atMost, type Bound, none } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
@@ -8,9 +8,9 @@ import { type Measured, ratio, rowsOf, spread } from '../rounds.ts';
 import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
 import type { RunningTarget, Target } from '../targets/target.ts';
 
-/** Limits of the processor time of Flagcast over that of a target, with these numbers of clients in one channel. */
+/** Limits of a figure of Flagcast over that of a target, with these numbers of clients in one channel. */
 const boundClients = [1_000, 5_000];
-const limits = [
+const limits: readonly Limit[] = [
   { pattern: 'single events', own: 'flagcast', kind: 'nchan', limit: 0.9 },
   { pattern: 'single events', own: 'flagcast', kind: 'ws', limit: 0.55 },
   { pattern: 'single events', own: 'flagcast', kind: 'socket.io', limit: 0.4 },
@@ -18,11 +18,30 @@ const limits = [
   { pattern: 'single events', own: 'flagcast-writes', kind: 'nchan', limit: 1.1 },
   { pattern: 'single events', own: 'flagcast-writes', kind: 'ws', limit: 0.75 },
   { pattern: 'single events', own: 'flagcast-writes', kind: 'prebuilt', limit: 1.15 },
+  // Two workers, each on its own core, deliver at least 1.7 times what one does.
+  {
+    pattern: 'single events',
+    own: 'flagcast-workers',
+    kind: 'flagcast',
+    limit: 1 / 1.7,
+    figure: 'µs of the busiest',
+  },
   { pattern: 'bursts of 20', own: 'flagcast', kind: 'nchan', limit: 0.15 },
   { pattern: 'bursts of 20', own: 'flagcast', kind: 'socket.io', limit: 0.06 },
 ];
 /** The same with 1,000 clients in as many channels. */
-const limitsOfManyChannels = [{ own: 'flagcast', kind: 'ws', limit: 2 }];
+const limitsOfManyChannels: readonly Limit[] = [{ own: 'flagcast', kind: 'ws', limit: 2 }];
+/** Limit of the memory that bursts of this size take with 1,000 clients, in MB. */
+const largeBurst = { events: 300, clients: 1_000, megabytes: 60 };
+
+interface Limit {
+  readonly pattern?: string;
+  readonly own: string;
+  readonly kind: string;
+  readonly limit: number;
+  /** Default: the processor time of all processes. */
+  readonly figure?: keyof Figures;
+}
 
 type Running = RunningTarget & Pick<Target, 'kind' | 'name'>;
 
@@ -45,7 +64,8 @@ interface Setup {
 }
 
 export const fanout = benchmark({
-  summary: 'processor time of the server for each delivered event, beside other servers (20 minutes)',
+  summary:
+    'processor time of the server for each delivered event, and memory, beside other servers (20 minutes)',
   options: { clients: [1_000, 5_000], rounds: 5, targets: targetKinds },
   measure: async (bench, { clients, rounds, targets }) => {
     const most = Math.max(...clients);
@@ -82,8 +102,11 @@ export const fanout = benchmark({
 /** Connects the clients, measures each pattern in its order, and disconnects the clients. */
 async function measureSetup({ run }: Bench, receivers: Receivers, running: Running, setup: Setup) {
   await receivers.connect(running, setup);
-  const measure = async (pattern: Pattern) =>
-    await measurePattern(run.signal, receivers, running, pattern, setup);
+  const { residentBytes } = await memoryOf(running.pids);
+  const measure = async (pattern: Pattern) => ({
+    ...(await measurePattern(run.signal, receivers, running, pattern, setup)),
+    'MB above idle': ((await memoryOf(running.pids)).peakBytes - residentBytes) / 1e6,
+  });
   // Caches are cold after other servers have run.
   for (const pattern of setup.patterns) await measure({ ...pattern, times: pattern.size === 1 ? 10 : 1 });
   const figures = [];
@@ -100,7 +123,9 @@ async function measurePattern(
   { clients, channels }: Setup,
 ) {
   const before = await receivers.count();
-  const cpuMsBefore = await cpuMsOf(running.pids);
+  await resetPeak(running.pids);
+  const cpuOfEach = async () => await Promise.all(running.pids.map(async (pid) => await cpuMsOf([pid])));
+  const cpuMsBefore = await cpuOfEach();
   let deliveryMs = 0;
   let due = 0;
   for (let burst = 0; burst < times; burst += 1) {
@@ -116,11 +141,13 @@ async function measurePattern(
     const restMs = startedAtMs + intervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal });
   }
-  const cpuMs = (await cpuMsOf(running.pids)) - cpuMsBefore;
+  const cpuMsAfter = await cpuOfEach();
   const { events, bytes, lost } = await receivers.count();
   const delivered = events - before.events;
+  const cpuUs = cpuMsAfter.map((ms, index) => ((ms - (cpuMsBefore[index] ?? 0)) * 1_000) / delivered);
   return {
-    'µs of CPU per event': (cpuMs * 1_000) / delivered,
+    'µs of CPU per event': cpuUs.reduce((sum, us) => sum + us, 0),
+    'µs of the busiest': Math.max(...cpuUs),
     // Of the time with undelivered events.
     'events/s': (delivered * 1_000) / deliveryMs,
     '% missing': (1 - delivered / due) * 100,
@@ -129,7 +156,7 @@ async function measurePattern(
   };
 }
 
-type Figures = Awaited<ReturnType<typeof measurePattern>>;
+type Figures = Awaited<ReturnType<typeof measureSetup>>[number];
 type MeasuredPattern = readonly Measured<Running, Figures>[];
 
 const cpuUsOf = (figures: Figures) => figures['µs of CPU per event'];
@@ -159,12 +186,18 @@ function boundsOf({ clients, channels }: Setup, { title }: Pattern, measured: Me
   if (!boundClients.includes(clients)) return arrived;
   const limited = channels > 1 ? limitsOfManyChannels : limits.filter(({ pattern }) => pattern === title);
   const roundsOf = (kind: string) => measured.find(({ target }) => target.kind === kind)?.rounds;
-  const ratios = limited.flatMap(({ own: kind, kind: otherKind, limit }) => {
+  const ratios = limited.flatMap(({ own: kind, kind: otherKind, limit, figure = 'µs of CPU per event' }) => {
     const [ours, others] = [roundsOf(kind), roundsOf(otherKind)];
     if (ours === undefined || others === undefined) return [];
-    return [atMost(`${label}: ${kind} over ${otherKind}`, ratio(ours, others, cpuUsOf).median, limit)];
+    const { median } = ratio(ours, others, (figures) => figures[figure]);
+    return [atMost(`${label}: ${kind} over ${otherKind}`, median, limit)];
   });
-  return [...arrived, ...ratios];
+  const isLargeBurst = clients === largeBurst.clients && title === `bursts of ${largeBurst.events}`;
+  const peaks = own.map(({ target, rounds }) => {
+    const { high } = spread(rounds.map((round) => round['MB above idle']));
+    return atMost(`${label}: memory of ${target.kind} above idle`, high, largeBurst.megabytes, ' MB');
+  });
+  return [...arrived, ...ratios, ...(isLargeBurst ? peaks : [])];
 }
 
 const manyChannels = 1_000;
@@ -195,7 +228,7 @@ function setupsFor(counts: readonly number[]): readonly Setup[] {
     patterns: [
       single(timesFor(clients, 20, 100_000 / clients), clients),
       burst(20, clients),
-      burst(100, clients),
+      burst(largeBurst.events, clients),
     ],
   }));
   const manyAtOnce = {

@@ -33,6 +33,7 @@ export class Probe {
   /** Emits the entity id of an event, with the times, when all clients have received it. */
   readonly #received = new EventEmitter().setMaxListeners(0);
   readonly #times = new Map<string, number[]>();
+  readonly #closers: (() => void)[] = [];
 
   private constructor(options: ProbeOptions) {
     this.#options = options;
@@ -46,12 +47,17 @@ export class Probe {
       const { socket } = await PlainClient.connect(url, {}, { headers, onMessage });
       const onClose = () => run.fail(new Error(`The connection to ${new URL(url).host} was closed`));
       socket.once('close', onClose);
-      run.defer(async () => {
-        socket.off('close', onClose).terminate();
-        await Promise.resolve();
-      });
+      probe.#closers.push(() => socket.off('close', onClose).terminate());
     }
+    run.defer(async () => {
+      probe.close();
+      await Promise.resolve();
+    });
     return probe;
+  }
+
+  close(): void {
+    for (const close of this.#closers) close();
   }
 
   #receive(entityId: string, atMs: number): void {

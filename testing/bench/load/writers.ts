@@ -12,8 +12,6 @@ interface WriteOptions {
   readonly channel: () => FlagIds;
   /** Each session pauses at random up to so many milliseconds, by default not at all. */
   readonly pauseLimitMs?: number;
-  /** Receives the entity id of the row, and when its commit was sent. */
-  readonly onCommit?: (entityId: string, sentAtMs: number) => void;
 }
 
 export async function connectMany(
@@ -30,17 +28,15 @@ export async function connectMany(
 export async function commitUntil(
   signal: AbortSignal,
   sessions: readonly pg.Client[],
-  { channel, pauseLimitMs = 0, onCommit = () => undefined }: WriteOptions,
+  { channel, pauseLimitMs = 0 }: WriteOptions,
 ): Promise<number> {
   const startedAtMs = nowMs();
   let commits = 0;
   const write = async (session: pg.Client) => {
     while (!signal.aborted) {
       if (pauseLimitMs > 0) await delay(Math.random() * pauseLimitMs);
-      const entityId = randomUUID();
       // Without BEGIN the statement is a transaction.
-      onCommit(entityId, nowMs());
-      await insertAudit(session, channel(), { entityId });
+      await insertAudit(session, channel(), { entityId: randomUUID() });
       commits += 1;
     }
   };

@@ -11,6 +11,7 @@ const targets: readonly Target[] = [
   flagcastTarget('flagcast', 'Flagcast', 'text'),
   flagcastTarget('flagcast-writes', 'Flagcast without io_uring', 'text', { FLAGCAST_IO_URING: 'off' }),
   flagcastTarget('flagcast.v1', 'Flagcast, flagcast.v1', 'flagcast.v1'),
+  flagcastTarget('flagcast-workers', 'Flagcast, 2 workers', 'text', {}, 2),
   nodeServer('ws', 'ws, client.send(text)'),
   nodeServer('prebuilt', 'ws, frame built once'),
   nodeServer('io_uring', 'the same, by io_uring'),
@@ -34,7 +35,7 @@ export async function chooseTargets({ step }: Bench, kinds: readonly string[]): 
 export const isFlagcast = ({ target }: { readonly target: string }) => target.startsWith('Flagcast');
 
 /** A server in Node that receives events from its parent process over IPC, the cheapest way. */
-function nodeServer(kind: BroadcastKind, name: string): Target {
+function nodeServer(kind: Exclude<BroadcastKind, 'notify'>, name: string): Target {
   const query = kind === 'socket.io' ? 'socket.io/?EIO=4&transport=websocket&channel=' : '';
   return {
     kind,

@@ -3,20 +3,23 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { ioUring } from '@flagcast/io-uring';
 import type { BatchedConnection } from 'flagcast';
+import pg from 'pg';
 import { Server as SocketIoServer } from 'socket.io';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { serveParent } from '../../testkit/child.ts';
 
-export type BroadcastKind = 'ws' | 'prebuilt' | 'io_uring' | 'socket.io';
+export type BroadcastKind = 'ws' | 'prebuilt' | 'io_uring' | 'socket.io' | 'notify';
 
 type BroadcastTask =
-  | { readonly do: 'start'; readonly kind: BroadcastKind }
+  | { readonly do: 'start'; readonly kind: BroadcastKind; readonly databaseUrl?: string }
   | { readonly do: 'publish'; readonly events: readonly (readonly [channel: string, message: string])[] };
 
 /** Sends a message to all clients of a channel. */
 type Broadcast = (channel: string, message: string) => void;
 
-const servers: Readonly<Record<BroadcastKind, (http: Server) => Broadcast>> = {
+type Start = (http: Server, databaseUrl: string) => Broadcast | Promise<Broadcast>;
+
+const servers: Readonly<Record<BroadcastKind, Start>> = {
   /** The obvious implementation: a loop over the clients of the ws library. */
   ws: (http) =>
     loop(
@@ -58,6 +61,36 @@ const servers: Readonly<Record<BroadcastKind, (http: Server) => Broadcast>> = {
     });
     io.on('connection', (socket) => void socket.join(String(socket.handshake.query['channel'])));
     return (channel, message) => void io.to(channel).emit('event', JSON.parse(message));
+  },
+
+  /**
+   * A minimal server of audit rows: it selects the row of each NOTIFY by its primary key, and sends it to every client. It has
+   * no authentication, and loses events while it is disconnected. One session listens and selects, because a second one would
+   * have to be woken first.
+   */
+  notify: async (http, databaseUrl) => {
+    const broadcast = servers.ws(http, databaseUrl) as Broadcast;
+    const client = new pg.Client({ connectionString: databaseUrl, application_name: 'bench baseline' });
+    await client.connect();
+    // The settings of Flagcast's reader.
+    await client.query('SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off');
+    const send = async (id: string) => {
+      const { rows } = await client.query<string[]>({
+        name: 'bench_select',
+        text: `SELECT a.created_at, a.project_id, e.key, a.entity, a.entity_id, a.action
+          FROM audit_log a JOIN environments e ON e.id = a.environment_id WHERE a.id = $1`,
+        values: [id],
+        rowMode: 'array',
+        types: { getTypeParser: () => String },
+      });
+      for (const [timestamp, project_id, environment, entity, entity_id, action] of rows) {
+        const message = { source: 'audit', type: `${entity}_${action}`, timestamp, project_id, environment };
+        broadcast('', JSON.stringify({ ...message, entity, entity_id, action }));
+      }
+    };
+    client.on('notification', ({ payload = '' }) => void send(payload));
+    await client.query('LISTEN bench_notify');
+    return broadcast;
   },
 };
 
@@ -109,7 +142,7 @@ serveParent(async (task: BroadcastTask) => {
     return null;
   }
   const http = createServer();
-  broadcast = servers[task.kind](http);
+  broadcast = await servers[task.kind](http, task.databaseUrl ?? '');
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
   return (http.address() as AddressInfo).port;

@@ -15,12 +15,13 @@ export function flagcastTarget(
   name: string,
   dialect: Address['dialect'],
   env: Readonly<Record<string, string>> = {},
+  workers = 1,
 ): Target {
   return {
     kind,
     name,
     start: async (bench, options) => {
-      const started = await startFlagcast(bench, { ...options, env });
+      const started = await startFlagcast(bench, { ...options, env, workers });
       return { ...started, dialect, pids: await started.pids(), end: async () => await started.end() };
     },
   };
@@ -77,8 +78,6 @@ export async function prepareFlagcast({ run, postgres }: Bench, { channels, clie
       }),
   };
 }
-
-export type PreparedFlagcast = Awaited<ReturnType<typeof prepareFlagcast>>;
 
 /** Creates a database with channels and starts a server of it. */
 export async function startFlagcast(bench: Bench, options: TargetOptions & Partial<ServeOptions>) {

@@ -7,8 +7,6 @@ export interface TargetOptions {
   readonly channels: number;
   /** The number of clients that the server must accept. */
   readonly clients: number;
-  /** Processes of Flagcast. Default 1. */
-  readonly workers?: number;
 }
 
 /** A running server under test. */
