@@ -3,7 +3,7 @@
  *
  * @module @flagcast/client/presence
  */
-import type { PresenceMessage, PresenceUser, ServerMessage } from '#protocol';
+import type { HelloMessage, PresenceMessage, PresenceUser, ServerMessage } from '#protocol';
 import type { Client } from '../client.js';
 import { createEmitter, observe, type Readable } from '../emitter.js';
 import type { Page } from '../page.js';
@@ -63,6 +63,8 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
   let state = noOthers;
   let field: string | null = null;
   let isAnnounced = false;
+  /** The first message of the connection on which the view was announced. */
+  let hello: HelloMessage | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const setState = (next: PresenceState): void => {
@@ -78,7 +80,7 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
   const announce = (): void => {
     clearTimeout(timer);
     if (document?.hidden) leave();
-    else if (client.getHello()?.presence && isConnected(client)) {
+    else if (isConnected(client) && (hello = client.getHello())?.presence) {
       isAnnounced = true;
       client.send({
         ...{ type: 'announce', view, project_id: projectId, env_id: environmentId, ...ids },
@@ -87,24 +89,23 @@ export function presence(client: Client, subject: PresenceSubject): Presence {
     }
     timer = setTimeout(announce, renewalMs);
   };
+  const here = { type: 'presence', project_id: projectId, environment_id: environmentId, ...ids };
   const isHere = (message: ServerMessage): message is PresenceMessage =>
-    message.type === 'presence' &&
-    'users' in message &&
-    message.environment_id === environmentId &&
-    message.project_id === projectId &&
-    Object.entries(ids).every(([key, id]) => message[key as keyof typeof message] === id);
+    Object.entries(here).every(([key, value]) => message[key as keyof typeof message] === value);
   const stopMessages = client.onMessage((message) => {
     if (!('type' in message)) return;
     // The server knows nothing of a new connection, nor of a channel that is subscribed again.
     if (message.type === 'caught_up') announce();
     else if (isAnnounced && isHere(message)) {
-      const others = message.users.filter(({ user_id }) => user_id !== client.getHello()?.user_id);
+      const others = message.users.filter(({ user_id }) => user_id !== hello?.user_id);
       setState({ others, count: Math.max(message.count - 1, others.length) });
     }
   });
   const stopStatus = client.subscribe(({ state: status }) => {
     if (status === 'closed') close();
     else if (!isConnected(client)) leave();
+    // A late heartbeat: the channel is still subscribed.
+    else if (!isAnnounced && hello === client.getHello()) announce();
   });
   document?.addEventListener('visibilitychange', announce, closed);
   announce();

@@ -7,7 +7,14 @@ import { type Presence, presence } from '../../src/presence/index.js';
 import { usePresence } from '../../src/presence/react.js';
 import type { Client } from '../../src/index.js';
 import { caughtUp, type ScriptedConnection } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilMessage, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  until,
+  untilConnection,
+  untilMessage,
+  untilStatus,
+} from './client-fixture.js';
 import { TabFixture } from './tab-fixture.js';
 
 interface Page {
@@ -123,6 +130,21 @@ describe('presence', () => {
     expect(await next.received.next()).toEqual(announced);
     next.send(caughtUp('c3'));
     expect(await next.received.next()).toEqual(announced);
+  });
+
+  it('is announced again at once when a late heartbeat has arrived', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { client, connection } = await start();
+    const { view } = (await connection.received.next()) as AnnounceMessage;
+    vi.advanceTimersByTime(15_000);
+    expect(client.getStatus()).toMatchObject({ state: 'stale' });
+    connection.send({ type: 'pong', timestamp: 1 });
+    await untilConnection(client, 'live');
+    const sent = [await connection.received.next()];
+    while (sent.at(-1)?.type !== 'ping') sent.push(await connection.received.next());
+    expect(await connection.received.next()).toEqual({ type: 'announce', view });
+    expect(await connection.received.next()).toEqual({ ...announced, view });
   });
 
   it('ends with its client, and leaves no timer', async () => {
