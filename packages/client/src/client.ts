@@ -1,4 +1,4 @@
-import type { ClientMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
+import type { ClientMessage, ErrorMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
 import { type ChannelState, createChannelModel } from './channel-model.js';
 import type { Backoff } from './connection-machine.js';
 import { type ConnectionView, createConnection } from './connection.js';
@@ -150,8 +150,8 @@ export function createClient(options: ClientOptions): Client {
     onChange: update,
     onMessage(message) {
       if (message.type === 'hello') hello = message as HelloMessage;
-      if ('code' in message && message.type === 'error' && !hasSubject(message)) {
-        onError(new FlagcastError(message.code, message.message));
+      if (message.type === 'error' && !hasSubject(message)) {
+        onError(new FlagcastError((message as ErrorMessage).code, (message as ErrorMessage).message));
       } else for (const controller of controllers) controller.receive(message);
       if (!('source' in message)) update();
       emitMessage(message);

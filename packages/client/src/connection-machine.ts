@@ -1,3 +1,4 @@
+import type { FlagcastErrorDetails } from './flagcast-error.js';
 import {
   attemptTimeoutMs,
   drainSpreadMs,
@@ -11,7 +12,7 @@ import { draining, isReconnectCode } from './wire.js';
 
 /**
  * The state machine of the connection, without I/O: state x event -> state. It has no timer, clock or random numbers:
- * the time is an argument, and a delay is returned with the width of the jitter that the caller adds.
+ * the time and a random number are arguments, and the delay of the timer is returned.
  */
 
 /**
@@ -66,8 +67,8 @@ export type ConnectionEvent =
 
 export interface Machine {
   readonly state: ConnectionState;
-  /** The event `timer` is due `delayMs` plus a random part of `jitterMs` after the state was entered. undefined: never. */
-  readonly timer?: readonly [delayMs: number, jitterMs: number] | undefined;
+  /** The event `timer` is due so many milliseconds after the state was entered. undefined: never. */
+  readonly timerMs?: number | undefined;
   /** Attempts since the last stable connection: the exponent of the backoff. */
   readonly reconnectAttempts: number;
   /** Consecutive WebSockets that closed within ten seconds; Infinity if no WebSocket can be opened. */
@@ -101,20 +102,20 @@ export function backoffMs(attempts: number, { minMs = 250, maxMs = 30_000 }: Bac
 
 export interface EventDetails {
   readonly nowMs: number;
+  /** A random number, at least 0 and less than 1: the jitter's part of its width. */
+  readonly random: number;
   /** The interval of the server's heartbeats, in milliseconds. */
   readonly heartbeatMs: number;
   readonly backoff?: Backoff | undefined;
-  /** With `lost`: how long the server requested to wait, in milliseconds. Default 0. */
-  readonly delayMs?: number | undefined;
-  /** With `lost`: the close code. Default 0: there is none. */
-  readonly closeCode?: number | undefined;
+  /** With `lost`: the close code, and how long the server requested to wait, in milliseconds. Default 0: there is none. */
+  readonly error?: Pick<FlagcastErrorDetails, 'closeCode' | 'retryAfterMs'> | undefined;
 }
 
 /** Returns the machine after the event: the same object if nothing happens, otherwise one whose state is entered. */
 export function transition(
   machine: Machine,
   event: ConnectionEvent,
-  { nowMs, heartbeatMs, backoff, delayMs = 0, closeCode = 0 }: EventDetails,
+  { nowMs, random, heartbeatMs, backoff, error: { closeCode = 0, retryAfterMs = 0 } = {} }: EventDetails,
 ): Machine {
   const { state, usesStreams, webSocketFailures, helloAtMs } = machine;
   const connectedMs = nowMs - helloAtMs;
@@ -122,33 +123,31 @@ export function transition(
   // have failed because the server was down: streams of several tabs would take all connections of the browser.
   const streamMs = webSocketFailures > maxWebSocketFailures ? 10_000 * 2 ** webSocketFailures : firstRetryMs;
   const quietMs = heartbeatMs + Math.max(heartbeatMs / 10, heartbeatDelayMs);
-  const liveTimer = (sinceMs: number): Machine['timer'] => [
-    usesStreams ? Math.min(quietMs, streamMs - sinceMs) : quietMs,
-    0,
-  ];
+  const liveDelayMs = (sinceMs: number): number =>
+    usesStreams ? Math.min(quietMs, streamMs - sinceMs) : quietMs;
   const enter = (
     next: ConnectionState,
-    timer?: Machine['timer'],
+    timerMs?: number,
     changes: Partial<Machine> = { helloAtMs: 0 },
-  ): Machine => ({ ...machine, ...changes, state: next, timer });
+  ): Machine => ({ ...machine, ...changes, state: next, timerMs });
 
   if (state === 'closed') return machine;
   if (event === 'end' || !isReconnectCode(closeCode)) return enter('closed');
   if (state === 'idle') return event === 'start' ? enter('authorizing') : machine;
   if (event === 'stop') return enter('idle');
   if (event === 'reconnect') return enter('authorizing');
-  if (event === 'token' && state === 'authorizing') return enter('connecting', [attemptTimeoutMs, 0]);
+  if (event === 'token' && state === 'authorizing') return enter('connecting', attemptTimeoutMs);
   if (state === 'connecting') {
     if (event === 'blocked') {
-      return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
+      return enter(state, attemptTimeoutMs, { usesStreams: true, webSocketFailures: Infinity });
     }
-    if (event === 'hello') return enter('live', liveTimer(0), { helloAtMs: nowMs });
+    if (event === 'hello') return enter('live', liveDelayMs(0), { helloAtMs: nowMs });
   }
   if (event === 'wake' || (event === 'timer' && state === 'waiting')) {
     // A stream cannot be pinged, so it is reopened.
     if (state === 'waiting' || (helloAtMs && usesStreams)) return enter('authorizing');
     // Not again while probing: a user who often returns to the page would postpone the time-out.
-    return state === 'live' ? enter('probing', [probeTimeoutMs, 0], {}) : machine;
+    return state === 'live' ? enter('probing', probeTimeoutMs, {}) : machine;
   }
   const isMessage = event === 'message';
   if (helloAtMs && (isMessage || (event === 'timer' && state === 'live'))) {
@@ -156,10 +155,10 @@ export function transition(
       // The server can be reached, so the stream returns soon if the WebSocket fails.
       return enter('authorizing', undefined, { helloAtMs: 0, usesStreams: false, reconnectAttempts: 0 });
     }
-    if (isMessage) return enter('live', liveTimer(connectedMs), {});
+    if (isMessage) return enter('live', liveDelayMs(connectedMs), {});
     // A stream cannot be pinged: it gets the time of another heartbeat and a half.
     const timeoutMs = 1.5 * heartbeatMs;
-    return enter('silent', [usesStreams ? timeoutMs : Math.min(timeoutMs, probeTimeoutMs), 0], {});
+    return enter('silent', usesStreams ? timeoutMs : Math.min(timeoutMs, probeTimeoutMs), {});
   }
   if (state === 'waiting' || (event !== 'lost' && event !== 'timer')) return machine;
 
@@ -174,7 +173,7 @@ export function transition(
       : isStable || usesStreams
         ? 0
         : webSocketFailures + 1;
-  return enter('waiting', [delayMs, jitterMs], {
+  return enter('waiting', retryAfterMs + random * jitterMs, {
     helloAtMs: 0,
     reconnectAttempts: attempts + 1,
     webSocketFailures: failures,

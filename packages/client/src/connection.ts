@@ -1,11 +1,12 @@
 import type { ServerMessage } from '#protocol';
-import { connectionError } from './connection-error.js';
+import { connectionError, type Loss } from './connection-error.js';
 import { type Backoff, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
 import { createStatusSource, type StatusSource } from './connection-status.js';
 import type { FlagcastError } from './flagcast-error.js';
 import { createLink, type Link } from './link.js';
 import { watchPage } from './page.js';
 import type { ConnectionPhase } from './status.js';
+import { createTimer } from './timer.js';
 import type { TransportHandlers, WebSocketClass } from './transport.js';
 import { unknownChannel } from './wire.js';
 
@@ -15,13 +16,17 @@ export interface ConnectionView extends StatusSource {
   readonly reconnect: () => void;
 }
 
-export interface Connection extends Pick<Link, 'canRequest' | 'send' | 'request'> {
+export interface Connection extends Pick<Link, 'currentToken' | 'send' | 'request'> {
   readonly view: StatusSource;
-  readonly phase: () => ConnectionPhase;
+  /**
+   * Returns the phase of the connection. `sinceMs` is the time of a snapshot: after a failed attempt, a state is stale also
+   * without a first connection.
+   */
+  readonly phase: (sinceMs?: number) => ConnectionPhase;
   /** Whether channels can be subscribed. */
   readonly canSubscribe: () => boolean;
   /** Tells the machine. `error` is the failure, or with `end` what ended the client. */
-  readonly dispatch: (event: ConnectionEvent, error?: FlagcastError, delayMs?: number) => void;
+  readonly dispatch: (event: ConnectionEvent, error?: FlagcastError) => void;
   readonly backoff: Backoff | undefined;
   /** Reports a failure that is retried. */
   readonly report: (error: FlagcastError) => void;
@@ -49,7 +54,7 @@ export interface ConnectionOptions {
 export function createConnection(options: ConnectionOptions): Connection {
   const { getBaseUrl, backoff, onError, log, onChange } = options;
   let machine = initialMachine;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  const [startTimer, stopTimer] = createTimer();
   let retryAtMs: number | null = null;
   let lastError: FlagcastError | null = null;
   let closeError: FlagcastError | null = null;
@@ -59,36 +64,34 @@ export function createConnection(options: ConnectionOptions): Connection {
     publish();
     onError(error);
   };
-  const errorOf = (closeCode: number, code?: string, cause?: unknown): FlagcastError =>
-    connectionError(getBaseUrl(), view.getStatus().transport, !!machine.helloAtMs, closeCode, code, cause);
-  const onLost: TransportHandlers['onLost'] = (code, reason, retryAfterMs, cause) => {
-    let error = errorOf(code, reason, cause);
+  const errorOf = (loss: Loss): FlagcastError => connectionError(loss, getBaseUrl(), machine);
+  const onLost: TransportHandlers['onLost'] = (loss) => {
+    const error = errorOf(loss);
+    const isEnded = error.closeCode === unknownChannel;
     // The environment of the only subscribed channel no longer exists. Channels that are not caught up reconnect.
-    if (code === unknownChannel) {
-      onChange(error);
-      error = errorOf(0, reason);
-    }
-    dispatch('lost', error, retryAfterMs);
+    if (isEnded) onChange(error);
+    dispatch('lost', isEnded ? errorOf({ code: error.code }) : error);
   };
-  const dispatch: Connection['dispatch'] = (event, error, delayMs) => {
+  const dispatch: Connection['dispatch'] = (event, error) => {
     const before = machine;
     machine = transition(before, event, {
       nowMs: Date.now(),
+      random: Math.random(),
       heartbeatMs: link.heartbeatMs(),
       backoff,
-      delayMs,
-      closeCode: error?.closeCode,
+      error,
     });
     if (machine === before) return;
-    const { state, timer: due } = machine;
+    const { state, timerMs } = machine;
     const isWaiting = state === 'waiting';
-    clearTimeout(timer);
-    const waitMs = due ? due[0] + Math.random() * due[1] : 0;
-    if (due) timer = setTimeout(dispatch, waitMs, 'timer');
-    retryAtMs = isWaiting ? Date.now() + waitMs : null;
+    stopTimer();
+    if (timerMs !== undefined) startTimer(timerMs, () => dispatch('timer', errorOf({ code: 'timed_out' })));
+    retryAtMs = isWaiting ? Date.now() + (timerMs as number) : null;
     if (isWaiting) {
-      lastError = error ?? errorOf(0, 'timed_out');
-      Object.assign(lastError, { attempt: machine.reconnectAttempts, delayMs: waitMs });
+      Object.assign((lastError = error as FlagcastError), {
+        attempt: machine.reconnectAttempts,
+        delayMs: timerMs,
+      });
     }
     if (state !== before.state) log?.(`${before.state} + ${event} = ${state}`, error);
     closeError = error ?? null;
@@ -98,10 +101,11 @@ export function createConnection(options: ConnectionOptions): Connection {
     // A page that is left is no failure.
     if (isWaiting && lastError?.code !== 'pagehide') onError(lastError);
   };
-  const phase = (): ConnectionPhase => {
-    const { state, helloAtMs } = machine;
+  const phase: Connection['phase'] = (sinceMs) => {
+    const { state, helloAtMs, reconnectAttempts } = machine;
     if (state === 'closed') return { state, error: closeError };
-    return state === 'idle' ? { state } : link.phase(!!helloAtMs && state !== 'silent');
+    if (state === 'idle') return { state };
+    return link.phase(!!helloAtMs && state !== 'silent', reconnectAttempts ? sinceMs : 0);
   };
 
   const link = createLink(options, dispatch, onLost, report);
@@ -116,7 +120,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     onError,
   );
   const pageWatcher = watchPage(
-    (reason) => onLost(0, reason),
+    (code) => onLost({ code }),
     () => dispatch('wake'),
   );
 

@@ -1,4 +1,4 @@
-import type { FlagcastError } from './flagcast-error.js';
+import type { Loss } from './connection-error.js';
 import { gatherMs } from './limits.js';
 import type { Request } from './request.js';
 import type { Transport, TransportHandlers } from './transport.js';
@@ -54,8 +54,7 @@ export function createEventStreamTransport(
       }
     } catch (error) {
       if (signal.aborted) return;
-      const { code, closeCode = 0, retryAfterMs } = error as Partial<FlagcastError>;
-      onLost(closeCode, code, retryAfterMs, error);
+      onLost({ ...(error as Loss), cause: error });
     }
   };
 

@@ -1,13 +1,12 @@
 // The client's times and limits: a module without imports, because bundlers then put the numbers where they are used.
 
-/** setTimeout fires immediately if the delay exceeds 2 ** 31 - 1 ms. */
-export const maxTimerMs = 2e9;
-
 /** How long opening a transport may take until `hello`. */
 export const attemptTimeoutMs = 10_000;
 export const probeTimeoutMs = 5_000;
 /** A heartbeat may be late by a tenth of the interval, and by this time. */
 export const heartbeatDelayMs = 500;
+/** How long it takes at most to notice that the clock has jumped, as after a sleep of the machine. */
+export const clockCheckMs = 2_000;
 /** A connection that was live for this long resets the backoff. */
 export const stableAfterMs = 10_000;
 export const drainSpreadMs = 2_000;

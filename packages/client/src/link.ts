@@ -3,7 +3,6 @@ import type { ConnectionEvent, ConnectionState } from './connection-machine.js';
 import type { ConnectionOptions } from './connection.js';
 import { createEventStreamTransport } from './event-stream-transport.js';
 import type { FlagcastError } from './flagcast-error.js';
-import { maxTimerMs } from './limits.js';
 import { createRequest, type Request } from './request.js';
 import type { ConnectionPhase, StaleStatus } from './status.js';
 import { createTokenSource } from './token-source.js';
@@ -13,25 +12,27 @@ import { createWebSocketTransport, type Transport, type TransportHandlers } from
 export interface Link {
   /** Carries out the effect of a state of the connection's machine. */
   readonly enter: (state: ConnectionState, usesStreams: boolean) => void;
-  /** Whether requests for snapshots can be sent: there has been a token. */
-  readonly canRequest: () => boolean;
+  /** Returns the newest token; '' before the first one, when requests for snapshots cannot be sent. */
+  readonly currentToken: () => string;
   /** Whether there is a transport. */
   readonly isOpen: () => boolean;
   readonly send: (message: ClientMessage) => void;
   readonly request: Request;
   /** Returns the interval of the server's heartbeats, in milliseconds. */
   readonly heartbeatMs: () => number;
-  /** Returns the phase of a connection that is open, or being opened. */
-  readonly phase: (isConnected: boolean) => ConnectionPhase;
+  /** Returns the phase of a connection that is open, or being opened. `sinceMs` applies before the first `hello`. */
+  readonly phase: (isConnected: boolean, sinceMs: number | undefined) => ConnectionPhase;
 }
 
-/** The keys of messages that are about freshness or the end of the connection. */
+/** The keys of messages that are about the connection. */
 interface StatusKeys {
   readonly type: string;
   readonly state?: string;
   readonly since?: string | null;
   readonly as_of?: string | null;
   readonly code?: number;
+  readonly token_expires_at?: string;
+  readonly heartbeat_interval_ms?: number;
   readonly reason?: string;
 }
 
@@ -62,13 +63,10 @@ export function createLink(
     try {
       log?.('received', text);
       const message = JSON.parse(text) as ServerMessage;
-      const { type, state, code = 0, reason, as_of: asOf, since = asOf } = message as object as StatusKeys;
-      if ('token_expires_at' in message) {
-        scheduleRefresh(message.token_expires_at, () => send({ type: 'auth', token: currentToken() }));
-      }
-      if ('heartbeat_interval_ms' in message) {
-        heartbeatMs = Math.min(message.heartbeat_interval_ms, maxTimerMs / 2);
-      }
+      const { type, state, code: closeCode, reason, as_of: asOf, since = asOf } = message as StatusKeys;
+      const { token_expires_at: expiresAt, heartbeat_interval_ms: intervalMs } = message as StatusKeys;
+      if (expiresAt) scheduleRefresh(expiresAt, () => send({ type: 'auth', token: currentToken() }));
+      if (intervalMs) heartbeatMs = intervalMs;
       // The server's clock may be ahead.
       if (since) asOfMs = Math.min(Date.now(), Date.parse(since));
       const sinceMs = asOfMs || Date.now();
@@ -78,10 +76,10 @@ export function createLink(
       // Not earlier: until the machine knows of the first `hello`, the client is connecting, not disconnected.
       asOfMs ||= sinceMs;
       // The close frame of an event stream.
-      if (type === 'close') onLost(code, reason);
+      if (type === 'close') onLost({ closeCode, code: reason });
       else dispatch(type === 'hello' ? type : 'message');
     } catch (error) {
-      onLost(0, 'bad_message', 0, error);
+      onLost({ code: 'bad_message', cause: error });
     }
   };
   /** The channels notice that they are not subscribed any more, and subscribe again. */
@@ -112,14 +110,15 @@ export function createLink(
         if (state === 'authorizing') authorize();
       }
     },
-    canRequest: () => !!currentToken(),
+    currentToken,
     isOpen: () => !!transport,
     send,
     request,
     heartbeatMs: () => heartbeatMs,
-    phase(isConnected) {
+    phase(isConnected, snapshotMs = 0) {
       if (isConnected) return stale ?? { state: 'live' };
-      return asOfMs ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' } : { state: 'connecting' };
+      const sinceMs = asOfMs || snapshotMs;
+      return sinceMs ? { state: 'stale', sinceMs, reason: 'disconnected' } : { state: 'connecting' };
     },
   };
 }

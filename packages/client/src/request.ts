@@ -49,15 +49,9 @@ export function createRequest(
           : 4005;
     throw new FlagcastError(
       typeof code === 'string' ? code : `http_${status}`,
-      isOurs
-        ? String(message)
-        : `${url} answered with the status ${status}: is url the address of the server?`,
-      { closeCode, retryAfterMs: retryDelayMs(Number(headers.get('retry-after')) * 1_000) },
+      isOurs ? String(message) : `${url} answered with ${status}: is url the address of the server?`,
+      // It may be a date, or longer than a timer can be.
+      { closeCode, retryAfterMs: Math.max(0, Math.min(Number(headers.get('retry-after')) || 0, 60)) * 1_000 },
     );
   };
-}
-
-/** Returns the delay that a server requests, in milliseconds: at most a minute, 0 if it is not a number. */
-export function retryDelayMs(requestedMs: number): number {
-  return Math.max(0, Math.min(requestedMs || 0, 60_000));
 }

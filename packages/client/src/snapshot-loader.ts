@@ -1,3 +1,4 @@
+import type { EventMessage } from '#protocol';
 import { type Backoff, backoffMs } from './connection-machine.js';
 import type { Connection } from './connection.js';
 import { FlagcastError } from './flagcast-error.js';
@@ -5,6 +6,9 @@ import { refetchSpreadMs, requestTimeoutMs } from './limits.js';
 import type { SubscriptionParams } from './request.js';
 import type { StreamPosition } from './stream-position.js';
 import { badToken, isReconnectCode } from './wire.js';
+
+/** The events that were applied since a snapshot was requested; undefined if the stream will begin at the snapshot. */
+export type NewerEvents = readonly EventMessage[] | undefined;
 
 /** Loads the snapshots of a subscription, and decides when the next request may start. */
 export interface SnapshotLoader {
@@ -16,23 +20,22 @@ export interface SnapshotLoader {
   readonly load: (params: SubscriptionParams, isReady: boolean) => boolean;
   /** The store may not match the position from which the stream resumes: a snapshot is needed, after a random pause. */
   readonly reload: () => void;
+  /** Keeps an event that was applied while a snapshot is loading, which may not contain it. */
+  readonly record: (event: EventMessage) => void;
   /** Pauses after a failure. */
   readonly backoff: () => void;
-  /** The backoff begins anew. */
-  readonly resetBackoff: () => void;
   /** Stops the pause, and ignores a snapshot that is being loaded. */
   readonly close: () => void;
 }
 
 /**
- * Creates the loader of a subscription. It sets `newerEvents` of the position when it requests a snapshot. `onLoaded` is called
- * with each snapshot and when it was requested, in milliseconds since the epoch; `onRefused` when the server refuses the
- * subscription; `onEnd` when a pause or a request has ended.
+ * Creates the loader of a subscription. `onLoaded` is called with each snapshot and when it was requested, in milliseconds
+ * since the epoch; `onRefused` when the server refuses the subscription; `onEnd` when a pause or a request has ended.
  */
 export function createSnapshotLoader(
   connection: Connection,
   position: StreamPosition<unknown>,
-  onLoaded: (snapshot: never, requestedAtMs: number) => void,
+  onLoaded: (snapshot: never, requestedAtMs: number, newerEvents: NewerEvents) => void,
   onRefused: (error: FlagcastError) => void,
   onEnd: () => void,
 ): SnapshotLoader {
@@ -41,6 +44,7 @@ export function createSnapshotLoader(
   let isClosed = false;
   /** Requests that failed or had to be repeated, since the subscription was caught up. */
   let attempts = 0;
+  let newerEvents: EventMessage[] | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** Whether a new connection ends the pause: not if the server asked for it with the last failure. */
   let canCutShort = true;
@@ -61,7 +65,7 @@ export function createSnapshotLoader(
   const run = async (params: SubscriptionParams): Promise<void> => {
     isNeeded = false;
     isLoading = true;
-    position.newerEvents = position.cursor ? [] : undefined;
+    newerEvents = position.cursor ? [] : undefined;
     const sinceMs = Date.now();
     try {
       const signal = AbortSignal.timeout(requestTimeoutMs);
@@ -69,25 +73,22 @@ export function createSnapshotLoader(
       const response = await connection.request(`snapshot?${query}`, { signal });
       const loaded = (await response.json()) as never;
       if (isClosed) return;
-      if (position.isCaughtUp) attempts = 0;
-      onLoaded(loaded, sinceMs);
-    } catch (error) {
+      onLoaded(loaded, sinceMs, newerEvents);
+      newerEvents = undefined;
+    } catch (cause) {
       if (isClosed) return;
-      const { code, closeCode = 0, retryAfterMs } = error as Partial<FlagcastError>;
-      canCutShort = code !== 'too_many_requests';
-      if (closeCode === badToken) connection.dispatch('end', error as FlagcastError);
-      if (!isReconnectCode(closeCode)) {
-        onRefused(error as FlagcastError);
-        return;
-      }
-      connection.report(
-        // The code of a DOMException, such as a time-out, is a number.
-        typeof code === 'string'
-          ? (error as FlagcastError)
-          : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause: error }),
-      );
-      isNeeded = true;
-      pause(connection.backoff, retryAfterMs);
+      const error =
+        cause instanceof FlagcastError
+          ? cause
+          : new FlagcastError('snapshot_failed', 'Cannot load the snapshot', { cause });
+      const { closeCode = 0 } = error;
+      canCutShort = error.code !== 'too_many_requests';
+      if (closeCode === badToken) connection.dispatch('end', error);
+      if (isReconnectCode(closeCode)) {
+        connection.report(error);
+        isNeeded = true;
+        pause(connection.backoff, error.retryAfterMs);
+      } else onRefused(error);
     }
     isLoading = false;
     onEnd();
@@ -98,7 +99,9 @@ export function createSnapshotLoader(
       if (isReady && !wasReady && canCutShort) clear();
       wasReady = isReady;
       if (timer) return false;
-      if (isNeeded && !isLoading && connection.canRequest()) void run(params);
+      if (isLoading) return true;
+      if (!isNeeded && position.isCaughtUp) attempts = 0;
+      if (isNeeded && connection.currentToken()) void run(params);
       return true;
     },
     reload() {
@@ -107,10 +110,8 @@ export function createSnapshotLoader(
       // may answer each subscription with `resync`.
       pause({ minMs: refetchSpreadMs });
     },
+    record: (event) => newerEvents?.push(event),
     backoff: () => pause(connection.backoff),
-    resetBackoff() {
-      attempts = 0;
-    },
     close() {
       isClosed = true;
       clear();

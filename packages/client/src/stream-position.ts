@@ -25,18 +25,18 @@ function subjectOf({ feed, project_id, environment_id }: Subject = {}): unknown 
 }
 
 /** Whether the message is about one channel or feed: not about the connection. */
-export function hasSubject(message: object): boolean {
-  return 'environment_id' in message || 'feed' in message;
+export function hasSubject({ feed, environment_id }: Subject): string | undefined {
+  return feed ?? environment_id;
 }
 
 /**
  * Whether the event contains the state after it, as far as a snapshot does. A feature that is unreadable in events is not
  * better in a snapshot, but a request that is too large for events is.
  */
-export function isComplete(event: EventMessage): boolean | undefined {
+export function isComplete(event: EventMessage): boolean | string | undefined {
   return (
     (event.source !== 'pending' || 'pending_change' in event) &&
-    (!!event.feed || 'feature' in event || event.feature_unreadable)
+    (event.feed || 'feature' in event || event.feature_unreadable)
   );
 }
 
@@ -47,8 +47,6 @@ export interface StreamPosition<Content> {
   snapshot?: (Content & Subject) | undefined;
   /** The snapshot contains everything that was committed before this time, in milliseconds since the epoch. */
   sinceMs?: number;
-  /** The events since a snapshot was requested that may not contain them; undefined if the stream will begin at it. */
-  newerEvents?: EventMessage[] | undefined;
   isSubscribed?: boolean | undefined;
   isCaughtUp?: boolean | undefined;
 }
@@ -61,25 +59,31 @@ export function isSubscribedTo(
   return isSubscribed && isEqual(subjectOf(subject), subjectOf(snapshot));
 }
 
-/**
- * Applies a message to the store and the position. Messages about other subscriptions are ignored. `reset` is called when
- * the subscription has ended on the server, `close` when the server refuses it.
- */
+/** The code with which the server refuses to end a subscription that does not exist. */
+export const notSubscribed = 'not_subscribed';
+
+/** What a message can change in a subscription. */
+export interface MessageReceiver<State, Content> {
+  readonly position: StreamPosition<Content>;
+  readonly store: Store<State, Content>;
+  readonly loader: SnapshotLoader;
+  /** Called when the subscription has ended on the server, with the code of the error that says so. */
+  readonly reset: (code?: string) => void;
+  /** Called when the server refuses the subscription. */
+  readonly close: (error: FlagcastError) => void;
+}
+
+/** Applies a message to a subscription. Messages about other subscriptions are ignored. */
 export function receive<State, Content extends AnySnapshot>(
-  position: StreamPosition<Content>,
-  store: Store<State, Content>,
+  { position, store, loader, reset, close }: MessageReceiver<State, Content>,
   message: ServerMessage,
-  loader: SnapshotLoader,
-  reset: () => void,
-  close: (error: FlagcastError) => void,
-  references: number,
 ): void {
   // Another channel of this environment may be subscribed while this one is not.
   if (hasSubject(message) && !isSubscribedTo(position, message)) return;
   const { snapshot } = position;
   if ('source' in message) {
     store.apply(message);
-    position.newerEvents?.push(message);
+    loader.record(message);
     position.cursor = message.cursor ?? position.cursor;
     // The server no longer has the tables, or the request is too large for events.
     if (!isComplete(message) && snapshot?.embedded_state) loader.reload();
@@ -89,23 +93,20 @@ export function receive<State, Content extends AnySnapshot>(
     position.snapshot = { ...snapshot, environment: message.environment ?? snapshot.environment };
   }
   if (message.type === 'caught_up') {
-    position.isCaughtUp = position.isSubscribed;
+    position.isCaughtUp = true;
     position.cursor = message.cursor;
-    loader.resetBackoff();
   } else if (message.type === 'resync') {
-    reset();
     position.cursor = undefined;
+    reset();
     loader.reload();
   } else if (message.type === 'heartbeat') {
     if (position.isCaughtUp) position.cursor = message.cursor;
   } else if (message.type === 'unsubscribed') reset();
   else if (message.type === 'error') {
     const { code } = message;
-    // The second of two requests to unsubscribe is refused with `not_subscribed`. A channel that is in use may have
-    // subscribed again in between.
-    if (code !== 'not_subscribed' || !references) reset();
+    reset(code);
     if (code.endsWith('unavailable')) loader.backoff();
-    else if (code !== 'not_subscribed') close(new FlagcastError(code, message.message));
+    else if (code !== notSubscribed) close(new FlagcastError(code, message.message));
   }
 }
 
@@ -119,13 +120,10 @@ export function toSnapshot<State, Content extends AnySnapshot>(
 
 /** Returns the status of a subscription at this position. */
 export function statusAt(
-  { snapshot, sinceMs = 0, isCaughtUp }: StreamPosition<unknown>,
+  { snapshot, sinceMs, isCaughtUp }: StreamPosition<unknown>,
   connection: Connection,
 ): ChannelStatus {
-  const phase = connection.phase();
+  const phase = connection.phase(sinceMs);
   if (!snapshot) return { state: 'connecting' };
-  if (phase.state === 'connecting' && connection.view.getStatus().attempt) {
-    return { state: 'stale', sinceMs, reason: 'disconnected' };
-  }
   return isCaughtUp || phase.state === 'stale' ? (phase as ChannelStatus) : { state: 'catching-up' };
 }

@@ -4,12 +4,13 @@ import type { Connection } from './connection.js';
 import { isEqual, once } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { SubscriptionParams } from './request.js';
-import { createSnapshotLoader } from './snapshot-loader.js';
+import { createSnapshotLoader, type NewerEvents } from './snapshot-loader.js';
 import type { ChannelStatus } from './status.js';
 import { createStore, type Model, type StoreView } from './store.js';
 import {
   type AnySnapshot,
   isSubscribedTo,
+  notSubscribed,
   receive,
   statusAt,
   type StreamPosition,
@@ -79,7 +80,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
   let isClosed = false;
   let references = 0;
 
-  const getSnapshot = (): Content | null => toSnapshot(position, model);
+  const getSnapshot = () => toSnapshot(position, model);
   const close = (error: FlagcastError | null): void => {
     if (isClosed) return;
     isClosed = true;
@@ -89,9 +90,15 @@ export function createSubscription<State, Content extends AnySnapshot>(
     store.setStatus({ state: 'closed', error }, position.snapshot?.environment);
   };
   /** Handles the end of the subscription: the channel subscribes again, or closes if it has no reference. */
-  const reset = (): void => {
+  const reset = (code?: string): void => {
+    // The second of two requests to unsubscribe is refused. A channel that is in use may have subscribed again in between.
+    if (references && code === notSubscribed) return;
     position.isCaughtUp = position.isSubscribed = false;
     if (!references) close(null);
+  };
+  const fill = (content: Content & Subject, newerEvents: NewerEvents): void => {
+    position.snapshot = content;
+    store.replace(content, statusAt(position, connection), content.environment, newerEvents);
   };
   const update: SubscriptionController['update'] = (error) => {
     const isReady = connection.canSubscribe();
@@ -100,29 +107,27 @@ export function createSubscription<State, Content extends AnySnapshot>(
     if (!isReady) reset();
     if (phase.state === 'closed') close(phase.error);
     if (isClosed) return;
-    if (loader.load(params, isReady) && position.cursor && isReady && !position.isSubscribed) {
-      const shared = [...controllers].find((each) => isSubscribedTo(each.position, position.snapshot));
+    const { cursor, snapshot } = position;
+    if (loader.load(params, isReady) && cursor && isReady && !position.isSubscribed) {
+      const shared = [...controllers].find((each) => isSubscribedTo(each.position, snapshot));
       if (!shared) {
         // A feed sends the scope of its snapshot back to resume: the server refuses another one.
-        const scope = position.snapshot?.scope as string;
-        connection.send({ type: 'subscribe', ...params, scope, cursor: position.cursor });
+        connection.send({ type: 'subscribe', ...params, scope: snapshot?.scope as string, cursor });
         position.isSubscribed = true;
       } else {
         // Two channels can have the same environment, e.g. after a key change, and the server allows one subscription.
         // Both receive the events from now on, so both must have the same state.
-        const state = shared.toSnapshot() as Content;
-        if (!isEqual(state, getSnapshot())) store.replace(state);
         Object.assign(position, shared.position);
+        // At the same cursor, the server may send events again that have been applied.
+        fill(shared.toSnapshot() as Content, cursor === position.cursor ? [] : undefined);
       }
     }
     store.setStatus(statusAt(position, connection), position.snapshot?.environment);
   };
-  const onLoaded = (loaded: Content & Subject, requestedAtMs: number): void => {
+  const onLoaded = (loaded: Content & Subject, sinceMs: number, newerEvents: NewerEvents): void => {
     position.cursor ??= loaded.cursor;
-    position.snapshot = loaded;
-    position.sinceMs = requestedAtMs;
-    store.replace(loaded, statusAt(position, connection), loaded.environment, position.newerEvents);
-    position.newerEvents = undefined;
+    position.sinceMs = sinceMs;
+    fill(loaded, newerEvents);
     // The key can be given to another environment, so use the id from now on.
     if (loaded.environment_id)
       params = { project_id: loaded.project_id, env_id: loaded.environment_id } as typeof params;
@@ -140,8 +145,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
       connection.dispatch('start');
       update();
       return createReference(definition, store.view, getSnapshot, () => {
-        references -= 1;
-        if (references || isClosed) return;
+        if (--references || isClosed) return;
         // Events in transit must not reach a channel that is opened meanwhile, so the channel closes when the server has
         // confirmed.
         if (position.isSubscribed) connection.send({ type: 'unsubscribe', ...params });
@@ -151,7 +155,7 @@ export function createSubscription<State, Content extends AnySnapshot>(
     matches: (other: Subject & { env?: string }) =>
       isEqual(other, definition.params) && other.env === (position.snapshot?.environment ?? other.env),
     update,
-    receive: (message) => receive(position, store, message, loader, reset, close, references),
+    receive: (message) => receive({ position, store, loader, reset, close }, message),
   };
 }
 
@@ -166,32 +170,25 @@ function createReference<State, Content>(
   return {
     ...key,
     ...view,
-    ready: async ({ signal } = {}) => await whenLive(view, signal),
+    ready: async ({ signal } = {}) =>
+      await new Promise((resolve, reject) => {
+        const settle = (): void => {
+          const state = view.getState();
+          const { status } = state as { status: ChannelStatus };
+          if (signal?.aborted) reject(signal.reason as Error);
+          else if (status.state === 'closed') {
+            reject(status.error ?? new FlagcastError('closed', 'Closed by the app'));
+          } else if (status.state === 'live') resolve(state);
+          else return;
+          stop();
+          signal?.removeEventListener('abort', settle);
+        };
+        const stop = view.subscribe(settle);
+        signal?.addEventListener('abort', settle);
+        settle();
+      }),
     toSnapshot: getSnapshot,
     close,
     [Symbol.dispose]: close,
   };
-}
-
-/** Resolves with the state when it is live; rejects when it is closed, or with the reason of `signal`. */
-async function whenLive<State>(
-  { getState, subscribe: onChange }: StoreView<State>,
-  signal: AbortSignal | undefined,
-): Promise<State> {
-  return await new Promise((resolve, reject) => {
-    const settle = (): void => {
-      const state = getState();
-      const { status } = state as { status: ChannelStatus };
-      if (signal?.aborted) reject(signal.reason as Error);
-      else if (status.state === 'closed') {
-        reject(status.error ?? new FlagcastError('closed', 'The app has closed it'));
-      } else if (status.state === 'live') resolve(state);
-      else return;
-      stop();
-      signal?.removeEventListener('abort', settle);
-    };
-    const stop = onChange(settle);
-    signal?.addEventListener('abort', settle);
-    settle();
-  });
 }

@@ -1,5 +1,5 @@
 import { FlagcastError } from './flagcast-error.js';
-import { maxTimerMs } from './limits.js';
+import { createTimer } from './timer.js';
 
 type ScheduleRefresh = (expiresAt: string, onToken: () => void) => void;
 
@@ -24,7 +24,7 @@ export function createTokenSource(
   cancel: () => void,
 ] {
   let token = '';
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  const [startTimer, stopTimer] = createTimer();
   /** Incremented by `cancel`. */
   let generation = 0;
 
@@ -38,7 +38,7 @@ export function createTokenSource(
       if (started !== generation) return;
       // oxlint-disable-next-line typescript/no-unnecessary-condition -- programs in JavaScript
       if (typeof newToken !== 'string' || !/^\S+$/.test(newToken)) {
-        throw new FlagcastError('bad_token', 'getToken must return a token: a text without spaces');
+        throw new FlagcastError('bad_token', 'getToken must return a token without spaces');
       }
       token = newToken;
       onToken();
@@ -57,9 +57,8 @@ export function createTokenSource(
         onError(error);
         scheduleRefresh(expiresAt, onToken);
       });
-    clearTimeout(timer);
     // The server has just accepted the token. If it seems to have expired, the two clocks differ.
-    timer = setTimeout(refresh, remainingMs > 1_000 ? Math.min(remainingMs * 0.8, maxTimerMs) : 60_000);
+    startTimer(remainingMs > 1_000 ? remainingMs * 0.8 : 60_000, refresh);
   };
 
   return [
@@ -72,7 +71,7 @@ export function createTokenSource(
     scheduleRefresh,
     () => {
       generation += 1;
-      clearTimeout(timer);
+      stopTimer();
     },
   ];
 }

@@ -1,4 +1,5 @@
 import type { ClientMessage } from '#protocol';
+import type { Loss } from './connection-error.js';
 import { subprotocol } from './wire.js';
 
 /** A connection to the server, open or being opened: a WebSocket or an event stream. */
@@ -13,10 +14,9 @@ export interface TransportHandlers {
   /** Handles the text of a message. Never throws. */
   readonly onText: (text: string) => void;
   /**
-   * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
-   * error code; `retryAfterMs` is how long the server requests to wait.
+   * Handles the loss of the connection.
    */
-  readonly onLost: (code: number, reason?: string, retryAfterMs?: number, cause?: unknown) => void;
+  readonly onLost: (loss: Loss) => void;
 }
 
 /** The part of a WebSocket that the client uses. */
@@ -49,10 +49,11 @@ export function createWebSocketTransport(
   const url = `${baseUrl}api/ws`.replace('http', 'ws');
   const socket = new WebSocket(url, [subprotocol, `bearer.${token}`]);
   socket.onmessage = (event: { data: string }) => onText(event.data);
-  socket.onclose = (event: { code: number; reason: string }) => onLost(event.code, event.reason);
+  socket.onclose = (event: { code: number; reason: string }) =>
+    onLost({ closeCode: event.code, code: event.reason });
   socket.onerror = () => {
     // A WebSocket that the page's policy forbids is closed without the event `close`.
-    if (socket.readyState === 3) onLost(0);
+    if (socket.readyState === 3) onLost({});
   };
   return {
     send(message) {

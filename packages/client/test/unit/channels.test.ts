@@ -1,7 +1,4 @@
-import type { ServerResponse } from 'node:http';
-import type { Snapshot } from '#protocol';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Channel, Client } from '../../src/index.js';
 import {
   respondJson,
   caughtUp,
@@ -10,52 +7,19 @@ import {
   feature,
   refused,
   renamed,
-  type ScriptedConnection,
   stageName,
 } from './scripted-server.js';
 import {
   channelArguments,
   type ClientFixture,
+  recordEventIds,
+  stageArguments,
   startFixture,
-  until,
+  startTwoChannels,
   untilConnection,
+  untilEvent,
   untilStatus,
 } from './client-fixture.js';
-
-const stageArguments = { projectId: 'p1', env: 'stage' };
-
-interface TwoChannelsFixture extends ClientFixture {
-  readonly client: Client;
-  readonly connection: ScriptedConnection;
-  readonly prod: Channel;
-  readonly stage: Channel;
-}
-
-/** Starts a client with the channels prod and stage, both live. */
-async function startTwoChannels(): Promise<TwoChannelsFixture> {
-  const fixture = await startFixture();
-  const client = fixture.connect();
-  const prod = client.channel(channelArguments);
-  const stage = client.channel(stageArguments);
-  const connection = await fixture.server.connections.next();
-  connection.hello();
-  await connection.received.next();
-  await connection.received.next();
-  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
-  await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
-  return { ...fixture, client, connection, prod, stage };
-}
-
-/** Collects the ids of the channel's events as they arrive. */
-function recordEventIds(channel: Channel): string[] {
-  const ids: string[] = [];
-  channel.onEvent(({ id }) => ids.push(id));
-  return ids;
-}
-
-async function untilEvent(channel: Channel, id: string): Promise<void> {
-  await until(channel, ({ lastEvent }) => lastEvent?.id === id);
-}
 
 /** Returns the environments of the snapshot requests, as `env=prod` or `env_id=7`. */
 function requestedEnvironments({ server }: ClientFixture): (string | undefined)[] {
@@ -158,125 +122,6 @@ describe('a channel', () => {
     expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '9' });
     expect(stage.getState().status.state).not.toBe('closed');
   });
-});
-
-describe('a channel that is opened with a key that previously belonged to another environment', () => {
-  /** Swaps the keys of prod and stage, and opens the key prod again. */
-  async function openSwapped(): Promise<TwoChannelsFixture & { readonly again: Channel }> {
-    const two = await startTwoChannels();
-    const { connection, server, stage, client } = two;
-    server.environments.set('prod', '8').set('stage', '7');
-    connection.send(
-      renamed(channelName, 'stage'),
-      renamed(stageName, 'prod'),
-      event('e1', 'f1', { environment_id: '8', cursor: 'c2' }),
-    );
-    await untilEvent(stage, 'e1');
-    return { ...two, again: client.channel(channelArguments) };
-  }
-
-  it('is a different channel and shares the subscription of its environment', async () => {
-    const { connection, prod, stage, again, client } = await openSwapped();
-    expect(again.subscribe).not.toBe(prod.subscribe);
-    expect(client.channel(channelArguments).subscribe).toBe(again.subscribe);
-    expect((await untilStatus(again, 'live')).environment).toBe('prod');
-    expect(again.getState().features).toEqual(stage.getState().features);
-    const ids = [prod, stage, again].map(recordEventIds);
-    connection.send(event('e2', 'f2', { environment_id: '8', cursor: 'c3' }));
-    await Promise.all([untilEvent(stage, 'e2'), untilEvent(again, 'e2')]);
-    expect(ids).toEqual([[], ['e2'], ['e2']]);
-    expect(again.toSnapshot()).toEqual(stage.toSnapshot());
-    expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe', 'subscribe']);
-  });
-
-  it('subscribes once after a reconnect, and delivers no event twice', async () => {
-    const { connection, server, stage, again } = await openSwapped();
-    await untilStatus(again, 'live');
-    const ids = [stage, again].map(recordEventIds);
-    connection.send(event('e2', 'f2', { environment_id: '8' }));
-    await untilEvent(again, 'e2');
-    connection.socket.terminate();
-    const next = await server.connections.next();
-    next.hello();
-    const subscribed = [await next.received.next(), await next.received.next()];
-    expect(subscribed.map((message) => 'env_id' in message && message.env_id).sort()).toEqual(['7', '8']);
-    next.send(
-      event('e2', 'f2', { environment_id: '8' }),
-      event('e3', 'f3', { environment_id: '8', cursor: 'c4' }),
-      caughtUp('c4', { ...stageName, environment: 'prod' }),
-    );
-    await Promise.all([untilStatus(stage, 'live'), untilStatus(again, 'live')]);
-    expect(ids).toEqual([
-      ['e2', 'e3'],
-      ['e2', 'e3'],
-    ]);
-    expect(next.received.all).toHaveLength(2);
-  });
-
-  it('contains the events of a batch whose cursor has not arrived yet', async () => {
-    const { connection, server, client, prod, stage } = await startTwoChannels();
-    server.environments.set('prod', '8').set('stage', '7');
-    server.snapshot = { ...server.snapshot, cursor: 'c2' };
-    connection.send(renamed(channelName, 'stage'), renamed(stageName, 'prod'));
-    connection.send(
-      event('e1', 'f1', { environment_id: '8', cursor: 'c2' }),
-      event('e2', 'f2', { environment_id: '8' }),
-    );
-    await Promise.all([untilEvent(stage, 'e2'), until(prod, ({ environment }) => environment === 'stage')]);
-    const again = client.channel(channelArguments);
-    await untilStatus(again, 'live');
-    connection.send(event('e3', 'f3', { environment_id: '8', cursor: 'c3' }));
-    await untilEvent(again, 'e3');
-    expect([...again.getState().features.keys()]).toEqual(['f1', 'f2', 'f3']);
-  });
-
-  it('has the newest state after a resync, independent of the order of the snapshots', async () => {
-    const { connection, server, stage, again } = await openSwapped();
-    await untilStatus(again, 'live');
-    const held: ServerResponse[] = [];
-    server.respondToSnapshot = (response) => held.push(response);
-    const known = server.snapshots.all.length;
-    connection.send({ type: 'resync', ...stageName, environment: 'prod', reason: 'too_many_missed' });
-    while (server.snapshots.all.length < known + 2) await server.snapshots.next();
-    const answer = (index: number, cursor: string, id: string): void => {
-      const name = { ...stageName, environment: 'prod' };
-      const snapshot: Snapshot = { ...server.snapshot, ...name, cursor, features: [feature(id)] };
-      respondJson(held[index] as ServerResponse, 200, snapshot);
-    };
-    answer(0, 'c9', 'f9');
-    let message = await connection.received.next();
-    while (!('cursor' in message) || message.cursor !== 'c9') message = await connection.received.next();
-    connection.send(
-      event('e5', 'f5', { environment_id: '8', cursor: 'c10' }),
-      caughtUp('c10', { ...stageName, environment: 'prod' }),
-    );
-    await Promise.race([untilStatus(stage, 'live'), untilStatus(again, 'live')]);
-    answer(1, 'c8', 'f8');
-    await Promise.all([untilStatus(stage, 'live'), untilStatus(again, 'live')]);
-    for (const channel of [stage, again])
-      expect([...channel.getState().features.keys()]).toEqual(['f9', 'f5']);
-  });
-
-  it.each(['older', 'newer'])(
-    'stays live when the %s channel of the same environment is closed',
-    async (which) => {
-      const two = await openSwapped();
-      const { connection } = two;
-      const [stage, again] = which === 'older' ? [two.stage, two.again] : [two.again, two.stage];
-      await untilStatus(two.again, 'live');
-      stage.close();
-      expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
-      connection.send({ type: 'unsubscribed', ...stageName, environment: 'prod' });
-      expect(await connection.received.next()).toMatchObject({
-        type: 'subscribe',
-        env_id: '8',
-        cursor: 'c2',
-      });
-      await untilStatus(stage, 'closed');
-      connection.send(caughtUp('c2', { ...stageName, environment: 'prod' }));
-      await untilStatus(again, 'live');
-    },
-  );
 });
 
 describe('the end of an environment', () => {

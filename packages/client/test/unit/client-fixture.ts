@@ -11,7 +11,7 @@ import {
 import type { Snapshot } from '#protocol';
 import { createChannelModel } from '../../src/channel-model.js';
 import { createStore, type Store } from '../../src/store.js';
-import { ScriptedServer } from './scripted-server.js';
+import { caughtUp, type ScriptedConnection, ScriptedServer, stageName } from './scripted-server.js';
 
 /** Throws as in a page whose policy forbids WebSockets. */
 export const noWebSocket = function () {
@@ -129,4 +129,39 @@ export async function untilMessage(client: Client, type: string): Promise<void> 
       resolve();
     });
   });
+}
+
+export const stageArguments = { projectId: 'p1', env: 'stage' };
+
+export interface TwoChannelsFixture extends ClientFixture {
+  readonly client: Client;
+  readonly connection: ScriptedConnection;
+  readonly prod: Channel;
+  readonly stage: Channel;
+}
+
+/** Starts a client with the channels prod and stage, both live. */
+export async function startTwoChannels(): Promise<TwoChannelsFixture> {
+  const fixture = await startFixture();
+  const client = fixture.connect();
+  const prod = client.channel(channelArguments);
+  const stage = client.channel(stageArguments);
+  const connection = await fixture.server.connections.next();
+  connection.hello();
+  await connection.received.next();
+  await connection.received.next();
+  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
+  await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
+  return { ...fixture, client, connection, prod, stage };
+}
+
+/** Collects the ids of the channel's events as they arrive. */
+export function recordEventIds(channel: Channel): string[] {
+  const ids: string[] = [];
+  channel.onEvent(({ id }) => ids.push(id));
+  return ids;
+}
+
+export async function untilEvent(channel: Channel, id: string): Promise<void> {
+  await until(channel, ({ lastEvent }) => lastEvent?.id === id);
 }

@@ -11,6 +11,8 @@ import {
 
 const nowMs = 1_000_000;
 const heartbeatMs = 13_500;
+/** Pauses take half of their width. */
+const random = 0.5;
 /** How late a heartbeat may be. */
 const quietMs = 14_850;
 
@@ -20,8 +22,8 @@ function machineIn(state: ConnectionState): Machine {
   return { ...initialMachine, state, helloAtMs, reconnectAttempts: 2 };
 }
 
-/** The state that is entered, with its timer `[delayMs, jitterMs]`. `stays`: nothing happens. */
-type Cell = 'stays' | readonly [ConnectionState, (readonly [number, number])?];
+/** The state that is entered, and the delay of its timer. `stays`: nothing happens. */
+type Cell = 'stays' | readonly [ConnectionState, number?];
 
 // A missing state or event is a compile error.
 const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
@@ -42,13 +44,13 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     start: 'stays',
     stop: ['idle'],
     end: ['closed'],
-    token: ['connecting', [10_000, 0]],
+    token: ['connecting', 10_000],
     blocked: 'stays',
     hello: 'stays',
     message: 'stays',
     // No timer runs in this state. If one fires nevertheless, the machine must not get stuck.
-    timer: ['waiting', [0, 1_000]],
-    lost: ['waiting', [0, 1_000]],
+    timer: ['waiting', 500],
+    lost: ['waiting', 500],
     wake: 'stays',
     reconnect: ['authorizing'],
   },
@@ -57,11 +59,11 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     stop: ['idle'],
     end: ['closed'],
     token: 'stays',
-    blocked: ['connecting', [10_000, 0]],
-    hello: ['live', [quietMs, 0]],
+    blocked: ['connecting', 10_000],
+    hello: ['live', quietMs],
     message: 'stays',
-    timer: ['waiting', [0, 1_000]],
-    lost: ['waiting', [0, 1_000]],
+    timer: ['waiting', 500],
+    lost: ['waiting', 500],
     wake: 'stays',
     reconnect: ['authorizing'],
   },
@@ -72,10 +74,10 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     token: 'stays',
     blocked: 'stays',
     hello: 'stays',
-    message: ['live', [quietMs, 0]],
-    timer: ['silent', [5_000, 0]],
-    lost: ['waiting', [0, 250]],
-    wake: ['probing', [5_000, 0]],
+    message: ['live', quietMs],
+    timer: ['silent', 5_000],
+    lost: ['waiting', 125],
+    wake: ['probing', 5_000],
     reconnect: ['authorizing'],
   },
   silent: {
@@ -85,9 +87,9 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     token: 'stays',
     blocked: 'stays',
     hello: 'stays',
-    message: ['live', [quietMs, 0]],
-    timer: ['waiting', [0, 250]],
-    lost: ['waiting', [0, 250]],
+    message: ['live', quietMs],
+    timer: ['waiting', 125],
+    lost: ['waiting', 125],
     wake: 'stays',
     reconnect: ['authorizing'],
   },
@@ -98,9 +100,9 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     token: 'stays',
     blocked: 'stays',
     hello: 'stays',
-    message: ['live', [quietMs, 0]],
-    timer: ['waiting', [0, 250]],
-    lost: ['waiting', [0, 250]],
+    message: ['live', quietMs],
+    timer: ['waiting', 125],
+    lost: ['waiting', 125],
     // The page was hidden and shown again: any message suffices, but the time-out starts again.
     wake: 'stays',
     reconnect: ['authorizing'],
@@ -139,13 +141,13 @@ describe('the connection machine', () => {
       const cell = table[state][event];
       it(`${cell === 'stays' ? 'does not change' : `enters ${cell[0]}`} on ${event} in the state ${state}`, () => {
         const before = machineIn(state);
-        const after = transition(before, event, { nowMs, heartbeatMs });
+        const after = transition(before, event, { nowMs, random, heartbeatMs });
         if (cell === 'stays') {
           expect(after).toBe(before);
           return;
         }
         expect(after).not.toBe(before);
-        expect([after.state, after.timer]).toEqual([cell[0], cell[1]]);
+        expect([after.state, after.timerMs]).toEqual([cell[0], cell[1]]);
       });
     }
   }
@@ -157,8 +159,8 @@ function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machi
   for (const event of events) {
     result =
       typeof event === 'number'
-        ? transition(result, 'lost', { nowMs, heartbeatMs, closeCode: event })
-        : transition(result, event, { nowMs, heartbeatMs });
+        ? transition(result, 'lost', { nowMs, random, heartbeatMs, error: { closeCode: event } })
+        : transition(result, event, { nowMs, random, heartbeatMs });
   }
   return result;
 }
@@ -173,37 +175,36 @@ describe('the backoff', () => {
   it('doubles between the bounds that the app gives', () => {
     const backoff = { minMs: 1_000, maxMs: 3_000 };
     expect([0, 1, 2].map((attempts) => backoffMs(attempts, backoff))).toEqual([1_000, 2_000, 3_000]);
-    const lost = transition(machineIn('connecting'), 'lost', { nowMs, heartbeatMs, backoff });
-    expect(lost.timer).toEqual([0, 3_000]);
+    const lost = transition(machineIn('connecting'), 'lost', { nowMs, random, heartbeatMs, backoff });
+    expect(lost.timerMs).toBe(1_500);
   });
 
   it('is reset by a connection that was live for ten seconds', () => {
     const connected = after({ ...machineIn('connecting'), reconnectAttempts: 5 }, 'hello');
-    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999, heartbeatMs });
-    expect(early.timer).toEqual([0, backoffMs(5)]);
+    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999, random, heartbeatMs });
+    expect(early.timerMs).toBe(backoffMs(5) / 2);
     expect(early.reconnectAttempts).toBe(6);
-    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000, heartbeatMs });
-    expect(stable.timer).toEqual([0, backoffMs(0)]);
+    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000, random, heartbeatMs });
+    expect(stable.timerMs).toBe(backoffMs(0) / 2);
     expect(stable.reconnectAttempts).toBe(1);
   });
 
   it('spreads the clients of a draining server over two seconds', () => {
-    expect(after(machineIn('live'), CloseCode.draining).timer).toEqual([0, 2_000]);
-    expect(after({ ...machineIn('connecting'), reconnectAttempts: 5 }, CloseCode.draining).timer).toEqual([
-      0,
-      backoffMs(5),
-    ]);
+    expect(after(machineIn('live'), CloseCode.draining).timerMs).toBe(1_000);
+    expect(after({ ...machineIn('connecting'), reconnectAttempts: 5 }, CloseCode.draining).timerMs).toBe(
+      backoffMs(5) / 2,
+    );
   });
 
   it('is at least as long as the server requests', () => {
     expect(
       transition(machineIn('connecting'), 'lost', {
         nowMs,
+        random,
         heartbeatMs,
-        delayMs: 7_000,
-        closeCode: CloseCode.unavailable,
-      }).timer,
-    ).toEqual([7_000, 1_000]);
+        error: { closeCode: CloseCode.unavailable, retryAfterMs: 7_000 },
+      }).timerMs,
+    ).toBe(7_500);
   });
 });
 
@@ -236,7 +237,7 @@ describe('the fallback to server-sent events', () => {
   it('does not start after an application close code or a WebSocket that was live for ten seconds', () => {
     const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
     expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
-    const stable = transition(after(twice, 'hello'), 'lost', { nowMs: nowMs + 10_000, heartbeatMs });
+    const stable = transition(after(twice, 'hello'), 'lost', { nowMs: nowMs + 10_000, random, heartbeatMs });
     expect(after(stable, 'timer', 'token', 'lost').usesStreams).toBe(false);
   });
 
@@ -244,7 +245,7 @@ describe('the fallback to server-sent events', () => {
     const machine = after(machineIn('connecting'), 'blocked');
     expect(machine.usesStreams).toBe(true);
     const live = after(machine, 'hello');
-    expect(transition(live, 'message', { nowMs: nowMs + 1e12, heartbeatMs }).state).toBe('live');
+    expect(transition(live, 'message', { nowMs: nowMs + 1e12, random, heartbeatMs }).state).toBe('live');
   });
 
   it.each([[], ['hello']] as ConnectionEvent[][])(
@@ -272,14 +273,14 @@ describe('the fallback to server-sent events', () => {
         ...{ usesStreams: true, webSocketFailures, helloAtMs: nowMs, reconnectAttempts: 6 },
       };
       const at = (connectedMs: number, event: ConnectionEvent): Machine =>
-        transition(live, event, { nowMs: nowMs + connectedMs, heartbeatMs });
-      expect(at(waitMs - 1, 'message').timer).toEqual([1, 0]);
+        transition(live, event, { nowMs: nowMs + connectedMs, random, heartbeatMs });
+      expect(at(waitMs - 1, 'message').timerMs).toBe(1);
       for (const event of ['message', 'timer'] as const) {
         expect(at(waitMs, event)).toMatchObject({ state: 'authorizing', usesStreams: false });
       }
       // One failed WebSocket is enough to return to streams, without a longer pause each time.
       expect(after(at(waitMs, 'message'), 'token', 'lost')).toMatchObject({
-        timer: [0, 250],
+        timerMs: 125,
         usesStreams: true,
         webSocketFailures: webSocketFailures + 1,
       });
@@ -288,7 +289,7 @@ describe('the fallback to server-sent events', () => {
 
   it('gives a silent stream the time of another heartbeat and a half, because it cannot be pinged', () => {
     const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: Infinity };
-    expect(after(live, 'timer')).toMatchObject({ state: 'silent', timer: [20_250, 0] });
+    expect(after(live, 'timer')).toMatchObject({ state: 'silent', timerMs: 20_250 });
     expect(after(live, 'timer', 'timer').state).toBe('waiting');
   });
 

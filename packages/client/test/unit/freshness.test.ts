@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { caughtUp, event, fresh, heartbeat, stageName, stale } from './scripted-server.js';
 import {
   channelArguments,
@@ -140,4 +140,29 @@ it('a channel is not connecting in the first state that has the features of its 
     ['catching-up', 'prod', 1],
     ['live', 'prod', 1],
   ]);
+});
+
+it.each([
+  ['two seconds after the machine has slept for a minute', 60_000, 2_000],
+  ['15 s after the last message when the clock is set back by an hour', -3_600_000, 15_000],
+])('a channel is stale %s, and live when the server answers', async (_, jumpMs, noticedAfterMs) => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  // Timers stop while a machine sleeps: the clock jumps, and they go on as if there had been no time.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const received = untilMessage(client, 'heartbeat');
+  connection.send(heartbeat('c2'));
+  await received;
+  vi.setSystemTime(Date.now() + jumpMs);
+  vi.advanceTimersByTime(noticedAfterMs);
+  expect(channel.getState().status).toMatchObject({ state: 'stale', reason: 'disconnected' });
+  expect(await connection.received.next()).toEqual({ type: 'ping' });
+  connection.send({ type: 'pong', timestamp: 1 });
+  await untilStatus(channel, 'live');
+  expect(server.upgrades.all).toHaveLength(1);
 });

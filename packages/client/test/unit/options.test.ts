@@ -46,7 +46,7 @@ it('an address with the path of a page is refused by its server, and the error h
   expect(errors).toMatchObject([
     {
       code: 'not_found',
-      message: `${server.url}/projects/7/api/snapshot?project_id=p1&env=prod answered with the status 404: is url the address of the server?`,
+      message: `${server.url}/projects/7/api/snapshot?project_id=p1&env=prod answered with 404: is url the address of the server?`,
     },
   ]);
 });

@@ -80,7 +80,7 @@ describe('a page', () => {
     const observable = { subscribe: client.subscribe, getState: client.getStatus };
     const { lastError } = await until(observable, ({ attempt }) => attempt === 1);
     expect(lastError?.message).toBe(
-      `Cannot connect to ${server.url}/ by websocket (1006). Is https://app.example.com in its FLAGCAST_ALLOWED_ORIGINS?`,
+      `No connection to ${server.url}/ by websocket (1006). Is https://app.example.com in its FLAGCAST_ALLOWED_ORIGINS?`,
     );
   });
 
