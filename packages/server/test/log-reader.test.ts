@@ -114,6 +114,22 @@ describe('the reader of the event log', () => {
     ]);
   });
 
+  it('G5: its batches never say that less was delivered, also while it follows a leader that hung', async () => {
+    const { database, channel } = await createDatabase();
+    const { reader, batches, read } = await startTestReader(database);
+    const [hung] = batches;
+    if (hung === undefined) throw new Error('it has not begun');
+    // The leader hangs before this, and this server reads it for itself.
+    await insertAudit(database.pool, channel);
+    await read();
+    const own = batches.at(-1);
+    expect(own?.snapshotXmax).toBeGreaterThan(hung.snapshotXmax);
+    reader.pause();
+    reader.follow({ ...hung, readBy: 'leader 1', skipped: [] });
+    expect(batches).toHaveLength(3);
+    expect(batches.at(-1)?.snapshotXmax).toBe(own?.snapshotXmax);
+  });
+
   it('reads no event that was committed before its start', async () => {
     const { database, channel } = await createDatabase();
     await insertAudit(database.pool, channel);

@@ -66,7 +66,10 @@ export interface Batch {
   readonly beganAtMs: number;
   /** Everything that was read so far, including commits that a crash of the database may undo. */
   readonly read: ReadState;
-  /** The xmax of the snapshot of the read: that of `read.coverage` is smaller after a full page. */
+  /**
+   * The xmax of the snapshot of the read, or of an earlier one of which more was delivered: no snapshot with a higher xmax
+   * lacks any of that. The xmax of `read.coverage` is smaller after a full page.
+   */
   readonly snapshotXmax: bigint;
   /** Whether everything that the snapshot shows was read. */
   readonly isComplete: boolean;

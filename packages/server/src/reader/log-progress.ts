@@ -26,7 +26,7 @@ export interface NewRows {
   readonly hasMore: boolean;
 }
 
-type FollowedRead = Pick<RelayedRead, 'events' | 'controls' | 'read' | 'position' | 'readBy'>;
+type FollowedRead = Pick<RelayedRead, 'events' | 'read' | 'position' | 'readBy' | 'snapshotXmax'>;
 
 /** Why the next read cannot continue from the last one. */
 export type HistoryLoss = 'behind' | 'lost-commits' | 'deleted';
@@ -54,11 +54,17 @@ export class LogProgress {
   readonly #finished = new Map<bigint, bigint>();
   readonly #unflushed = new UnflushedRows();
   #readBy = '';
+  /**
+   * The highest xmax of a snapshot whose rows were delivered. The newest one can be lower: after this reader has read for
+   * itself, it follows a leader that hung meanwhile.
+   */
+  shownXmax: bigint;
   #deletedXid = 0n;
 
   /** Starts after `coverage`. A crash undoes nothing that `durable` covers. */
   constructor(coverage: Coverage, durable: Coverage) {
     this.#coverage = coverage;
+    this.shownXmax = coverage.xmax;
     this.#durable = new DurableCoverage(durable);
   }
 
@@ -132,6 +138,7 @@ export class LogProgress {
     limit: number,
   ): NewRows | HistoryLoss {
     if (snapshot.xmin < this.#durable.value.xmin || snapshot.xmax < this.#durable.value.xmax) return 'behind';
+    this.shownXmax = maxOf(this.shownXmax, snapshot.xmax);
     const continued = bounds.partial;
     const isContinued = ({ xid }: LogRow): boolean => xid === continued?.xid;
     const page = rows.filter((row) => !isContinued(row));
@@ -151,9 +158,10 @@ export class LogProgress {
   }
 
   /** Records a read of another reader, and returns its events that were not delivered here. */
-  follow({ events, read, position, readBy }: FollowedRead): FlagEvent[] {
+  follow({ events, read, position, readBy, snapshotXmax }: FollowedRead): FlagEvent[] {
     if (this.#readBy !== readBy) this.reconnected();
     this.#readBy = readBy;
+    this.shownXmax = maxOf(this.shownXmax, snapshotXmax);
     const fresh = events.filter((event) => {
       const afterSeq = this.#partial.get(event.xid);
       const seq = BigInt(event.id);

@@ -134,8 +134,9 @@ export class EventReader {
   follow(step: RelayedRead): void {
     const progress = this.#progress;
     if (!(progress instanceof LogProgress)) throw new Error('there is nothing to continue from');
-    const { controls, snapshotXmax, isComplete, seenAtMs, beganAtMs, skipped } = step;
+    const { controls, isComplete, seenAtMs, beganAtMs, skipped } = step;
     const events = progress.follow(step);
+    const { shownXmax: snapshotXmax } = progress;
     const result = { events, controls, rows: events.length, snapshotXmax, hasMore: !isComplete };
     this.#options.onBatch({ ...this.#batch(result, progress, beganAtMs), seenAtMs, skipped });
   }

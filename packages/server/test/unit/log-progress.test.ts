@@ -189,7 +189,7 @@ class ModelReader {
     { state: read, position }: Pick<LogProgress, 'state' | 'position'>,
     readBy: string,
   ): void {
-    const fresh = this.#progress.follow({ events, controls: [], read, position, readBy });
+    const fresh = this.#progress.follow({ events, read, position, readBy, snapshotXmax: read.coverage.xmax });
     this.delivered.push(...fresh.map(({ rowId }) => rowId));
     this.#check();
   }
