@@ -8,12 +8,12 @@ const source = await readFile(createRequire(import.meta.url).resolve('axe-core/a
 
 type AxeWindow = typeof window & { axe: typeof axe };
 
-/** Returns the serious and critical axe violations of the page, one line for each kind of element. */
-export async function findAxeViolations(page: Page): Promise<string[]> {
+/** Returns the serious and critical axe violations below the selector, one line for each kind of element. */
+export async function findAxeViolations(page: Page, within = 'html'): Promise<string[]> {
   // Evaluated by Playwright, because the page's Content-Security-Policy forbids other scripts.
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(source);
-  const found = await page.evaluate(async () => {
-    const { violations } = await (window as AxeWindow).axe.run(document, { resultTypes: ['violations'] });
+  const found = await page.evaluate(async (selector) => {
+    const { violations } = await (window as AxeWindow).axe.run(selector, { resultTypes: ['violations'] });
     return violations
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .flatMap(({ id, nodes }) =>
@@ -24,7 +24,7 @@ export async function findAxeViolations(page: Page): Promise<string[]> {
           return `${id}: ${element} ${failureSummary.replaceAll(/\s+/g, ' ')}`;
         }),
       );
-  });
+  }, within);
   return [...new Set(found)];
 }
 
