@@ -14,7 +14,7 @@ import {
   type TestDatabase,
 } from '../packages/server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
-import { launchChromium } from './console/chromium.js';
+import { sharedChromium } from './console/console-window.js';
 
 /** A page that uses the client like its README, on another web server than Flagcast. */
 const pageScript = `
@@ -46,7 +46,7 @@ let allowedOrigin: string;
 let otherOrigin: string;
 
 beforeAll(async () => {
-  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
+  [browser, database] = await Promise.all([sharedChromium(), createTestDatabase({ schema: 'tables' })]);
   const bundle = await build({
     stdin: { contents: pageScript, resolveDir: path.dirname(fileURLToPath(import.meta.url)) },
     bundle: true,
@@ -74,7 +74,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser.close();
   await server.close();
   for (const host of hosts) {
     host.closeAllConnections();

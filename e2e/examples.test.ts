@@ -18,7 +18,7 @@ import {
 } from '../packages/server/test/database.js';
 import { RunningCommand } from '../packages/server/test/command.js';
 import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
-import { launchChromium } from './console/chromium.js';
+import { sharedChromium } from './console/console-window.js';
 import { type Consumer, createConsumer } from './consumer.js';
 import { readDocument } from './documents.js';
 
@@ -132,7 +132,7 @@ const pageErrors: string[] = [];
 beforeAll(async () => {
   [consumer, browser, database] = await Promise.all([
     createConsumer(['packages/client']),
-    launchChromium(),
+    sharedChromium(),
     createTestDatabase({ schema: 'tables' }),
   ]);
   await buildPages();
@@ -157,7 +157,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser.close();
+  await context.close();
   await web.close();
   await server.close();
   await Promise.all([database.drop(), consumer.remove()]);

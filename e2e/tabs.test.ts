@@ -11,7 +11,7 @@ import {
   type TestDatabase,
 } from '../packages/server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
-import { launchChromium } from './console/chromium.js';
+import { sharedChromium } from './console/console-window.js';
 
 /** A page that shows the events and the status of a channel. */
 const pageScript = `
@@ -39,7 +39,7 @@ let open = 0;
 let opened = 0;
 
 beforeAll(async () => {
-  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
+  [browser, database] = await Promise.all([sharedChromium(), createTestDatabase({ schema: 'tables' })]);
   server = await startTestServer(database.url);
   server.flagcast.lifecycle.on('connection:opened', () => {
     open += 1;
@@ -57,7 +57,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser.close();
   await server.close();
   await database.drop();
 });

@@ -8,7 +8,7 @@ import {
   type TestDatabase,
 } from '../packages/server/test/database.js';
 import { createUser, startTestServer, type TestServer, testSecret } from '../packages/server/test/server.js';
-import { launchChromium } from './console/chromium.js';
+import { sharedChromium } from './console/console-window.js';
 
 let browser: Browser;
 let database: TestDatabase;
@@ -18,7 +18,7 @@ let project: SeededProject;
 let token: string;
 
 beforeAll(async () => {
-  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
+  [browser, database] = await Promise.all([sharedChromium(), createTestDatabase({ schema: 'tables' })]);
   server = await startTestServer(database.url, {
     eventTypes: 'togglr',
     auth: { secret: testSecret, allowQueryToken: true },
@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser.close();
+  await page.close();
   await server.close();
   await database.drop();
 });

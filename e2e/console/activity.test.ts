@@ -105,7 +105,7 @@ it('an export goes to the file that the user chooses, and no token is in an addr
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await write(flag, 700, '2026-02-02');
-  const { page } = await fixture.open('alice', '/healthz');
+  const { page } = await fixture.open('alice', '/healthz', { isOwn: true });
   const addresses: string[] = [];
   page.on('request', (request) => addresses.push(request.url()));
   // The dialog of the browser cannot be operated: the file is in the page's own file system instead.
@@ -134,7 +134,7 @@ it('without a file picker an export is a download, and one that breaks off saves
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await write(flag, 20, '2026-02-04');
-  const window = await fixture.open('alice', '/healthz');
+  const window = await fixture.open('alice', '/healthz', { isOwn: true });
   const { page } = window;
   await page.addInitScript(() => Reflect.deleteProperty(globalThis, 'showSaveFilePicker'));
   const range = `feature_id=${flag.id}&since=2026-02-04T00:00:00Z&until=2026-02-05T00:00:00Z`;
@@ -149,11 +149,12 @@ it('without a file picker an export is a download, and one that breaks off saves
   expect(file.trimEnd().split('\r\n')).toHaveLength(21);
   await page.getByText(en.activity.exported).waitFor();
 
-  // More than the buffers of the connection hold; the table goes away in the middle.
+  // More than the buffers of the connection hold, older than what the page shows; the table goes away in the middle.
   await fixture.database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value, created_at)
      SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'large', 'update',
-       jsonb_build_object('text', repeat(n::text || ' ', 10000)) FROM generate_series(1, 400) AS n`,
+       jsonb_build_object('text', repeat(n::text || ' ', CASE WHEN n <= 100 THEN 1 ELSE 10000 END)), now() - n * interval '1 minute'
+     FROM generate_series(1, 500) AS n`,
     [flag.projectId, await fixture.environmentId('dev')],
   );
   await page.goto(at(webShop, 'dev', 'activity?username=large'));

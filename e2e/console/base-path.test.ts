@@ -63,7 +63,7 @@ describe.each([
   it('the console works: sign-in, pages, links, reloads, requests and live changes', async () => {
     const { fixture } = context;
     const flag = await fixture.addFlag();
-    const { page } = await fixture.open(null, basePath + listOf(flag, 'dev'));
+    const { page } = await fixture.open(null, basePath + listOf(flag, 'dev'), { isOwn: true });
     await page.getByRole('button', { name: en.signIn.demoUsers.alice }).click();
     await waitUntilLive(page);
     await flip(switchOf(page, flag, false));
@@ -91,7 +91,10 @@ describe.each([
   it('the console works over server-sent events', async () => {
     const { fixture } = context;
     const flag = await fixture.addFlag();
-    const { page, ...window } = await fixture.open('alice', basePath + listOf(flag, 'dev'), { basePath });
+    const { page, ...window } = await fixture.open('alice', basePath + listOf(flag, 'dev'), {
+      basePath,
+      isOwn: true,
+    });
     await window.context.addInitScript('delete globalThis.WebSocket');
     await page.reload();
     await waitUntilLive(page);

@@ -13,7 +13,7 @@ const context = useConsoleFixture(
 );
 
 async function openForm(flag: Flag): Promise<{ window: ConsoleWindow; page: Page; form: Locator }> {
-  const window = await context.fixture.open('alice', pageOf(flag, 'dev'));
+  const window = await context.fixture.open('alice', pageOf(flag, 'dev'), { isOwn: true });
   const form = window.page.getByRole('form', { name: en.feature.details });
   await field(form, en.fields.description).waitFor();
   await waitUntilLive(window.page);

@@ -161,7 +161,7 @@ it('every page opens during an outage and shows that it is stale', async () => {
   const { fixture } = context;
   const [server] = servers;
   const flag = await fixture.addFlag();
-  const window = await fixture.open('alice', listOf(flag, 'dev'));
+  const window = await fixture.open('alice', listOf(flag, 'dev'), { isOwn: true });
   window.expectOutage();
   const { page } = window;
   await waitUntilLive(page);

@@ -16,8 +16,7 @@ import {
   type TestServerOptions,
 } from '../../packages/server/test/server.js';
 import { en } from '../../packages/console/src/i18n/en.js';
-import { launchChromium } from './chromium.js';
-import { ConsoleWindow, type WindowOptions } from './console-window.js';
+import { ConsoleWindow, sharedChromium, type WindowOptions } from './console-window.js';
 
 export type Person = 'alice' | 'bob' | 'carol' | 'dave' | 'root';
 
@@ -29,6 +28,15 @@ export interface Flag {
   readonly projectId: string;
   readonly key: string;
   readonly name: string;
+}
+
+type OpenOptions = WindowOptions & { readonly tokenTtlMs?: number };
+
+interface OpenWindow {
+  readonly window: ConsoleWindow;
+  /** Person and options: a test gets an idle window of its kind. */
+  readonly kind: string;
+  readonly options: OpenOptions;
 }
 
 /** The server of a test file. */
@@ -43,7 +51,10 @@ export class ConsoleFixture {
   readonly server: FixtureServer;
   readonly #browser: Browser;
   readonly #userIds: ReadonlyMap<string, string>;
-  #windows: ConsoleWindow[] = [];
+  /** Those of the current test. */
+  #windows: OpenWindow[] = [];
+  /** The cleared ones of earlier tests. */
+  #idleWindows: OpenWindow[] = [];
   #flags = 0;
 
   constructor(
@@ -59,20 +70,22 @@ export class ConsoleFixture {
   }
 
   /** Opens a window at a path of the console, signed in as the user, or signed out with null. */
-  async open(
-    person: Person | null,
-    path: string,
-    options: WindowOptions & { readonly tokenTtlMs?: number } = {},
-  ): Promise<ConsoleWindow> {
-    const token = person === null ? null : await this.token(person, options.tokenTtlMs);
-    const window = await ConsoleWindow.open(this.#browser, this.server.httpUrl, token, options);
-    this.#windows.push(window);
-    await window.page.goto(path);
-    return window;
+  async open(person: Person | null, path: string, options: OpenOptions = {}): Promise<ConsoleWindow> {
+    const kind = JSON.stringify([person, options]);
+    const index = this.#idleWindows.findIndex((idle) => idle.kind === kind);
+    let [opened] = index === -1 ? [] : this.#idleWindows.splice(index, 1);
+    if (opened === undefined) {
+      const token = person === null ? null : await this.token(person, options.tokenTtlMs);
+      const window = await ConsoleWindow.open(this.#browser, this.server.httpUrl, token, options);
+      opened = { window, kind, options };
+    }
+    this.#windows.push(opened);
+    await opened.window.page.goto(path);
+    return opened.window;
   }
 
-  /** Signs a token of the user; default lifetime: ten minutes. */
-  async token(person: Person, ttlMs = 600_000): Promise<string> {
+  /** Signs a token of the user; default lifetime: an hour. */
+  async token(person: Person, ttlMs = 3_600_000): Promise<string> {
     const userId = this.#userIds.get(person) ?? '';
     return await signToken({ secret: testSecret, userId, username: person, ttlMs });
   }
@@ -162,18 +175,31 @@ export class ConsoleFixture {
     const folder = process.env['FLAGCAST_TEST_PICTURES'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
-    for (const [index, { page }] of this.#windows.entries()) {
+    for (const [index, { window }] of this.#windows.entries()) {
       const file = `${name.replaceAll(/\W+/g, '-')}-${index + 1}.png`;
-      await page.screenshot({ path: `${folder}/${file}` });
+      await window.page.screenshot({ path: `${folder}/${file}` });
     }
   }
 
-  /** Closes the windows of a test, and expects that none of them reported a problem. */
-  async closeWindows(): Promise<void> {
+  /** Expects that no window of a test reported a problem. Clears them for the next test, or closes them. */
+  async endTest(hasFailed: boolean): Promise<void> {
     const windows = this.#windows;
     this.#windows = [];
-    const problems = await Promise.all(windows.map(async (window) => await window.close()));
+    const problems = await Promise.all(
+      windows.map(async (opened) => {
+        const { window, options } = opened;
+        const isOwn = options.isOwn === true || options.tokenTtlMs !== undefined;
+        if (hasFailed || isOwn || window.page.isClosed()) return await window.close();
+        const found = await window.clear(options);
+        this.#idleWindows.push(opened);
+        return found;
+      }),
+    );
     expect(problems.flat(), 'problems reported by the browser').toEqual([]);
+  }
+
+  async closeWindows(): Promise<void> {
+    await Promise.all(this.#idleWindows.map(async ({ window }) => await window.close()));
   }
 }
 
@@ -204,8 +230,8 @@ export async function scrollToEndOfHistory(page: Page): Promise<void> {
 }
 
 /**
- * Creates the fixture of a test file before its first test, and removes it after the last one. Closes all windows after each
- * test. `start` starts the server; default: a server in this process.
+ * Creates the fixture of a test file before its first test, and removes it after the last one. Windows of one test are cleared
+ * for the next one. `start` starts the server; default: a server in this process.
  */
 export function useConsoleFixture(
   start: (databaseUrl: string) => Promise<FixtureServer> = async (url) => await startFixtureServer(url),
@@ -225,10 +251,12 @@ export function useConsoleFixture(
     );
   });
   afterEach(async ({ task }) => {
-    if (task.result?.state === 'fail') await created.fixture?.takePictures(task.name);
-    await created.fixture?.closeWindows();
+    const hasFailed = task.result?.state === 'fail';
+    if (hasFailed) await created.fixture?.takePictures(task.name);
+    await created.fixture?.endTest(hasFailed);
   });
   afterAll(async () => {
+    await created.fixture?.closeWindows();
     await created.fixture?.server.close();
     await created.fixture?.database.drop();
   });
@@ -238,14 +266,6 @@ export function useConsoleFixture(
       return created.fixture;
     },
   };
-}
-
-let chromium: Promise<Browser> | undefined;
-
-/** One Chromium for all test files of a worker; it ends with the worker. Each window has a context of its own. */
-export async function sharedChromium(): Promise<Browser> {
-  chromium ??= launchChromium();
-  return await chromium;
 }
 
 /** Starts a server with the options of the demo in this process. */

@@ -1,5 +1,14 @@
 import type { ServerMessage } from '@flagcast/protocol';
 import type { Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute } from 'playwright-core';
+import { launchChromium } from './chromium.js';
+
+let chromium: Promise<Browser> | undefined;
+
+/** One Chromium for all test files of a worker; it ends with the worker. Each window has a context of its own. */
+export async function sharedChromium(): Promise<Browser> {
+  chromium ??= launchChromium();
+  return await chromium;
+}
 
 /** An error that the browser reported. */
 export interface Problem {
@@ -20,10 +29,16 @@ export interface WindowOptions {
   readonly basePath?: string;
   /** Enables `injectMessage`. Default false. */
   readonly injectsMessages?: boolean;
+  /** Needed by tests that add scripts or routes to the window, or end the server: no other test gets it. Default false. */
+  readonly isOwn?: boolean;
 }
 
 /** Time-out of Playwright's actions, in milliseconds, long enough for a loaded machine. */
 const defaultTimeoutMs = 120_000;
+
+function sizeOf({ phone = false }: WindowOptions): { readonly width: number; readonly height: number } {
+  return phone ? { width: 360, height: 740 } : { width: 1280, height: 900 };
+}
 
 /** The browser of a user: a context with its own storage, and its first tab. */
 export class ConsoleWindow {
@@ -50,7 +65,7 @@ export class ConsoleWindow {
     const { phone = false, language = 'en-GB' } = options;
     const context = await browser.newContext({
       baseURL: origin,
-      viewport: phone ? { width: 360, height: 740 } : { width: 1280, height: 900 },
+      viewport: sizeOf(options),
       isMobile: phone,
       hasTouch: phone,
       colorScheme: options.theme ?? 'light',
@@ -114,6 +129,26 @@ export class ConsoleWindow {
   /** Closes the window. Returns its unexpected problems, one line each. */
   async close(): Promise<string[]> {
     await this.context.close();
+    return this.#unexpectedProblems();
+  }
+
+  /**
+   * Closes the other tabs, and empties the storage of the browser, for another test: a new browser takes twice the processor
+   * time. Returns the unexpected problems.
+   */
+  async clear(options: WindowOptions): Promise<string[]> {
+    const problems = this.#unexpectedProblems();
+    for (const page of this.context.pages()) if (page !== this.page) await page.close();
+    await this.context.setOffline(false);
+    await this.page.goto('/healthz');
+    await this.page.evaluate('sessionStorage.clear(); localStorage.clear();');
+    await this.page.setViewportSize(sizeOf(options));
+    this.#problems.length = 0;
+    this.#expectedProblems.length = 0;
+    return problems;
+  }
+
+  #unexpectedProblems(): string[] {
     return this.#problems
       .filter((problem) => !this.#expectedProblems.some((fits) => fits(problem)))
       .map(({ text, url }) => `${text} (${url})`);

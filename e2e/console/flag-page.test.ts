@@ -70,7 +70,7 @@ it('a browser whose clock is five hours wrong shows schedules and times by the c
      VALUES ($1, $2, $3, now() + interval '1 hour', 'UTC', 'enable')`,
     [webShop, flag.id, await fixture.environmentId('dev')],
   );
-  const { page, context: browser } = await fixture.open(null, '/');
+  const { page, context: browser } = await fixture.open(null, '/', { isOwn: true });
   await browser.addInitScript(`{
     const Right = Date, now = () => Right.now() + 18_000_000;
     globalThis.Date = class extends Right {

@@ -4,9 +4,9 @@ import { sign } from '../../packages/server/test/access-tokens.js';
 import { createTestDatabase, type TestDatabase } from '../../packages/server/test/database.js';
 import { startTestServer, type TestServer, testSecret } from '../../packages/server/test/server.js';
 import { findAxeViolations } from './accessibility.js';
-import { ConsoleWindow } from './console-window.js';
+import { ConsoleWindow, sharedChromium } from './console-window.js';
 import { button, visit } from './screen.js';
-import { at, sharedChromium } from './console-fixture.js';
+import { at } from './console-fixture.js';
 
 let database: TestDatabase;
 let server: TestServer;

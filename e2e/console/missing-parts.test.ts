@@ -26,7 +26,7 @@ const failure = (page: Page) => page.getByRole('alert').filter({ hasText: en.she
 it('a dialog, a menu and a page that cannot be loaded leave the page usable, and a reload updates it', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
-  const window = await fixture.open('alice', listOf(flag, 'dev'));
+  const window = await fixture.open('alice', listOf(flag, 'dev'), { isOwn: true });
   const { page } = window;
   const restore = await loseFiles(window);
   for (const name of [
