@@ -175,3 +175,26 @@ it('snapshots and missed events are refused while row-level security hides rows 
   expect(await client.event(featureId)).toMatchObject({ feature: { id: featureId } });
   await client.close();
 });
+
+it('row-level security that shows all rows changes nothing for a server that has not noticed it, as one that follows the relay', async () => {
+  const { channel, featureId } = await channelWithFeature();
+  const { projectId, environmentId } = channel;
+  const before = await V1Client.connect((await start(noPoll)).wsUrl, { token });
+  const cursor = await before.caughtUp(channel);
+  await before.close();
+  await server?.close();
+  await insertAudit(fixture.database.pool, { ...channel, featureId });
+  const running = await start(noPoll);
+  await fixture.run(
+    'ALTER TABLE features ENABLE ROW LEVEL SECURITY; CREATE POLICY everybody ON features USING (true)',
+  );
+  const response = await fetch(
+    `${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`,
+    { headers: { authorization: `Bearer ${token}` } },
+  );
+  expect(await response.json()).toMatchObject({ features: [{ id: featureId }] });
+  const client = await V1Client.connect(running.wsUrl, { token });
+  await client.caughtUp(channel, cursor);
+  expect(await client.event(featureId)).toMatchObject({ feature: { id: featureId } });
+  await client.close();
+});

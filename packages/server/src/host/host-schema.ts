@@ -1,4 +1,3 @@
-import type pg from 'pg';
 import type { Queries } from '../postgres/session-pool.js';
 
 /** A table of which row-level security may hide rows. */
@@ -53,7 +52,7 @@ export const hiddenTablesStatement = (role: string, logs: string): string => `WI
 
 /** Runs `hiddenTablesStatement`. */
 export async function readHiddenTables(
-  client: pg.ClientBase,
+  client: Queries,
   { role, logs }: { readonly role: string | null; readonly logs: boolean },
 ): Promise<HiddenTable[]> {
   const { rows } = await client.query<[string]>({

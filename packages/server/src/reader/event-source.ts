@@ -1,6 +1,7 @@
 import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
+import type { Queries } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
 import { readListColumns } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
@@ -103,9 +104,17 @@ export async function findEventSource(
   };
 }
 
+/**
+ * Whether row-level security hides rows of the same tables as when the source was found. Policies that show all rows can be
+ * made without a change of the source, and a server that follows the relay does not look for them.
+ */
+export async function hidesTheSame(client: Queries, source: EventSource): Promise<boolean> {
+  return (await readHiddenNames(client, source)).join() === source.hiddenTables.join();
+}
+
 /** The tables of which row-level security may hide rows from the server or from the triggers, sorted. */
 async function readHiddenNames(
-  client: pg.ClientBase,
+  client: Queries,
   { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
 ): Promise<string[]> {
   return namesOf(await readHiddenTables(client, { role: null, logs: hasHostTriggers }));

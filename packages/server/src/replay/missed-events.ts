@@ -8,7 +8,7 @@ import { encodeCursor, type Position, uncoveredRanges } from '../events/position
 import { readListColumns } from '../host/feature-lists.js';
 import { isOfData } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
-import type { EventSource } from '../reader/event-source.js';
+import { type EventSource, hidesTheSame } from '../reader/event-source.js';
 import { deletedXidColumn, hasPoliciesColumn, missedStatement, toLogRows } from '../reader/log-statements.js';
 import { toSnapshotPosition } from '../reader/snapshot-position.js';
 
@@ -195,7 +195,8 @@ export class MissedEventsSource {
     if (answer === null) return { ...nothing, source: 'database' };
     const { rows } = answer;
     const first = rows[0] ?? [];
-    if (!source.hasPolicies && first[hasPoliciesColumn] === 'true') {
+    const isNew = !source.hasPolicies && first[hasPoliciesColumn] === 'true';
+    if (isNew && !(await hidesTheSame(pool, source))) {
       throw new Error('row-level security may hide rows since a moment, so the states may lack rows');
     }
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);

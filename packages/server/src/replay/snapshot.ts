@@ -11,10 +11,10 @@ import {
   channelStatement,
   featureSeparator,
 } from '../host/pending-change.js';
-import { isUndecodable } from '../postgres/errors.js';
+import { errorCode, isUndecodable } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import { refusesHiddenRows } from '../postgres/statements.js';
-import type { EventSource } from '../reader/event-source.js';
+import { type EventSource, hidesTheSame } from '../reader/event-source.js';
 import {
   isFlushed,
   positionColumns,
@@ -144,6 +144,18 @@ export class SnapshotSource {
   async #take(statement: ListsStatement): Promise<Taken | null> {
     const [source, position] = [this.#options.source(), this.#options.position()];
     if (source === null || position === null) return null;
+    return await this.#takeOf(source, position, statement).catch(async (error: unknown) => {
+      // Row-level security refused it. Policies that show all rows may have been made since the source was found.
+      const { pool } = this.#options;
+      const isRefused = errorCode(error) === '42501' && !source.hasPolicies;
+      if (!isRefused || !(await hidesTheSame(pool, source))) throw error;
+      const taken = await this.#takeOf({ ...source, hasPolicies: true }, position, statement);
+      if (!(await hidesTheSame(pool, source))) throw error;
+      return taken;
+    });
+  }
+
+  async #takeOf(source: EventSource, position: Position, statement: ListsStatement): Promise<Taken> {
     const take = async (escapes: boolean): Promise<Taken> =>
       await this.#options.pool.use(async (session) => {
         const toStatement = source.hasState ? async () => await statement(session, escapes) : null;
