@@ -76,9 +76,11 @@ describe('a page', () => {
     vi.stubGlobal('location', new URL('https://app.example.com/flags'));
     onTestFinished(() => void vi.unstubAllGlobals());
     const client = connect();
-    client.channel(channelArguments);
+    const channel = client.channel(channelArguments);
     const observable = { subscribe: client.subscribe, getState: client.getStatus };
     const { lastError } = await until(observable, ({ attempt }) => attempt === 1);
+    // Happy DOM prints the error of a request that is under way when the server closes.
+    await until(channel, ({ features }) => features.size > 0);
     expect(lastError?.message).toBe(
       `No connection to ${server.url}/ by websocket (1006). Is https://app.example.com in its FLAGCAST_ALLOWED_ORIGINS?`,
     );
