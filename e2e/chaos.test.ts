@@ -173,13 +173,31 @@ describe('the checker of a segment', () => {
     expect(anomaliesOf(received([long, first]), [first, long])).toStrictEqual([]);
   });
 
-  it('allows an event after later ones while a large transaction is read in pages', () => {
-    const large = Array.from({ length: 500 }, (_, row) => ({
-      ...event(5, { environmentId: '2' }),
-      id: String(row),
-      plainKey: `row ${row}`,
-    }));
-    expect(anomaliesOf(received([second, first]), [...large, first, second])).toStrictEqual([]);
+  it('allows the rows of a transaction that its page did not have after later events, however long that takes', () => {
+    const rowsOf = (at: number, count: number): CommittedEvent[] =>
+      Array.from({ length: count }, (_, row) => ({
+        ...event(at),
+        id: String(at * 1_000 + row),
+        plainKey: `row ${row} of ${at}`,
+      }));
+    const [large, cut] = [rowsOf(5, 500), rowsOf(8, 2)];
+    const [head, rest] = [large.slice(0, 400), large.slice(400)];
+    const committed = [...large, ...cut, first, third];
+    const before = [...head, ...cut.slice(0, 1), first, third];
+    expect(anomaliesOf(received([...before, ...cut.slice(1), ...rest]), committed)).toStrictEqual([]);
+    const anHour = { atMs: 3_600_000 };
+    expect(anomaliesOf(received([...before, ...cut.slice(1), ...rest], anHour), committed)).toStrictEqual([]);
+    // The first row of a transaction is in the page that the order of commits gives.
+    expect(anomaliesOf(received([...large, ...cut, third, first]), committed)).toStrictEqual([
+      'disordered 10000',
+    ]);
+    expect(anomaliesOf(received([...large, first, third, ...cut]), committed)).toStrictEqual([
+      'disordered 8000',
+    ]);
+    // Without a transaction of more than one page, no page ends within one.
+    expect(
+      anomaliesOf(received([...cut.slice(0, 1), first, third, ...cut.slice(1)]), [...cut, first, third]),
+    ).toStrictEqual(['disordered 8001']);
   });
 
   it('reports a request as disordered after its decision', () => {

@@ -33,34 +33,38 @@ export class History {
   /** Steps of requests by project, in the order of their commits. */
   readonly #stepsByProject = new Map<string, CommittedEvent[]>();
   readonly #versions: ReadonlyMap<string, readonly RequestVersion[]>;
-  /** The transactions that do not fit into one page. */
-  readonly #largeTransactions: readonly CommittedEvent[][];
+  /** The commit of the first transaction that does not fit into one page, in milliseconds since the epoch. */
+  readonly #firstLargeMs: number;
+  /** The lowest id of each transaction. */
+  readonly #firstIds = new Map<number, number>();
 
   constructor(
     events: readonly CommittedEvent[],
     versions: ReadonlyMap<string, readonly RequestVersion[]> = new Map(),
   ) {
     this.#versions = versions;
-    const transactions = new Map<string, CommittedEvent[]>();
+    const rows = new Map<number, number>();
+    let firstLargeMs = Infinity;
     for (const event of [...events].sort((one, other) => one.committedMs - other.committedMs)) {
       this.byId.set(event.id, event);
-      append(transactions, String(event.xid), event);
+      const { id, xid, committedMs } = event;
+      rows.set(xid, (rows.get(xid) ?? 0) + 1);
+      if (rows.get(xid) === pageRows) firstLargeMs = Math.min(firstLargeMs, committedMs);
+      this.#firstIds.set(xid, Math.min(Number(id), this.#firstIds.get(xid) ?? Infinity));
       append(this.#byPlainKey, `${event.environmentId} ${event.plainKey}`, event);
       append(this.#byEnvironment, event.environmentId, event);
       if (event.changeId !== null) append(this.#stepsByProject, event.projectId, event);
     }
-    this.#largeTransactions = [...transactions.values()].filter(({ length }) => length >= pageRows);
+    this.#firstLargeMs = firstLargeMs;
   }
 
   /**
-   * Whether a transaction that does not fit into one page was committed within `withinMs` before `atMs`. A page can end
-   * within a transaction, whose remaining rows are then read after later events.
+   * Whether an event that was received at `atMs` may come after later ones. A page can end within a transaction, whose
+   * remaining rows are then read in later pages, with later events, however long that takes. So its first row is never
+   * late, nor is any before there was more than one page to read.
    */
-  wasPaging(atMs: number, withinMs: number): boolean {
-    return this.#largeTransactions.some(([event]) => {
-      const committedMs = event?.committedMs ?? 0;
-      return committedMs <= atMs && committedMs >= atMs - withinMs;
-    });
+  mayBeLate({ id, xid }: CommittedEvent, atMs: number): boolean {
+    return this.#firstLargeMs <= atMs && Number(id) > (this.#firstIds.get(xid) ?? 0);
   }
 
   of(channel: TestChannel): readonly CommittedEvent[] {

@@ -7,8 +7,6 @@ import type { Segment } from './segment.ts';
  * time shortly before the commit becomes visible.
  */
 const commitSkewMs = 1_000;
-/** A large transaction that is read in pages may delay other events for this long, in milliseconds. */
-const pagedReadMs = 60_000;
 /**
  * A user may receive events for this long after a right was revoked, in milliseconds: the servers of chaos recheck rights
  * every 3 s, and a fault stops them for up to 8 s.
@@ -19,7 +17,8 @@ const revokeDelayMs = 15_000;
  * - `lost`: committed, but not received
  * - `repeated`: received twice in a segment
  * - `invented`: received, but not committed
- * - `disordered`: received after an event of a later transaction that was both written and committed later
+ * - `disordered`: received after an event of a later transaction that was both written and committed later, although no
+ *   page of the reader can have ended before it in its transaction
  * - `foreign`: of a channel that the client's user must not see
  * - `contents`: a step with contents that the request did not have then or later
  */
@@ -78,7 +77,7 @@ export function checkSegment(
     const isDisordered =
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
-      !history.wasPaging(atMs, pagedReadMs);
+      !history.mayBeLate(event, atMs);
     // The steps of a request are written one after the other.
     const step = `${event.changeId} ${event.entityId}`;
     const latestStep = latestSteps.get(step) ?? 0;
