@@ -199,3 +199,17 @@ describe('a feature whose state has more than 64 KiB', () => {
     ]);
   });
 });
+
+it('G10: texts of a row are cut, so that a page of large ones fits into memory, and its channel gets the event', async () => {
+  const { database } = await createDatabase();
+  const { arrival } = await startTestReader(database, { pollIntervalMs: 20 });
+  const project = 'p'.repeat(2_000);
+  await database.pool.query(
+    `SELECT flagcast.record_event('audit', repeat('r', 3000000), $1, '1', 'prod', 'flag', 'large', 'updated',
+       actor => repeat('é', 3000000))`,
+    [project],
+  );
+  expect(await arrival('large')).toMatchObject({
+    ...{ projectId: project, rowId: 'r'.repeat(1_000), actor: 'é'.repeat(1_000) },
+  });
+});

@@ -28,6 +28,8 @@ export const pageRows = 500;
 
 /** A state of a feature or request with more bytes is not sent: a page stays below 64 MiB. */
 const maxStateBytes = 65_536;
+/** Texts are cut after so many characters; those that name the channel are longer than any message of a client. */
+const [maxTextLength, maxIdLength] = [1_000, 16_384];
 const tooLarge = '!';
 /** The state of a feature or request that an earlier row of the same result has. */
 const sameState = '=';
@@ -124,8 +126,11 @@ export interface LogFeatures {
 /** The columns of a row of the log `l`, after those of the position. */
 function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: ReadMode): string {
   // In a database with SQL_ASCII or an incomplete encoding, a text can contain bytes without an equivalent in UTF-8.
-  const text = (column: string): string =>
-    mode !== 'safe' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'hex')`;
+  const text = (column: string, most = maxTextLength): string => {
+    const cut = `left(${column}, ${most})`;
+    return mode === 'safe' ? `encode(convert_to(${cut}, 'SQL_ASCII'), 'hex')` : cut;
+  };
+  const id = (column: string): string => text(column, maxIdLength);
   const key = hasEnvironments
     ? `coalesce(l.environment_key, (
       SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
@@ -137,8 +142,8 @@ function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: R
     ? `CASE WHEN l.source = 'pending' THEN '${unreadState}' END`
     : requestOfStep('l', 'l.seq');
   return `
-  l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
-  ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
+  l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${id('l.project_id')},
+  ${id('l.environment_id')}, ${id(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
   -- Outside of these bounds a time cannot be written as RFC 3339.
   ${isoUtcInRange(`CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '10000-01-01' THEN l.created_at ELSE l.logged_at END`)},
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
