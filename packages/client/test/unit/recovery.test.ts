@@ -318,6 +318,25 @@ it('a server that answers each subscription with `resync` gets fewer and fewer r
   expect(takePausesMs()).toEqual([500]);
 });
 
+it('a live channel whose snapshots fail requests them less and less often', async () => {
+  const { server, connect } = await startFixture();
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.001);
+  onTestFinished(() => void vi.restoreAllMocks());
+  const channel = connect().channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  await server.snapshots.next();
+  const timeouts = vi.spyOn(globalThis, 'setTimeout');
+  server.respondToSnapshot = (response) => response.writeHead(503).end();
+  connection.send(JSON.stringify({ ...event('e1', 'f1'), feature: undefined }));
+  for (let count = 0; count < 5; count += 1) await server.snapshots.next();
+  const pausesMs = timeouts.mock.calls.flatMap(([, delayMs = 0]) =>
+    delayMs > 0 && delayMs < 16 ? delayMs / random() : [],
+  );
+  expect(pausesMs).toEqual([500, 500, 1_000, 2_000, 4_000]);
+});
+
 it('a channel with a snapshot catches up until the first connection, and is stale after a failed attempt', async () => {
   const { server, connect } = await startFixture();
   const sockets: Duplex[] = [];
