@@ -5,10 +5,13 @@ const signalNames = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Time limit for each clean-up, in milliseconds; then the next one runs. */
 const cleanUpLimitMs = 15_000;
 
+/** Frees what was started; may return a promise. */
+type CleanUp = () => unknown;
+
 /** The owner of what is started: a run of a harness, or a test (`{ defer: onTestFinished, fail }`). */
 export interface Owner {
   /** Registers a clean-up. All of them run at the end, the last one first, each for a limited time. */
-  defer(cleanUp: () => Promise<unknown>): void;
+  defer(cleanUp: CleanUp): void;
   /** Ends the run with an error from outside its own calls, such as the end of a process. */
   fail(error: Error): void;
 }
@@ -38,7 +41,7 @@ export async function runBounded<Result>(
   work: (run: BoundedRun) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
-  const cleanUps: (() => Promise<unknown>)[] = [];
+  const cleanUps: CleanUp[] = [];
   const endedEarly = new Promise<never>((_resolve, reject) => {
     controller.signal.addEventListener('abort', () => reject(controller.signal.reason as Error));
   });
@@ -81,7 +84,7 @@ export async function runBounded<Result>(
 }
 
 /** Resolves with whether the clean-up has ended within its time limit; its errors are reported. */
-async function endsInTime(cleanUp: () => Promise<unknown>): Promise<boolean> {
+async function endsInTime(cleanUp: CleanUp): Promise<boolean> {
   let limit: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {
     limit = setTimeout(() => {
@@ -89,7 +92,8 @@ async function endsInTime(cleanUp: () => Promise<unknown>): Promise<boolean> {
       resolve(false);
     }, cleanUpLimitMs);
   });
-  const ended = cleanUp()
+  const ended = Promise.resolve()
+    .then(cleanUp)
     .catch((error: unknown) => console.error('clean-up failed:', error))
     .then(() => true);
   const hasEnded = await Promise.race([ended, late]);

@@ -144,15 +144,12 @@ export async function startServer(
 
 /**
  * Handles the parent's requests in the child process, and sends errors of `handle` back. The process ends when the parent
- * disconnects or was killed, after `cleanUp`.
+ * disconnects or was killed.
  */
-export function serveParent(
-  handle: (request: never) => unknown,
-  cleanUp: () => Promise<unknown> = async () => await Promise.resolve(),
-): void {
+export function serveParent(handle: (request: never) => unknown): void {
   // Ctrl-C at the terminal signals this process as well, but the parent cleans up.
   process.on('SIGINT', () => undefined);
-  process.once('disconnect', () => void cleanUp().finally(() => process.exit()));
+  process.once('disconnect', () => process.exit());
   process.on('message', (message: { readonly id?: number; readonly request: never }) => {
     const { id, request } = message;
     void (async () => {

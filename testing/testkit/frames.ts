@@ -1,44 +1,24 @@
-/** Opcodes of WebSocket frames (RFC 6455, 5.2). */
-export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
+import type { Writable } from 'node:stream';
+import * as ws from 'ws';
 
-/** Called with each complete frame, whose payload is `bytes` from `start` to `end`. */
-export type OnFrame = (opcode: number, bytes: Buffer, start: number, end: number) => void;
+interface FrameHandlers {
+  readonly onText: (text: string) => unknown;
+  readonly onClose?: (code: number) => unknown;
+  readonly onPong?: () => unknown;
+}
 
-/** Parses the unmasked frames of a server. It copies only the start of an incomplete frame. */
-export class FrameReader {
-  readonly #onFrame: OnFrame;
-  #rest: Buffer | null = null;
+// The library exports its parser, but its types do not list it.
+const { Receiver } = ws as unknown as { readonly Receiver: new () => Writable };
 
-  constructor(onFrame: OnFrame) {
-    this.#onFrame = onFrame;
-  }
-
-  /** The start of an incomplete frame. */
-  get rest(): Buffer | null {
-    return this.#rest;
-  }
-
-  /** `chunk` may be overwritten after the call. */
-  read(chunk: Buffer): void {
-    const bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk]);
-    const { length } = bytes;
-    let at = 0;
-    while (at + 2 <= length) {
-      const short = (bytes[at + 1] ?? 0) & 0x7f;
-      const headerEnd = at + (short < 126 ? 2 : short === 126 ? 4 : 10);
-      if (headerEnd > length) break;
-      const size =
-        short < 126
-          ? short
-          : short === 126
-            ? bytes.readUInt16BE(at + 2)
-            : Number(bytes.readBigUInt64BE(at + 2));
-      if (headerEnd + size > length) break;
-      this.#onFrame((bytes[at] ?? 0) & 0x0f, bytes, headerEnd, headerEnd + size);
-      at = headerEnd + size;
-    }
-    this.#rest = at === length ? null : Buffer.from(bytes.subarray(at));
-  }
+/** Parses the frames of a server, which are written to it. After an invalid frame it parses no more. */
+export function frameReader({ onText, onClose, onPong }: FrameHandlers): Writable {
+  const receiver = new Receiver();
+  receiver.on('message', (data: Buffer, isBinary: boolean) => {
+    if (!isBinary) onText(data.toString('utf8'));
+  });
+  if (onClose !== undefined) receiver.on('conclude', onClose);
+  if (onPong !== undefined) receiver.on('pong', onPong);
+  return receiver.on('error', () => undefined);
 }
 
 export interface FrameChanges {

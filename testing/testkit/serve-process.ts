@@ -26,6 +26,8 @@ export interface ServeProcess extends Supervised {
   readonly pid: number;
   /** Its output, and how it ended. */
   readonly program: Program;
+  /** The value of a series, with its labels, in /metrics. */
+  readonly metric: (series: string) => Promise<number>;
 }
 
 /** Runs `flagcast serve`. Resolves when it listens and all of its workers read events. */
@@ -43,5 +45,12 @@ export async function startServe(
     if (line.includes('"reader_started"') && parseFields(line)?.['event'] === 'reader_started') reading += 1;
     return reading >= workers;
   });
-  return { ...supervised, port: chosen, url: `http://127.0.0.1:${chosen}`, pid: program.pid, program };
+  const url = `http://127.0.0.1:${chosen}`;
+  const metric = async (series: string): Promise<number> => {
+    const response = await fetch(`${url}/metrics`, { headers: { Connection: 'close' } });
+    const line = (await response.text()).split('\n').find((each) => each.startsWith(`${series} `));
+    if (line === undefined) throw new Error(`/metrics has no ${series}`);
+    return Number(line.slice(series.length));
+  };
+  return { ...supervised, port: chosen, url, pid: program.pid, program, metric };
 }

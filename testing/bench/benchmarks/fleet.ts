@@ -170,29 +170,24 @@ async function openClients(
   return await Promise.all(Array.from({ length }, async (_, index) => await open(index)));
 }
 
-async function metricsOf({ url }: ServeProcess): Promise<string> {
-  return await (await fetch(`${url}/metrics`, { headers: { Connection: 'close' } })).text();
-}
-
 /** The reads of all servers so far, and how long they took. */
 async function countReads(servers: readonly ServeProcess[]) {
-  const all = (await Promise.all(servers.map(metricsOf))).join('\n');
-  const sum = (metric: string): number =>
-    [...all.matchAll(new RegExp(`^flagcast_read_seconds_${metric} (\\S+)$`, 'gm'))].reduce(
-      (total, [, value]) => total + Number(value),
-      0,
-    );
-  return { seconds: sum('sum'), count: sum('count') };
+  const sum = async (metric: string): Promise<number> => {
+    const values = await Promise.all(servers.map(async (each) => await each.metric(metric)));
+    return values.reduce((total, value) => total + value, 0);
+  };
+  return { seconds: await sum('flagcast_read_seconds_sum'), count: await sum('flagcast_read_seconds_count') };
 }
 
 /** Waits until one server leads and the others follow. */
 async function awaitRoles(servers: readonly ServeProcess[]): Promise<void> {
-  const roleOf = async (server: ServeProcess) =>
-    /^flagcast_relay_role\{role="(\w+)"\} 1$/m.exec(await metricsOf(server))?.[1];
-  const isElected = async () => {
-    const roles = await Promise.all(servers.map(roleOf));
-    return roles.filter((each) => each === 'leading').length === 1 && !roles.includes('direct');
+  const countOf = async (role: string): Promise<number> => {
+    const name = `flagcast_relay_role{role="${role}"}`;
+    return (await Promise.all(servers.map(async (each) => await each.metric(name)))).filter(
+      (value) => value === 1,
+    ).length;
   };
+  const isElected = async () => (await countOf('leading')) === 1 && (await countOf('direct')) === 0;
   if (!(await pollUntil(roleLimitMs, isElected))) throw new Error('The servers did not elect a leader');
 }
 

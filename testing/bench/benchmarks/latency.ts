@@ -127,7 +127,7 @@ async function measureLoaded(bench: Bench, rounds: number, clients: number, coun
     if ((await busy.expect(Array.from({ length: times }, () => busyChannel))) === null) incomplete += 1;
   };
   const targets = [
-    { name: 'alone', load: async () => await Promise.resolve() },
+    { name: 'alone', load: () => undefined },
     { name: `with ${count} writers`, load: write },
     { name: `beside ${clients} busy clients`, load: publish },
   ];

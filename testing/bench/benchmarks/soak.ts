@@ -52,15 +52,15 @@ export const soak = benchmark({
     });
     const url = `ws://127.0.0.1:${port}${flagcast.path(0)}`;
     const visits: Promise<boolean>[] = [];
-    const visiting = repeatAtRate(visitsPerSecond, ending.signal, async (number) => {
-      visits.push(visit(url, flagcast.headers, number % 2 === 0));
-      await Promise.resolve();
-    });
+    const visiting = repeatAtRate(
+      visitsPerSecond,
+      ending.signal,
+      (number) => void visits.push(visit(url, flagcast.headers, number % 2 === 0)),
+    );
     const viewers = await openViewers(bench, flagcast);
-    const announcing = repeatAtRate(announcementsPerSecond, ending.signal, async (number) => {
-      viewers[number % viewerCount]?.announce(`field-${number % 3}`);
-      await Promise.resolve();
-    });
+    const announcing = repeatAtRate(announcementsPerSecond, ending.signal, (number) =>
+      viewers[number % viewerCount]?.announce(`field-${number % 3}`),
+    );
     const firstRows = await countLogRows(flagcast);
     const samples = await takeSamples(bench, flagcast, minutes);
     const unseen = viewers.filter(({ seen }) => seen !== viewerCount).length;
@@ -125,10 +125,7 @@ async function openViewers(
         if ('count' in message) seen = message.count;
       },
     });
-    run.defer(async () => {
-      client.socket.terminate();
-      await Promise.resolve();
-    });
+    run.defer(() => client.socket.terminate());
     const announce = (field: string) =>
       client.send({ type: 'announce', view: member.id, ...ids, feature_id: featureId, field });
     return {
@@ -147,18 +144,21 @@ async function takeSamples(
   flagcast: Awaited<ReturnType<typeof startFlagcast>>,
   minutes: number,
 ) {
-  const { port, pid } = flagcast;
+  const { pid } = flagcast;
+  /** Since the previous call. */
+  const delayMs = async () =>
+    (await flagcast.metric('flagcast_event_loop_delay_seconds{statistic="p99"}')) * 1_000;
   const samples = [];
   const startedAtMs = performance.now();
   const count = Math.floor((minutes * 60_000) / sampleIntervalMs);
-  await eventLoopDelayMs(port);
+  await delayMs();
   for (let number = 1; number <= count; number += 1) {
     const restMs = startedAtMs + number * sampleIntervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal: run.signal });
     samples.push({
       megabytes: (await memoryOf([pid])).residentBytes / 1e6,
       openFiles: await openFilesOf(pid),
-      delayMs: await eventLoopDelayMs(port),
+      delayMs: await delayMs(),
       logRows: await countLogRows(flagcast),
     });
     step(`${number} of ${count}: ${JSON.stringify(samples.at(-1))}`);
@@ -188,14 +188,6 @@ function quartersOf(samples: readonly Sample[]) {
       'rows of the event log (highest)': Math.max(...valuesOf('logRows')),
     };
   });
-}
-
-/** Returns the p99 of the server's event loop delay since the previous call, in milliseconds. */
-async function eventLoopDelayMs(port: number): Promise<number> {
-  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { Connection: 'close' } });
-  const found = /^flagcast_event_loop_delay_seconds\{statistic="p99"\} (\S+)$/m.exec(await response.text());
-  if (found === null) throw new Error('/metrics has no flagcast_event_loop_delay_seconds');
-  return Number(found[1]) * 1_000;
 }
 
 /** Connects for a moment, then closes or resets the connection. Resolves with whether it was open. */

@@ -49,10 +49,7 @@ export class Probe {
       socket.once('close', onClose);
       probe.#closers.push(() => socket.off('close', onClose).terminate());
     }
-    run.defer(async () => {
-      probe.close();
-      await Promise.resolve();
-    });
+    run.defer(() => probe.close());
     return probe;
   }
 

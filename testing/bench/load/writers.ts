@@ -48,7 +48,7 @@ export async function commitUntil(
 export async function repeatAtRate(
   perSecond: number,
   signal: AbortSignal,
-  work: (number: number) => Promise<void>,
+  work: (number: number) => unknown,
 ): Promise<number> {
   const startedAtMs = nowMs();
   let number = 0;

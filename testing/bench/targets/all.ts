@@ -40,7 +40,7 @@ function nodeServer(kind: Exclude<BroadcastKind, 'notify'>, name: string): Targe
   return {
     kind,
     name,
-    isInstalled: async () => await Promise.resolve(kind !== 'io_uring' || hasIoUring()),
+    isInstalled: () => kind !== 'io_uring' || hasIoUring(),
     start: async ({ run }) => {
       const program = new URL('./broadcast-server.ts', import.meta.url);
       const server = await startServer(run, program, { do: 'start', kind });
@@ -49,10 +49,9 @@ function nodeServer(kind: Exclude<BroadcastKind, 'notify'>, name: string): Targe
         dialect: kind === 'socket.io' ? 'socket.io' : 'text',
         headers: {},
         path: (channel) => `/${query}${channelName(channel)}`,
-        publish: async (channels) => {
+        publish: (channels) => {
           const events = channels.map((channel) => [channelName(channel), messageText()]);
           server.send({ do: 'publish', events });
-          await Promise.resolve();
         },
         pids: [server.pid],
         end: server.end,

@@ -40,10 +40,8 @@ export const nchan: Target = {
       dialect: 'text',
       headers: {},
       path: (channel) => `/subscribe?channel=${channelName(channel)}`,
-      publish: async (channels) => {
-        publisher.write(channels.map((channel) => publishRequest(port, channelName(channel))).join(''));
-        await Promise.resolve();
-      },
+      publish: (channels) =>
+        publisher.write(channels.map((channel) => publishRequest(port, channelName(channel))).join('')),
       pids: await server.pids(),
       end: async () => {
         publisher.end();

@@ -12,7 +12,7 @@ export interface TargetOptions {
 /** A running server under test. */
 export interface RunningTarget extends Address {
   /** Publishes one event for each listed channel as one burst; a channel may be listed several times. */
-  readonly publish: (channels: readonly number[]) => Promise<void>;
+  readonly publish: (channels: readonly number[]) => unknown;
   /** Processes whose processor time and memory count. */
   readonly pids: readonly number[];
   readonly end: () => Promise<void>;
@@ -23,7 +23,7 @@ export interface Target {
   readonly kind: string;
   readonly name: string;
   /** Default: it is. */
-  readonly isInstalled?: () => Promise<boolean>;
+  readonly isInstalled?: () => boolean | Promise<boolean>;
   readonly start: (bench: Bench, options: TargetOptions) => Promise<RunningTarget>;
 }
 

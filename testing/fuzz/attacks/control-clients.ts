@@ -28,16 +28,13 @@ export function openControlClients(
   const token = signToken(secret, user);
   const options = {
     ...{ kind: 'control client', baseUrl, userId: user.id, chance: Math.random },
-    getToken: async () => await Promise.resolve(token),
+    getToken: () => token,
   };
   const clients = [
     new ReconnectingPlainClient({ ...options, index: 0 }, channel, 'steady'),
     new LibraryClient({ ...options, index: 1 }, [channel], false),
   ];
-  run.defer(async () => {
-    for (const client of clients) client.close();
-    await Promise.resolve();
-  });
+  run.defer(() => clients.forEach((client) => client.close()));
   return clients;
 }
 

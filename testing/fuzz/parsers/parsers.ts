@@ -1,6 +1,6 @@
 import * as server from 'flagcast/testing';
 import { parsePageKey } from '../../../packages/console/server/audit-search.ts';
-import { FrameReader, opcodes } from '../../testkit/frames.ts';
+import { frameReader } from '../../testkit/frames.ts';
 import { receiveAsClient } from './client.ts';
 import { corpora } from './corpus.ts';
 
@@ -70,11 +70,9 @@ function checkSettings(bytes: Buffer): void {
 function checkFrame(bytes: Buffer): void {
   const text = bytes.toString('utf8');
   const read: string[] = [];
-  const reader = new FrameReader((opcode, framed, start, end) => {
-    if (opcode === opcodes.text) read.push(framed.toString('utf8', start, end));
-  });
+  const reader = frameReader({ onText: (each) => read.push(each) });
   // An incomplete frame would take the beginning of the second one.
-  for (const frame of [server.textFrame(text), server.textFrame('')]) reader.read(frame);
+  for (const frame of [server.textFrame(text), server.textFrame('')]) reader.write(frame);
   expect(read.length === 2 && read[0] === text && read[1] === '', 'the frame does not contain the text');
 }
 

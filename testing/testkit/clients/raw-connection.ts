@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
-import { FrameReader, opcodes } from '../frames.ts';
+import type { Writable } from 'node:stream';
+import { frameReader } from '../frames.ts';
 
 /** What the server has sent. */
 export interface RawAnswer {
@@ -41,7 +42,7 @@ export class RawConnection {
   #unwritten = 0;
   readonly #watchers = new Set<() => void>();
   #http = Buffer.of();
-  #frames: FrameReader | null = null;
+  #frames: Writable | null = null;
 
   /** Connects to a port of 127.0.0.1 from an address in 127.0.0.0/8. */
   constructor(port: number, localAddress: string) {
@@ -121,7 +122,7 @@ export class RawConnection {
 
   #receive(chunk: Buffer): void {
     if (this.#frames !== null) {
-      this.#frames.read(chunk);
+      this.#frames.write(chunk);
       return;
     }
     this.#http = Buffer.concat([this.#http, chunk]);
@@ -133,15 +134,15 @@ export class RawConnection {
     this.answer.head = first?.[0] ?? '';
     const upgraded = heads.find(([, status]) => status === '101');
     if (upgraded === undefined) return;
-    this.#frames = new FrameReader((opcode, bytes, start, end) => {
-      if (opcode === opcodes.close) {
-        this.answer.closeCode = end - start < 2 ? 1005 : bytes.readUInt16BE(start);
-      } else if (opcode === opcodes.pong) this.answer.pongs += 1;
-      else if (opcode === opcodes.text && this.answer.texts.length < maxTexts) {
-        this.answer.texts.push(bytes.toString('utf8', start, end));
-      }
+    const { answer } = this;
+    this.#frames = frameReader({
+      onText: (text) => {
+        if (answer.texts.length < maxTexts) answer.texts.push(text);
+      },
+      onClose: (code) => (answer.closeCode = code),
+      onPong: () => (answer.pongs += 1),
     });
-    this.#frames.read(this.#http.subarray(upgraded.index + upgraded[0].length));
+    this.#frames.write(this.#http.subarray(upgraded.index + upgraded[0].length));
     this.#http = Buffer.of();
   }
 }

@@ -11,7 +11,7 @@ export interface RecordingClientOptions {
   readonly baseUrl: string;
   readonly userId: string;
   /** May reject during a fault. */
-  readonly getToken: () => Promise<string>;
+  readonly getToken: () => string | Promise<string>;
   /** Returns a number from 0 up to 1. */
   readonly chance: () => number;
 }
