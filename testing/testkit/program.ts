@@ -153,7 +153,13 @@ export function supervise(owner: Owner, program: Program, name: string): Supervi
   const kill = async (): Promise<void> => {
     isEnding = true;
     // Its child processes could keep the pipes of its output open.
-    for (const pid of await pids().catch(() => [])) process.kill(pid, 'SIGKILL');
+    for (const pid of await pids().catch(() => [])) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
     await program.ended;
   };
   const end = async (): Promise<void> => {
