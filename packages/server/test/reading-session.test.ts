@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, it, onTestFinished } from 'vitest';
 import { sessionOpener } from './reader.js';
+import { readListColumns } from '../src/host/feature-lists.js';
 import { ReadingSession } from '../src/reader/reading-session.js';
 import {
   createTestDatabase,
@@ -8,6 +9,7 @@ import {
   insertRequest,
   seedProject,
   type TestDatabase,
+  withClient,
 } from './database.js';
 
 /** A session of the reader, and the names of the statements that it has sent since the last call of `take`. */
@@ -79,4 +81,15 @@ it('a read sends the cheapest statement that is enough, and has the complete sta
   }
   await insertRequest(pool, channel);
   expect((await read()).sent).toEqual([short, full]);
+});
+
+it('finds the lists of features also where the role or database quotes all identifiers', async () => {
+  const database = await createTestDatabase({ schema: 'tables' });
+  onTestFinished(async () => await database.drop());
+  const quoted = await withClient(database.url, async (client) => {
+    await client.query('SET quote_all_identifiers = on');
+    return await readListColumns(client);
+  });
+  expect(quoted['rules']).toMatchObject({ feature_id: 'uuid' });
+  expect(quoted).toEqual(await readListColumns(database.pool));
 });

@@ -16,12 +16,13 @@ const names = (list: readonly string[]): string => list.map((name) => `'${name}'
 
 /**
  * SQL for the `ListColumns` as JSON text. Looks in the catalogue, for which no right is needed. A table of which row-level
- * security may hide rows does not count, nor does a view, behind which it may: its lists would be incomplete.
+ * security may hide rows does not count, nor does a view, behind which it may: its lists would be incomplete. With
+ * `quote_all_identifiers` the names of types are quoted.
  */
 export const listColumnsStatement = `
   SELECT coalesce(jsonb_object_agg(found.relname, found.columns), '{}')::text
   FROM (
-    SELECT c.relname, jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) AS columns
+    SELECT c.relname, jsonb_object_agg(a.attname, replace(format_type(a.atttypid, NULL), '"', '')) AS columns
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN (${names(readTables)}) AND a.attname IN (${names(readColumns)})
       AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
