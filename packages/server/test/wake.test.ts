@@ -13,6 +13,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import type { OpenSession, Session } from '../src/postgres/session.js';
+import type { EventReaderOptions } from '../src/reader/reader.js';
 import { sessionOpener, startTestReader, type TestReader } from './reader.js';
 import { nextEvent } from './server.js';
 
@@ -172,18 +173,22 @@ describe('the triggers of the event log', () => {
     const commit = async (): Promise<unknown> => await withClient(database.url, audit);
 
     /** With its sessions. It polls once an hour. */
-    const startListeningReader = async (): Promise<
-      TestReader & { readonly sessions: readonly Session[] }
-    > => {
+    const startListeningReader = async (
+      options: Partial<EventReaderOptions> = {},
+    ): Promise<TestReader & { readonly sessions: readonly Session[] }> => {
       await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
       const sessions: Session[] = [];
       const open = sessionOpener(database);
-      const openSession: OpenSession = async (options) => {
-        const session = await open(options);
+      const openSession: OpenSession = async (settings) => {
+        const session = await open(settings);
         sessions.push(session);
         return session;
       };
-      const reader = await startTestReader(database, { openSession, openListenSession: openSession });
+      const reader = await startTestReader(database, {
+        ...options,
+        openSession,
+        openListenSession: openSession,
+      });
       return { ...reader, sessions };
     };
 
@@ -211,6 +216,29 @@ describe('the triggers of the event log', () => {
       await reads;
       expect(sessions).toHaveLength(2);
       await reader.stop();
+    });
+
+    test('and the one that replaces it while it does not answer', async () => {
+      const { reader, lifecycle, sessions } = await startListeningReader({ queryTimeoutMs: 2_000 });
+      const [hung] = sessions;
+      const pid = hung?.processID;
+      if (hung === undefined || typeof pid !== 'number') throw new Error('there is no session');
+      const ended = new Promise<void>((resolve) => hung.once('end', resolve));
+      const states: string[] = [];
+      lifecycle.on('listener:failed', () => states.push('failed'));
+      lifecycle.on('listener:listening', () => states.push('listening'));
+      const again = nextEvent(lifecycle, 'listener:listening');
+      process.kill(pid, 'SIGSTOP');
+      try {
+        reader.requestBatch();
+        await again;
+      } finally {
+        process.kill(pid, 'SIGCONT');
+      }
+      await ended;
+      await reader.stop();
+      // The metric shows the last one.
+      expect(states).toEqual(['failed', 'listening']);
     });
 
     test('but not while another server reads for it', async () => {

@@ -155,7 +155,7 @@ export class EventReader {
       signal: this.#stopping.signal,
       onRetry: (failure) => {
         this.#session?.discard();
-        this.#session = null;
+        this.#forgetSession();
         if (failure.attempt === 1) failedAtMs = Date.now();
         this.#options.lifecycle.emit('reader:failed', failure);
       },
@@ -227,19 +227,24 @@ export class EventReader {
     this.#restartIf(this.#history.compareSource(session.source));
     await this.#checkTriggers(session);
     if (this.#progress instanceof LogProgress) this.#progress.reconnected();
-    // Reconnect at once, not at the next poll.
     session.onNotification(() => this.requestBatch());
+    // Reconnect at once, not at the next poll.
     session.onceLost(() => {
-      if (session.isListening) {
-        const error = new SessionLostError('the session that reads and listens has ended');
-        this.#options.lifecycle.emit('listener:failed', { error, attempt: 1, retryInMs: 0 });
-      }
       if (this.#session === session) {
-        this.#session = null;
+        this.#forgetSession();
         this.requestBatch();
       }
     });
     return session;
+  }
+
+  /** It is lost, and its notifications with it. PostgreSQL may end it later, when another one listens. */
+  #forgetSession(): void {
+    const session = this.#session;
+    this.#session = null;
+    if (session?.isListening !== true) return;
+    const error = new SessionLostError('the session that reads and listens is lost');
+    this.#options.lifecycle.emit('listener:failed', { error, attempt: 1, retryInMs: 0 });
   }
 
   /** Changes of triggers, privileges and policies are not announced. Returns whether the source has changed. */
