@@ -28,12 +28,12 @@ function createPool(options: pg.PoolConfig = {}): pg.Pool {
   return pool;
 }
 
-function createSessions(pool: pg.Pool): DatabaseSessions {
+function createSessions(pool: pg.Pool, timeoutMs = queryTimeoutMs): DatabaseSessions {
   const sessions = new DatabaseSessions({
     database: { pool },
     listenUrl: null,
     connections: 6,
-    queryTimeoutMs,
+    queryTimeoutMs: timeoutMs,
     writes: true,
     relay: false,
   });
@@ -162,11 +162,16 @@ describe('a pool of the host', () => {
 
   it('can be used after the server has closed, which waits for the requests that use it', async () => {
     const pool = createPool();
-    const sessions = createSessions(pool);
-    const slept = sessions.requests.query('SELECT pg_sleep(0.2)');
+    const sessions = createSessions(pool, 60_000);
+    const holder = await database.pool.connect();
+    await holder.query('SELECT pg_advisory_lock(1)');
+    const locked = sessions.requests.query('SELECT pg_advisory_xact_lock(1)');
     await expect.poll(() => pool.totalCount).toBe(1);
-    await sessions.end(Promise.resolve());
-    expect((await slept).rowCount).toBe(1);
+    const ended = sessions.end(Promise.resolve());
+    await holder.query('SELECT pg_advisory_unlock(1)');
+    holder.release();
+    await ended;
+    expect((await locked).rowCount).toBe(1);
     await expect(sessions.requests.query('SELECT 1')).rejects.toThrow('the server is closing');
     expect(pool.ended).toBe(false);
     expect((await pool.query('SELECT 1')).rowCount).toBe(1);

@@ -28,7 +28,7 @@ export const pageRows = 500;
 
 /** A state of a feature or request with more bytes is not sent: a page stays below 64 MiB. */
 const maxStateBytes = 65_536;
-/** Texts are cut after so many characters; those that name the channel are longer than any message of a client. */
+/** Texts are cut after so many characters. Ids may be longer: a client's message is never as long as 16,384. */
 const [maxTextLength, maxIdLength] = [1_000, 16_384];
 const tooLarge = '!';
 /** The state of a feature or request that an earlier row of the same result has. */
@@ -142,11 +142,11 @@ function eventColumns({ hasState, lists, hasEnvironments }: LogFeatures, mode: R
     ? `CASE WHEN l.source = 'pending' THEN '${unreadState}' END`
     : requestOfStep('l', 'l.seq');
   return `
-  l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${id('l.project_id')},
-  ${id('l.environment_id')}, ${id(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
+  l.seq::text, l.xid::text, ${text('l.source')}, ${id('l.row_id')}, ${id('l.project_id')},
+  ${id('l.environment_id')}, ${id(key)}, ${text('l.entity')}, ${id('l.entity_id')}, ${text('l.action')},
   -- Outside of these bounds a time cannot be written as RFC 3339.
   ${isoUtcInRange(`CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '10000-01-01' THEN l.created_at ELSE l.logged_at END`)},
-  ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
+  ${id('l.feature_id')}, ${id('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
   ${hasStates ? featureOfRow('l', { columns: lists, order: 'l.seq', bounds: true, isShort }) : 'NULL'},
