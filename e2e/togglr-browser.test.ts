@@ -1,3 +1,4 @@
+import { builtPagesDir } from '../packages/console/server/console-files.js';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
@@ -20,6 +21,7 @@ let token: string;
 beforeAll(async () => {
   [browser, database] = await Promise.all([sharedChromium(), createTestDatabase({ schema: 'tables' })]);
   server = await startTestServer(database.url, {
+    console: { pagesDir: builtPagesDir },
     eventTypes: 'togglr',
     auth: { secret: testSecret, allowQueryToken: true },
     database: { pollIntervalMs: 50 },

@@ -15,6 +15,7 @@ import {
   testSecret,
   type TestServerOptions,
 } from '../../packages/server/test/server.js';
+import { builtPagesDir } from '../../packages/console/server/console-files.js';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { ConsoleWindow, sharedChromium, type WindowOptions } from './console-window.js';
 
@@ -273,7 +274,11 @@ export async function startFixtureServer(
   databaseUrl: string,
   options: TestServerOptions = {},
 ): Promise<TestServer> {
-  return await startTestServer(databaseUrl, { writes: true, console: { demoUsers }, ...options });
+  return await startTestServer(databaseUrl, {
+    writes: true,
+    console: { demoUsers, pagesDir: builtPagesDir },
+    ...options,
+  });
 }
 
 async function createDemoDatabase(): Promise<TestDatabase> {

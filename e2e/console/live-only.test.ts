@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { builtPagesDir } from '../../packages/console/server/console-files.js';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { sign } from '../../packages/server/test/access-tokens.js';
 import { createTestDatabase, type TestDatabase } from '../../packages/server/test/database.js';
@@ -24,6 +25,7 @@ beforeAll(async () => {
         author AS actor
       FROM changes`);
   server = await startTestServer(database.url, {
+    console: { pagesDir: builtPagesDir },
     database: { view: 'v_realtime_events', pollIntervalMs: 50, overlapMs: 45_000 },
     auth: {
       secret: testSecret,

@@ -15,6 +15,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
+import { builtPagesDir } from '../../console/server/console-files.js';
 import { createUser, startTestServer, testSecret } from './server.js';
 
 const basePath = '/flagcast';
@@ -57,7 +58,10 @@ async function startHost(mount: (app: express.Express, flagcast: Flagcast) => un
 }
 
 async function startOwn(): Promise<string> {
-  const server = await startTestServer(database.url, { network: { basePath } });
+  const server = await startTestServer(database.url, {
+    console: { pagesDir: builtPagesDir },
+    network: { basePath },
+  });
   closing.push(async () => await server.close());
   return server.httpUrl;
 }

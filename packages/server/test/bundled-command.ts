@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'esbuild';
@@ -63,6 +63,8 @@ export async function bundleCommand(): Promise<BundledCommand> {
       js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
     },
   });
+  // Commands that doctor prints find it, if PATH begins with the folder.
+  await symlink('flagcast.js', path.join(folder, 'flagcast'));
   return {
     folder,
     program: path.join(folder, 'flagcast.js'),

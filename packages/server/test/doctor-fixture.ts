@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { install } from '../src/install/install.js';
 import { examine, type ExamineOptions } from '../src/install/doctor/examine.js';
 import type { Finding } from '../src/install/doctor/facts.js';
+import { programFile } from './command.js';
 import { createTestCluster, withClient, type TestCluster, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
@@ -111,7 +112,12 @@ export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorF
       } else if (fix?.kind === 'command') {
         await execute('sh', ['-c', fix.text], {
           env: {
-            PATH: [programs, path.dirname(process.execPath), process.env['PATH']].join(':'),
+            PATH: [
+              path.dirname(programFile),
+              programs,
+              path.dirname(process.execPath),
+              process.env['PATH'],
+            ].join(':'),
             DATABASE_URL: databaseUrl,
           },
         });

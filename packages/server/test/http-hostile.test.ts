@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { handshake } from './plain-client.js';
+import { builtPagesDir } from '../../console/server/console-files.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
 
 let database: TestDatabase;
@@ -17,7 +18,7 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   const { projectId } = await seedProject(database.pool);
   channel = `project_id=${projectId}&env=prod`;
-  server = await startTestServer(database.url, { writes: true });
+  server = await startTestServer(database.url, { writes: true, console: { pagesDir: builtPagesDir } });
 });
 
 afterAll(async () => {

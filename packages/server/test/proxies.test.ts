@@ -18,6 +18,7 @@ import {
 } from './database.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { freePort } from '../../../testing/testkit/program.ts';
+import { builtPagesDir } from '../../console/server/console-files.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
@@ -159,6 +160,7 @@ afterAll(async () => {
 async function startServers(): Promise<[TestServer, TestServer]> {
   const start = async (): Promise<TestServer> => {
     const server = await startTestServer(database.url, {
+      console: { pagesDir: builtPagesDir },
       network: { trustedProxies: ['127.0.0.1'] },
       database: { pollIntervalMs: 50 },
       timeouts: { heartbeatIntervalMs: 250, keepAliveIntervalMs: 250 },

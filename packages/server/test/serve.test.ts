@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { signToken } from '../src/auth/sign-token.js';
 import { demoUsers } from '../../demo/src/company/company.js';
 import { type CommandResult, hasTerminals, RunningCommand, runCommand } from './command.js';
-import { createTestFolder } from './database.js';
+import { createTestFolder, withClient } from './database.js';
 
 const sqlScript = fileURLToPath(new URL('../../../scripts/sql.js', import.meta.url));
 const webShop = 'f1a9c457-0001-4000-8000-000000000001';
@@ -72,8 +72,18 @@ async function stop(command: RunningCommand, signal: NodeJS.Signals): Promise<Co
   return await command.ended;
 }
 
+/** As `npm run sql` does. */
 async function sql(statement: string): Promise<CommandResult> {
   return await runCommand([statement], { file: sqlScript, env: { FLAGCAST_DATA_DIR: dataDir } });
+}
+
+/** Runs a statement in the demo's database. Resolves with the rows. */
+async function query(statement: string): Promise<Record<string, unknown>[]> {
+  const url = await readFile(path.join(dataDir, 'database-url'), 'utf8');
+  return await withClient(url.trim(), async (client) => {
+    const { rows } = await client.query<Record<string, unknown>>(statement);
+    return rows;
+  });
 }
 
 /** The postmaster's process id; null if it does not run. */
@@ -163,7 +173,7 @@ describe('serve without a database', () => {
     await serve.logged('embedded_database_ended');
     await serve.logged('embedded_database_restarted');
     await serve.logged('reader_recovered');
-    await sql(insertAudit('22222222-2222-4222-8222-222222222222'));
+    await query(insertAudit('22222222-2222-4222-8222-222222222222'));
     await tail.line((line) => line.includes('22222222-2222'));
     expect((await stop(serve, 'SIGTERM')).code).toBe(0);
     expect(await isDatabaseRunning()).toBe(false);
@@ -184,8 +194,8 @@ describe('serve without a database', () => {
     expect((await stop(serve, 'SIGKILL')).signal).toBe('SIGKILL');
 
     const { serve: next } = await startServe();
-    const kept = await sql("SELECT count(*) FROM audit_log WHERE feature_id::text LIKE '11111111-%'");
-    expect(kept.stdout).toMatch(/'1'/);
+    const kept = await query("SELECT count(*) FROM audit_log WHERE feature_id::text LIKE '11111111-%'");
+    expect(kept).toEqual([{ count: '1' }]);
     expect((await stop(next, 'SIGTERM')).code).toBe(0);
     expect(await isDatabaseRunning()).toBe(false);
   });
@@ -226,8 +236,8 @@ describe('serve without a database', () => {
 async function openMuteClient(url: string): Promise<ReturnType<typeof connect>> {
   const { hostname, port } = new URL(url);
   const secret = (await readFile(path.join(dataDir, 'jwt-secret'), 'utf8')).trim();
-  const { stdout } = await sql("SELECT id::text FROM users WHERE username = 'root'");
-  const userId = /'(\d+)'/.exec(stdout)?.[1] ?? '';
+  const [root] = await query("SELECT id::text FROM users WHERE username = 'root'");
+  const userId = String(root?.['id']);
   const token = await signToken({ secret, userId, username: 'root', ttlMs: 60_000 });
   const socket = connect(Number(port), hostname);
   socket.on('error', () => undefined);

@@ -30,7 +30,7 @@ export interface TestServer {
 
 export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database' | 'console'>> {
   readonly database?: DatabaseSettings;
-  /** Default of `passwordCost`: `testPasswordCost`. Null: no console. */
+  /** Default of `passwordCost`: `testPasswordCost`; of `pagesDir`: null. Null: no console. */
   readonly console?: ConsoleOptions | null;
 }
 
@@ -43,7 +43,8 @@ export async function startTestServer(
   const flagcast = createFlagcast({
     auth: { secret: testSecret },
     ...(consoleOptions !== null && {
-      console: flagcastConsole({ passwordCost: testPasswordCost, ...consoleOptions }),
+      // Each server would read and hash the pages.
+      console: flagcastConsole({ passwordCost: testPasswordCost, pagesDir: null, ...consoleOptions }),
     }),
     ...rest,
     database: { ...found, ...database },
