@@ -70,7 +70,7 @@ export const fleet = benchmark({
 });
 
 /** The pause before the read after a notification, in seconds: see `FollowUp` of the server. */
-const pauseSeconds = 0.016;
+const pauseSeconds = 0.002;
 
 /**
  * The formulas of docs/PERFORMANCE.md for the load on the database and on NATS. The writers of this benchmark commit several

@@ -3,8 +3,6 @@ export type Trigger = 'poll' | 'wake' | 'follow_up';
 
 /** The pauses between the reads after a notification, in milliseconds: a quarter of a second in total. */
 const pausesMs = [2, 4, 8, 16, 32, 64, 128];
-/** The first of them after a read that has returned rows while no transaction was in flight: seldom anything follows. */
-const quietStep = 3;
 /** The same on a replica, where a commit is visible once it has been replayed: 5 s in total. */
 const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
 /** The minimum time between two reads if more than `busyReads` in a row returned rows, in milliseconds. */
@@ -47,7 +45,7 @@ export class FollowUp {
     this.#rowsInARow = isRestarted ? rows : this.#rowsInARow + 1;
     if (rows === 0 && isQuiet) this.#step = null;
     if (this.#step === null) return null;
-    if (rows > 0) this.#step = isQuiet ? quietStep : 0;
+    if (rows > 0) this.#step = 0;
     const pauseMs = (isReplica ? replicaPausesMs : pausesMs)[this.#step];
     this.#step = pauseMs === undefined ? null : this.#step + 1;
     return pauseMs === undefined ? null : Math.max(pauseMs, this.leastDistanceMs);
