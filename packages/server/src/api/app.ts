@@ -10,8 +10,7 @@ import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js
 import { subscriptionFromQuery } from '../auth/request-target.js';
 import type { TokenSigner } from '../auth/sign-token.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
-import { decidableProjects } from '../host/rights.js';
-import { readGuards } from '../host/environments.js';
+import { decidableProjects, readGuards } from '../host/rights.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
