@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
+import { builtPagesDir } from '../../console/server/console-files.js';
 import { sign } from './access-tokens.js';
 import { type Cell, cellsOf } from './authorization-table.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
@@ -27,10 +28,10 @@ interface Target {
   readonly changeId: string;
 }
 
-interface Door {
+interface Route {
   /** The objects of `Target` that the route needs. */
   readonly needs?: 'feature' | 'request' | 'own request';
-  knock(caller: Caller, target: Target): Promise<string>;
+  send(caller: Caller, target: Target): Promise<string>;
 }
 
 let rest: RestFixture;
@@ -39,7 +40,7 @@ let requesterId: string;
 const callers = new Map<string, Caller>();
 
 beforeAll(async () => {
-  rest = await createRestFixture();
+  rest = await createRestFixture({ console: { pagesDir: builtPagesDir } });
   const { pool, shop, users } = rest;
   projectId = shop.projectId;
   await rest.guard(shop.environments.prod);
@@ -144,20 +145,20 @@ async function unchecked(caller: Caller, path: string): Promise<string> {
 }
 
 const decide =
-  (step: string, body?: object): Door['knock'] =>
+  (step: string, body?: object): Route['send'] =>
   async (caller, { changeId }) => {
     const seen = step === 'cancel' ? body : { ...(await seenBy(rest, 'root', changeId)), ...body };
     return await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, seen);
   };
 
-const knockAudit = (path: string): Door => ({
-  knock: async (caller) => await ask(caller, 'GET', `/api/audit${path}project_id=${projectId}&env=dev`),
+const auditRoute = (path: string): Route => ({
+  send: async (caller) => await ask(caller, 'GET', `/api/audit${path}project_id=${projectId}&env=dev`),
 });
 
 /** By the name that the table gives them: the method and the path as in the OpenAPI document, and a case. */
-const routes: Readonly<Record<string, Door>> = {
+const routes: Readonly<Record<string, Route>> = {
   'GET /api/ws: plain': {
-    knock: async ({ token, headers }) =>
+    send: async ({ token, headers }) =>
       await orRefusal(async () => {
         const options = { headers, ...(token === null ? {} : { token }) };
         const client = await PlainClient.connect(rest.server.wsUrl, channel(), options);
@@ -166,11 +167,11 @@ const routes: Readonly<Record<string, Door>> = {
       }),
   },
   'GET /api/ws: flagcast.v1, channel in the address': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await overV1(caller, channel(), async (client) => (await client.control('caught_up')).type),
   },
   'GET /api/ws: flagcast.v1, `subscribe`': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await overV1(caller, {}, async (client) => {
         await client.control('hello');
         const environmentId = rest.shop.environments.dev;
@@ -179,7 +180,7 @@ const routes: Readonly<Record<string, Door>> = {
       }),
   },
   'GET /api/events': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await orRefusal(async () => {
         const stream = await EventStreamClient.open(rest.server.httpUrl, channel(), headersOf(caller));
         await stream.control('caught_up');
@@ -188,7 +189,7 @@ const routes: Readonly<Record<string, Door>> = {
       }),
   },
   'POST /api/events': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await orRefusal(async () => {
         const { httpUrl } = rest.server;
         const place = { project_id: projectId, env: 'dev' };
@@ -201,38 +202,38 @@ const routes: Readonly<Record<string, Door>> = {
       }),
   },
   'GET /api/snapshot': {
-    knock: async (caller) => await ask(caller, 'GET', `/api/snapshot?project_id=${projectId}&env=dev`),
+    send: async (caller) => await ask(caller, 'GET', `/api/snapshot?project_id=${projectId}&env=dev`),
   },
   'GET /api/projects': {
-    knock: async (caller) => await listed(caller, '/api/projects', projectId),
+    send: async (caller) => await listed(caller, '/api/projects', projectId),
   },
   'GET /api/auth/me': {
-    knock: async (caller) => await listed(caller, '/api/auth/me', projectId),
+    send: async (caller) => await listed(caller, '/api/auth/me', projectId),
   },
   'GET /api/features': {
-    knock: async (caller) => await ask(caller, 'GET', `/api/features?project_id=${projectId}&env=dev`),
+    send: async (caller) => await ask(caller, 'GET', `/api/features?project_id=${projectId}&env=dev`),
   },
   'GET /api/features/{id}': {
     needs: 'feature',
-    knock: async (caller, { featureId }) => await ask(caller, 'GET', `/api/features/${featureId}?env=dev`),
+    send: async (caller, { featureId }) => await ask(caller, 'GET', `/api/features/${featureId}?env=dev`),
   },
-  'GET /api/audit': knockAudit('?'),
-  'GET /api/audit/histogram': knockAudit('/histogram?since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z&'),
-  'GET /api/audit/export': knockAudit('/export?format=json&'),
+  'GET /api/audit': auditRoute('?'),
+  'GET /api/audit/histogram': auditRoute('/histogram?since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z&'),
+  'GET /api/audit/export': auditRoute('/export?format=json&'),
   'GET /api/pending-changes/{id}': {
     needs: 'request',
-    knock: async (caller, { changeId }) => await ask(caller, 'GET', `/api/pending-changes/${changeId}`),
+    send: async (caller, { changeId }) => await ask(caller, 'GET', `/api/pending-changes/${changeId}`),
   },
   'GET /api/snapshot: approvals feed': {
     needs: 'request',
-    knock: async (caller, { changeId }) => await listed(caller, '/api/snapshot?feed=approvals', changeId),
+    send: async (caller, { changeId }) => await listed(caller, '/api/snapshot?feed=approvals', changeId),
   },
   'GET /api/pending-changes': {
     needs: 'request',
-    knock: async (caller, { changeId }) => await listed(caller, '/api/pending-changes', changeId),
+    send: async (caller, { changeId }) => await listed(caller, '/api/pending-changes', changeId),
   },
   'POST /api/features': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await ask(caller, 'POST', '/api/features', {
         project_id: projectId,
         key: `made-${randomUUID().slice(0, 8)}`,
@@ -241,50 +242,50 @@ const routes: Readonly<Record<string, Door>> = {
   },
   'PATCH /api/features/{id}: `enabled`': {
     needs: 'feature',
-    knock: async (caller, target) => await patch(caller, target, 'dev', { enabled: true }),
+    send: async (caller, target) => await patch(caller, target, 'dev', { enabled: true }),
   },
   'PATCH /api/features/{id}: `name`': {
     needs: 'feature',
-    knock: async (caller, target) => await patch(caller, target, 'dev', { name: 'Renamed' }),
+    send: async (caller, target) => await patch(caller, target, 'dev', { name: 'Renamed' }),
   },
   'PATCH /api/features/{id}: `enabled`, guarded': {
     needs: 'feature',
-    knock: async (caller, target) => await patch(caller, target, 'prod', { enabled: true, reason: 'Now' }),
+    send: async (caller, target) => await patch(caller, target, 'prod', { enabled: true, reason: 'Now' }),
   },
   'DELETE /api/features/{id}: guarded': {
     needs: 'feature',
-    knock: async (caller, { featureId }) => {
+    send: async (caller, { featureId }) => {
       const body = { env: 'dev', version: await rest.version(featureId, 'dev'), reason: 'Unused' };
       return await ask(caller, 'DELETE', `/api/features/${featureId}`, body);
     },
   },
-  'POST /api/pending-changes/{id}/approve': { needs: 'request', knock: decide('approve') },
-  'POST /api/pending-changes/{id}/approve: own': { needs: 'own request', knock: decide('approve') },
+  'POST /api/pending-changes/{id}/approve': { needs: 'request', send: decide('approve') },
+  'POST /api/pending-changes/{id}/approve: own': { needs: 'own request', send: decide('approve') },
   'POST /api/pending-changes/{id}/reject': {
     needs: 'request',
-    knock: decide('reject', { reason: 'Not before Monday' }),
+    send: decide('reject', { reason: 'Not before Monday' }),
   },
   'POST /api/pending-changes/{id}/reject: own': {
     needs: 'own request',
-    knock: decide('reject', { reason: 'Not before Monday' }),
+    send: decide('reject', { reason: 'Not before Monday' }),
   },
-  'POST /api/pending-changes/{id}/cancel': { needs: 'request', knock: decide('cancel') },
-  'POST /api/pending-changes/{id}/cancel: own': { needs: 'own request', knock: decide('cancel') },
+  'POST /api/pending-changes/{id}/cancel': { needs: 'request', send: decide('cancel') },
+  'POST /api/pending-changes/{id}/cancel: own': { needs: 'own request', send: decide('cancel') },
   'PATCH /api/environments/{id}': {
     // No other cell is about this environment.
-    knock: async (caller) =>
+    send: async (caller) =>
       await ask(caller, 'PATCH', `/api/environments/${rest.shop.environments.stage}`, { guarded: true }),
   },
   'POST /api/auth/login: wrong password': {
-    knock: async (caller) =>
+    send: async (caller) =>
       await ask(caller, 'POST', '/api/auth/login', { username: `x-${randomUUID()}`, password: 'guess' }),
   },
-  'GET /api/auth/mode': { knock: async (caller) => await ask(caller, 'GET', '/api/auth/mode') },
-  'GET /api/openapi.json': { knock: async (caller) => await ask(caller, 'GET', '/api/openapi.json') },
-  'GET /healthz': { knock: async (caller) => await ask(caller, 'GET', '/healthz') },
-  'GET /readyz': { knock: async (caller) => await ask(caller, 'GET', '/readyz') },
-  'GET /metrics': { knock: async (caller) => await unchecked(caller, '/metrics') },
-  'GET /': { knock: async (caller) => await unchecked(caller, '/') },
+  'GET /api/auth/mode': { send: async (caller) => await ask(caller, 'GET', '/api/auth/mode') },
+  'GET /api/openapi.json': { send: async (caller) => await ask(caller, 'GET', '/api/openapi.json') },
+  'GET /healthz': { send: async (caller) => await ask(caller, 'GET', '/healthz') },
+  'GET /readyz': { send: async (caller) => await ask(caller, 'GET', '/readyz') },
+  'GET /metrics': { send: async (caller) => await unchecked(caller, '/metrics') },
+  'GET /': { send: async (caller) => await unchecked(caller, '/') },
 };
 
 /** A feature for each cell, and for some a request for a change of it. */
@@ -339,19 +340,19 @@ async function findTouched(targets: readonly Target[]): Promise<string[]> {
 }
 
 /** Sends a request for every cell and returns the table of responses, one line for each cell. */
-async function knockAll(cells: readonly Cell[]): Promise<string[]> {
+async function sendAll(cells: readonly Cell[]): Promise<string[]> {
   const targets = await makeTargets(cells);
   const answers: string[] = [];
   const left = cells.entries();
   // More concurrent requests would only wait: passwords are checked one at a time, with few database connections.
-  const knock = async (): Promise<void> => {
+  const sendNext = async (): Promise<void> => {
     for (const [index, { route, caller }] of left) {
       const [at, who, target] = [routes[route], callers.get(caller), targets[index]];
       if (!at || !who || !target) throw new Error(`no route ${route}, or no caller ${caller}`);
-      answers[index] = await at.knock(who, target);
+      answers[index] = await at.send(who, target);
     }
   };
-  await Promise.all(Array.from({ length: 4 }, knock));
+  await Promise.all(Array.from({ length: 4 }, sendNext));
   const refused = targets.filter((_, index) => /^\d+ [a-z_]+$/.test(answers[index] ?? ''));
   expect(await findTouched(refused)).toStrictEqual([]);
   return cells.map(({ route, caller }, index) => `${route}, ${caller}: ${answers[index] ?? ''}`);
@@ -378,7 +379,7 @@ describe('the authorization matrix in docs/authorization.md agrees with the serv
       cells.filter((cell) => cell.caller === caller).map(({ route }) => route);
     for (const caller of columns.flatMap((names) => names.split(', ')))
       expect(routesOf(caller).sort()).toStrictEqual(Object.keys(routes).sort());
-    expect(await knockAll(cells)).toStrictEqual(
+    expect(await sendAll(cells)).toStrictEqual(
       cells.map(({ route, caller, expected }) => `${route}, ${caller}: ${expected}`),
     );
   });

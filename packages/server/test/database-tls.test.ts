@@ -8,7 +8,7 @@ import { connectionSettings } from '../src/postgres/connection-settings.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { runCommand, runHere } from './command.js';
 import { createTestCluster, createTestFolder, type TestCluster, type TestDatabase } from './database.js';
-import { nextEvent, startTestServer, testSecret } from './server.js';
+import { createUser, nextEvent, startTestServer, testSecret } from './server.js';
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl)
@@ -60,7 +60,10 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
       withParameters('sslmode=verify-full&sslrootcert=database.pem', local),
       { database: { pollIntervalMs: 50 } },
     );
-    expect(await (await fetch(`${server.httpUrl}/readyz`)).json()).toEqual({ status: 'ready' });
+    // One session of the reader, and one that reads the rights of a user.
+    const { token } = await createUser(database.pool, 'ann');
+    const headers = { Authorization: `Bearer ${token}` };
+    expect((await fetch(`${server.httpUrl}/api/projects`, { headers })).status).toBe(200);
     const { rows } = await database.pool.query<{ name: string; ssl: boolean }>(
       `SELECT application_name AS name, ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)
      WHERE application_name LIKE 'flagcast%'`,

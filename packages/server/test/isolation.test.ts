@@ -109,7 +109,7 @@ afterAll(async () => {
 });
 
 /** `101` for an open socket, `<status> <code>` for a refusal, whose message must be one clear line. */
-async function knock(
+async function connectionResult(
   query: string,
   headers: Record<string, string> = {},
   at: TestServer = server,
@@ -154,7 +154,9 @@ describe('who may open a channel', () => {
       `project_id=${own.projectId}&env=qa`,
       `project_id=${other.projectId}&env=qa`,
     ];
-    const answers = await Promise.all(queries.map(async (query) => await knock(query, asUser(name))));
+    const answers = await Promise.all(
+      queries.map(async (query) => await connectionResult(query, asUser(name))),
+    );
     expect(answers).toStrictEqual(expected);
   });
 
@@ -162,8 +164,10 @@ describe('who may open a channel', () => {
     const { projectId, environments } = own;
     for (const parameter of ['env_id', 'environment_id']) {
       const query = `project_id=${projectId}&${parameter}=`;
-      expect(await knock(`${query}${environments.stage}`, asUser('alice'))).toBe('101');
-      expect(await knock(`${query}${other.environments.prod}`, asUser('root'))).toBe(noSuchEnvironment);
+      expect(await connectionResult(`${query}${environments.stage}`, asUser('alice'))).toBe('101');
+      expect(await connectionResult(`${query}${other.environments.prod}`, asUser('root'))).toBe(
+        noSuchEnvironment,
+      );
     }
   });
 });
@@ -200,7 +204,7 @@ describe('malformed parameters of a channel', () => {
         [`project_id=${projectId}&env_id=${value}`]: '404 unknown_environment',
       };
       for (const [query, expected] of Object.entries(queries)) {
-        expect(`${query}: ${await knock(query, asUser('alice'))}`).toBe(`${query}: ${expected}`);
+        expect(`${query}: ${await connectionResult(query, asUser('alice'))}`).toBe(`${query}: ${expected}`);
       }
     }
   });
@@ -225,10 +229,10 @@ describe('malformed parameters of a channel', () => {
     ['project_id=OWN&env=prod&unknown=parameter', '101'],
   ])('%s: %s', async (pattern, expected) => {
     const query = pattern.replace('OWN', own.projectId).replace('OTHER', other.projectId);
-    expect(await knock(query, asUser('alice'))).toBe(expected);
+    expect(await connectionResult(query, asUser('alice'))).toBe(expected);
     // Every client gets the error for malformed input. Other errors need the right to view the project.
-    if (expected.startsWith('400')) expect(await knock(query)).toBe(expected);
-    else expect(await knock(query)).toBe('401 token_missing');
+    if (expected.startsWith('400')) expect(await connectionResult(query)).toBe(expected);
+    else expect(await connectionResult(query)).toBe('401 token_missing');
   });
 });
 
@@ -269,7 +273,7 @@ describe('an access token', () => {
     for (const [name, expected] of rows) {
       const { headers, query, at } = ways[way]?.(tokenOf(name)) ?? {};
       if (at === undefined || headers === undefined) throw new Error(`no way ${way}`);
-      const answer = await knock(`${prodOf(own)}${query ?? ''}`, headers, at);
+      const answer = await connectionResult(`${prodOf(own)}${query ?? ''}`, headers, at);
       expect(`${name}: ${answer}`).toBe(
         `${name}: ${way === 'refused query' ? '401 token_missing' : expected}`,
       );
@@ -282,7 +286,7 @@ describe('an access token', () => {
     { Authorization: 'Bearer' },
     { 'Sec-WebSocket-Protocol': 'bearer.' },
   ])('is not found in %j', async (headers) => {
-    expect(await knock(prodOf(own), headers)).toBe('401 token_missing');
+    expect(await connectionResult(prodOf(own), headers)).toBe('401 token_missing');
   });
 });
 
@@ -306,10 +310,10 @@ describe('the Origin header', () => {
     ] as const) {
       const headers: Record<string, string> =
         origin === null ? {} : { Origin: origin === 'OWN' ? at.httpUrl : origin };
-      expect(await knock(prodOf(own), { ...asUser('alice'), ...headers }, at)).toBe(expected);
+      expect(await connectionResult(prodOf(own), { ...asUser('alice'), ...headers }, at)).toBe(expected);
       // A page of another origin does not learn whether the token of its user is valid.
       const withoutToken = expected === '101' ? '401 token_missing' : expected;
-      expect(await knock(prodOf(own), headers, at)).toBe(withoutToken);
+      expect(await connectionResult(prodOf(own), headers, at)).toBe(withoutToken);
     }
   });
 });
@@ -358,7 +362,9 @@ describe('secrets', () => {
   it('are not in logs or lifecycle events, not even a part of a token', async () => {
     // The worst case for an error message: the lookup of the token's user itself fails.
     await database.pool.query('ALTER TABLE users RENAME TO users_away');
-    expect(await knock(`${prodOf(own)}&token=${tokenOf('alice')}`, {}, lenient)).toBe('503 unavailable');
+    expect(await connectionResult(`${prodOf(own)}&token=${tokenOf('alice')}`, {}, lenient)).toBe(
+      '503 unavailable',
+    );
     await database.pool.query('ALTER TABLE users_away RENAME TO users');
 
     const payloadTexts = payloads.map((payload) =>

@@ -96,11 +96,11 @@ async function resetCounts(pool: pg.Pool): Promise<void> {
   await pool.query('SELECT pg_stat_statements_reset()');
 }
 
-/** How many queries for missed events PostgreSQL has run: only these have a channel as parameter. */
+/** How many queries for missed events of a channel PostgreSQL has run: only these read ranges of transactions. */
 async function missedQueries(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ calls: string }>(
     `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
-     WHERE query LIKE '%flagcast.event_log%l.environment_id = $4%'`,
+     WHERE query LIKE '%AS range (low, high)%l.environment_id = %'`,
   );
   return Number(rows[0]?.calls);
 }
