@@ -32,6 +32,7 @@ import { createTokenSigner } from './auth/sign-token.js';
 import { Lifecycle } from './lifecycle.js';
 import { Freshness } from './reader/freshness.js';
 import { type EventSource, guaranteeOf } from './reader/event-source.js';
+import { defaultOverlapMs } from './reader/overlap.js';
 import { EventReader } from './reader/reader.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
@@ -47,7 +48,7 @@ export type Http = ReturnType<typeof createHttp>;
 
 /** Event log -> reader -> broadcaster, with the relay, missed events and snapshots. */
 export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }: Base) {
-  const { pollIntervalMs = 1_000, overlapMs = 60_000 } = options.database;
+  const { pollIntervalMs = 1_000, overlapMs = defaultOverlapMs } = options.database;
   const { socketWriter, reason } = openSocketWriter(options.socketWriter, () =>
     lifecycle.emit('socket-writer:fallback', {}),
   );

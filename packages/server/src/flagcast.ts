@@ -19,7 +19,7 @@ import {
   type Http,
 } from './flagcast-parts.js';
 import { Lifecycle } from './lifecycle.js';
-import { LogRetention } from './operations/log-retention.js';
+import { defaultLogRetentionMs, LogRetention } from './operations/log-retention.js';
 
 /**
  * The codes of the errors of the library and of the command. The codes of refused requests and of `error` messages are
@@ -152,7 +152,7 @@ function createLifetime(
   const retention = new LogRetention({
     openSession: sessions.open,
     queryTimeoutMs: sessions.queryTimeoutMs,
-    keepMs: options.database.logRetentionMs ?? 604_800_000,
+    keepMs: options.database.logRetentionMs ?? defaultLogRetentionMs,
     hasLog: () => source.source?.reason === 'event_log',
     lifecycle,
   });

@@ -4,6 +4,9 @@ import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { toError } from '../describe.js';
 
+/** FLAGCAST_LOG_RETENTION by default: 7 days. */
+export const defaultLogRetentionMs = 604_800_000;
+
 interface LogRetentionOptions {
   readonly openSession: OpenSession;
   readonly queryTimeoutMs: number;

@@ -5,6 +5,9 @@ import { requestEntities } from '../host/pending-change.js';
 import { isoUtc, isoUtcInRange } from '../host/sql-expressions.js';
 import { eventReader, featureOfRow, type LogFeatures, requestOfStep } from './log-statements.js';
 
+/** How far a read without an event log looks back by default. */
+export const defaultOverlapMs = 60_000;
+
 /**
  * The events of the host's tables that are younger than $1, for FROM: the audit log; all open requests, which
  * `is_open_request` marks; and the decisions on those requests $2 that were open at the read before. The tables do

@@ -4,7 +4,9 @@ import { isoUtcSeconds } from '../../host/sql-expressions.js';
 import { errorCode } from '../../postgres/errors.js';
 import { defaultDatabaseConnections } from '../../postgres/database-sessions.js';
 import type { Session } from '../../postgres/session.js';
+import { defaultLogRetentionMs } from '../../operations/log-retention.js';
 import { type EventSource, EventSourceError, findEventSource } from '../../reader/event-source.js';
+import { defaultOverlapMs } from '../../reader/overlap.js';
 import { readGrants, type GrantState } from '../grants.js';
 import { readInstallState, type InstallState } from '../install-state.js';
 
@@ -60,7 +62,7 @@ export const defaultSettings = {
   /** FLAGCAST_VIEW. */
   view: null as string | null,
   /** How far `flagcast serve` looks back without an event log, in milliseconds. */
-  overlapMs: 60_000,
+  overlapMs: defaultOverlapMs,
   /** FLAGCAST_AUTHORIZE_SQL. Null: Togglr's tables decide about access. */
   authorizeSql: null as string | null,
   /** FLAGCAST_WRITES. */
@@ -68,7 +70,7 @@ export const defaultSettings = {
   /** FLAGCAST_JWT_USER_CLAIM. */
   userClaim: null as string | null,
   /** FLAGCAST_LOG_RETENTION, in milliseconds. */
-  logRetentionMs: 604_800_000,
+  logRetentionMs: defaultLogRetentionMs,
   /** FLAGCAST_DB_CONNECTIONS. */
   databaseConnections: defaultDatabaseConnections,
   /** FLAGCAST_LISTEN_URL. Null: the database's URL. */
