@@ -173,6 +173,14 @@ describe('the checker of a segment', () => {
     expect(anomaliesOf(received([long, first]), [first, long])).toStrictEqual([]);
   });
 
+  it('allows an event from before the snapshot after later ones, because a resume may repeat it', () => {
+    const since = { fromMs: 15_000 };
+    expect(anomaliesOf(received([third, first], since), [first, third])).toStrictEqual([]);
+    expect(anomaliesOf(received([third, second], since), [second, third])).toStrictEqual([
+      'disordered 20000',
+    ]);
+  });
+
   it('allows the rows of a transaction that its page did not have after later events, however long that takes', () => {
     const rowsOf = (at: number, count: number): CommittedEvent[] =>
       Array.from({ length: count }, (_, row) => ({

@@ -8,6 +8,8 @@ const aroundMs = { before: 2_000, after: 3_000 };
 const faultsMs = { before: 15_000, after: 15_000 };
 /** Maximum number of notes of a server; the nearest in time are listed. */
 const maxServerLines = 60;
+/** Maximum number of events that the client received before; the last ones are listed. */
+const maxReceipts = 30;
 
 export interface InjectedFault {
   readonly atMs: number;
@@ -35,6 +37,12 @@ export function timelineOf(
   ];
   if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: the segment ends`]);
   if (event !== null) lines.push([event.committedMs, `the event ${event.id} (${event.action}) is committed`]);
+  const [receipt] = receipts;
+  if (receipt !== undefined) {
+    // An event can be disordered only after these.
+    const before = segment.received.slice(0, segment.received.indexOf(receipt)).slice(-maxReceipts);
+    for (const each of before) lines.push([each.atMs, `${segment.client} receives the event ${each.key}`]);
+  }
   for (const { atMs } of receipts) lines.push([atMs, `${segment.client} receives it`]);
   const others = clients.flatMap(({ segments }) => segments).filter((other) => other !== segment);
   const firstMs = firstReceipt(others, segment, keysOf(event, key));

@@ -18,7 +18,8 @@ const revokeDelayMs = 15_000;
  * - `repeated`: received twice in a segment
  * - `invented`: received, but not committed
  * - `disordered`: received after an event of a later transaction that was both written and committed later, although no
- *   page of the reader can have ended before it in its transaction
+ *   page of the reader can have ended before it in its transaction. One from before the segment may be sent again after a
+ *   resume: a cursor excludes what a crash could undo, also if the snapshot shows it (rule 4 of Order in PROTOCOL.md)
  * - `foreign`: of a channel that the client's user must not see
  * - `contents`: a step with contents that the request did not have then or later
  */
@@ -75,6 +76,7 @@ export function checkSegment(
     }
     if (isRevoked(event, atMs, revoked)) found('foreign', event, key);
     const isDisordered =
+      event.committedMs > segment.fromMs &&
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
       !history.mayBeLate(event, atMs);
