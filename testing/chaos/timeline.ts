@@ -37,12 +37,11 @@ export function timelineOf(
   ];
   if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: the segment ends`]);
   if (event !== null) lines.push([event.committedMs, `the event ${event.id} (${event.action}) is committed`]);
+  // An event can be disordered only after those before it; a lost one is missing between the last ones.
   const [receipt] = receipts;
-  if (receipt !== undefined) {
-    // An event can be disordered only after these.
-    const before = segment.received.slice(0, segment.received.indexOf(receipt)).slice(-maxReceipts);
-    for (const each of before) lines.push([each.atMs, `${segment.client} receives the event ${each.key}`]);
-  }
+  const end = receipt === undefined ? segment.received.length : segment.received.indexOf(receipt);
+  for (const { atMs, key: other } of segment.received.slice(0, end).slice(-maxReceipts))
+    lines.push([atMs, `${segment.client} receives the event ${other}`]);
   for (const { atMs } of receipts) lines.push([atMs, `${segment.client} receives it`]);
   const others = clients.flatMap(({ segments }) => segments).filter((other) => other !== segment);
   const firstMs = firstReceipt(others, segment, keysOf(event, key));
