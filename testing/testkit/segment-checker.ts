@@ -75,8 +75,8 @@ export function checkSegment(
       continue;
     }
     if (isRevoked(event, atMs, revoked)) found('foreign', event, key);
+    const isRepeatable = event.committedMs <= segment.fromMs;
     const isDisordered =
-      event.committedMs > segment.fromMs &&
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
       !history.mayBeLate(event, atMs);
@@ -84,7 +84,7 @@ export function checkSegment(
     const step = `${event.changeId} ${event.entityId}`;
     const latestStep = latestSteps.get(step) ?? 0;
     const isAfterLaterStep = event.changeId !== null && latestStep > Number(event.id);
-    if (isDisordered || isAfterLaterStep) found('disordered', event, key);
+    if (!isRepeatable && (isDisordered || isAfterLaterStep)) found('disordered', event, key);
     if (contents !== undefined && !history.hadContents(event, contents)) found('contents', event, key);
     received.add(event);
     inOrder.push(event);
