@@ -137,6 +137,24 @@ async function channelWithFeature(): Promise<{ channel: TestChannel; featureId: 
   return { channel: { projectId, environmentId: environments.prod }, featureId };
 }
 
+/** A client of a server that does not poll, which has missed an event of the feature since its cursor. */
+async function missOneEvent() {
+  const { channel, featureId } = await channelWithFeature();
+  const { projectId, environmentId } = channel;
+  const before = await V1Client.connect((await start(noPoll)).wsUrl, { token });
+  const cursor = await before.caughtUp(channel);
+  await before.close();
+  await server?.close();
+  await insertAudit(fixture.database.pool, { ...channel, featureId });
+  const running = await start(noPoll);
+  const client = await V1Client.connect(running.wsUrl, { token });
+  const snapshot = async (): Promise<Response> =>
+    await fetch(`${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+  return { channel, featureId, cursor, client, snapshot };
+}
+
 it('a read fails while row-level security hides rows and the reader has not noticed it: no state lacks them', async () => {
   const { channel, featureId } = await channelWithFeature();
   const running = await start(noPoll);
@@ -152,20 +170,7 @@ it('a read fails while row-level security hides rows and the reader has not noti
 });
 
 it('snapshots and missed events are refused while row-level security hides rows and the reader has not noticed it', async () => {
-  const { channel, featureId } = await channelWithFeature();
-  const { projectId, environmentId } = channel;
-  const before = await V1Client.connect((await start(noPoll)).wsUrl, { token });
-  const cursor = await before.caughtUp(channel);
-  await before.close();
-  await server?.close();
-  await insertAudit(fixture.database.pool, { ...channel, featureId });
-  const running = await start(noPoll);
-  const client = await V1Client.connect(running.wsUrl, { token });
-  const snapshot = async (): Promise<Response> =>
-    await fetch(`${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`, {
-      headers: { authorization: `Bearer ${token}` },
-    });
-
+  const { channel, featureId, cursor, client, snapshot } = await missOneEvent();
   await fixture.run('ALTER TABLE features ENABLE ROW LEVEL SECURITY');
   expect((await snapshot()).status).toBe(503);
   expect(await client.subscribe(channel, cursor)).toMatchObject({ type: 'error', code: 'unavailable' });
@@ -177,23 +182,11 @@ it('snapshots and missed events are refused while row-level security hides rows 
 });
 
 it('row-level security that shows all rows changes nothing for a server that has not noticed it, as one that follows the relay', async () => {
-  const { channel, featureId } = await channelWithFeature();
-  const { projectId, environmentId } = channel;
-  const before = await V1Client.connect((await start(noPoll)).wsUrl, { token });
-  const cursor = await before.caughtUp(channel);
-  await before.close();
-  await server?.close();
-  await insertAudit(fixture.database.pool, { ...channel, featureId });
-  const running = await start(noPoll);
+  const { channel, featureId, cursor, client, snapshot } = await missOneEvent();
   await fixture.run(
     'ALTER TABLE features ENABLE ROW LEVEL SECURITY; CREATE POLICY everybody ON features USING (true)',
   );
-  const response = await fetch(
-    `${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`,
-    { headers: { authorization: `Bearer ${token}` } },
-  );
-  expect(await response.json()).toMatchObject({ features: [{ id: featureId }] });
-  const client = await V1Client.connect(running.wsUrl, { token });
+  expect(await (await snapshot()).json()).toMatchObject({ features: [{ id: featureId }] });
   await client.caughtUp(channel, cursor);
   expect(await client.event(featureId)).toMatchObject({ feature: { id: featureId } });
   await client.close();

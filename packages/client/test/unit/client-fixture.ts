@@ -133,6 +133,23 @@ export async function untilMessage(client: Client, type: string): Promise<void> 
 
 export const stageArguments = { projectId: 'p1', env: 'stage' };
 
+export interface LiveChannelFixture extends ClientFixture {
+  readonly client: Client;
+  readonly connection: ScriptedConnection;
+  readonly channel: Channel;
+}
+
+/** Starts a client with a live channel. */
+export async function startLiveChannel(): Promise<LiveChannelFixture> {
+  const fixture = await startFixture();
+  const client = fixture.connect();
+  const channel = client.channel(channelArguments);
+  const connection = await fixture.server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  return { ...fixture, client, connection, channel };
+}
+
 export interface TwoChannelsFixture extends ClientFixture {
   readonly client: Client;
   readonly connection: ScriptedConnection;

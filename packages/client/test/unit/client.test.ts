@@ -11,6 +11,7 @@ import {
 } from './scripted-server.js';
 import {
   channelArguments,
+  stageArguments,
   startFixture,
   until,
   untilConnection,
@@ -99,7 +100,7 @@ describe('the first connection', () => {
     const { server, connect } = await startFixture();
     const client = connect();
     const prod = client.channel(channelArguments);
-    const stage = client.channel({ projectId: 'p1', env: 'stage' });
+    const stage = client.channel(stageArguments);
     const again = client.channel(channelArguments);
     expect(again.getState()).toBe(prod.getState());
     const connection = await server.connections.next();
@@ -276,7 +277,7 @@ describe('closing', () => {
       const { server, connect } = await startFixture();
       const client = connect();
       const prod = client.channel(channelArguments);
-      const stage = client.channel({ projectId: 'p1', env: 'stage' });
+      const stage = client.channel(stageArguments);
       const connection = await server.connections.next();
       connection.hello();
       await connection.received.next();

@@ -1,8 +1,10 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { caughtUp, event, fresh, heartbeat, stageName, stale } from './scripted-server.js';
+import { caughtUp, event, fresh, heartbeat, stale } from './scripted-server.js';
 import {
   channelArguments,
   startFixture,
+  startLiveChannel,
+  startTwoChannels,
   until,
   untilConnection,
   untilMessage,
@@ -11,19 +13,10 @@ import {
 
 const since = '2026-01-02T03:04:05.678Z';
 const staleStatus = { state: 'stale', sinceMs: Date.parse(since), reason: 'read_overdue' };
-const stageArguments = { projectId: 'p1', env: 'stage' };
 
 it('the client and every channel are stale while the server is stale, and live afterwards', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect();
-  const prod = client.channel(channelArguments);
-  const channels = [prod, client.channel(stageArguments)];
-  const connection = await server.connections.next();
-  connection.hello();
-  await connection.received.next();
-  await connection.received.next();
-  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
-  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
+  const { client, connection, server, prod, stage } = await startTwoChannels();
+  const channels = [prod, stage];
   connection.send(stale(since));
   for (const channel of channels) expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
   expect(await untilConnection(client, 'stale')).toMatchObject(staleStatus);
@@ -91,12 +84,7 @@ it('a new connection is fresh until the server reports that it is stale', async 
 });
 
 it('after a lost connection, sinceMs is the time of the newest heartbeat', async () => {
-  const { server, connect } = await startFixture();
-  const client = connect();
-  const channel = client.channel(channelArguments);
-  const connection = await server.connections.next();
-  await connection.accept('c1');
-  await untilStatus(channel, 'live');
+  const { client, connection, channel } = await startLiveChannel();
   const received = untilMessage(client, 'pong');
   connection.send(heartbeat('c2', '2026-01-01T00:00:00Z'), heartbeat('c3', since), heartbeat('c4'), {
     type: 'pong',
@@ -110,12 +98,7 @@ it('after a lost connection, sinceMs is the time of the newest heartbeat', async
 });
 
 it("sinceMs is never in the future, even if the server's clock is ahead", async () => {
-  const { server, connect } = await startFixture();
-  const client = connect();
-  const channel = client.channel(channelArguments);
-  const connection = await server.connections.next();
-  await connection.accept('c1');
-  await untilStatus(channel, 'live');
+  const { client, connection, channel } = await startLiveChannel();
   const received = untilMessage(client, 'heartbeat');
   connection.send(heartbeat('c2', '2999-01-01T00:00:00Z'));
   await received;
@@ -146,12 +129,7 @@ it.each([
   ['two seconds after the machine has slept for a minute', 60_000, 2_000],
   ['15 s after the last message when the clock is set back by an hour', -3_600_000, 15_000],
 ])('a channel is stale %s, and live when the server answers', async (_, jumpMs, noticedAfterMs) => {
-  const { server, connect } = await startFixture();
-  const client = connect();
-  const channel = client.channel(channelArguments);
-  const connection = await server.connections.next();
-  await connection.accept('c1');
-  await untilStatus(channel, 'live');
+  const { server, client, connection, channel } = await startLiveChannel();
   // Timers stop while a machine sleeps: the clock jumps, and they go on as if there had been no time.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
   onTestFinished(() => void vi.useRealTimers());

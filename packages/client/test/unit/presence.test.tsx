@@ -10,6 +10,7 @@ import { caughtUp, type ScriptedConnection } from './scripted-server.js';
 import {
   channelArguments,
   startFixture,
+  startLiveChannel,
   until,
   untilConnection,
   untilMessage,
@@ -44,12 +45,7 @@ function present(...users: PresenceUser[]): ServerMessage {
 }
 
 async function start(): Promise<{ client: Client; connection: ScriptedConnection; opened: Presence }> {
-  const { server, connect } = await startFixture();
-  const client = connect();
-  const channel = client.channel(channelArguments);
-  const connection = await server.connections.next();
-  await connection.accept('c1');
-  await untilStatus(channel, 'live');
+  const { client, connection } = await startLiveChannel();
   const opened = presence(client, subject);
   onTestFinished(opened.close);
   return { client, connection, opened };

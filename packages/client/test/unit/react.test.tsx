@@ -29,6 +29,7 @@ import {
   channelArguments,
   type ChannelStore,
   createChannelStore,
+  stageArguments,
   startFixture,
   until,
   untilStatus,
@@ -276,7 +277,7 @@ describe('FlagcastProvider with a client', () => {
     show(app('stage'));
     expect(shown).toContain('prod: Feature f1');
     expect(shown.filter((line) => line.startsWith('stage'))).not.toContain('stage: Feature f1');
-    const stage = client.channel({ projectId: 'p1', env: 'stage' });
+    const stage = client.channel(stageArguments);
     await act(async () => {
       let message = await connection.received.next();
       while (message.type !== 'subscribe') message = await connection.received.next();

@@ -3,7 +3,7 @@ import type { Channel, ClientOptions } from '../../src/index.js';
 import type { SharedTabsOptions } from '../../src/tabs/index.js';
 import { type ScriptedConnection, ScriptedServer } from './scripted-server.js';
 import { type Tab, TestBrowser } from './test-browser.js';
-import { channelArguments, shortenRandomPauses, until, untilStatus } from './client-fixture.js';
+import { channelArguments, shortenRandomPauses, untilStatus } from './client-fixture.js';
 
 export type { Tab } from './test-browser.js';
 
@@ -74,15 +74,4 @@ export function useTabFixture(): TabFixture {
   beforeEach(async () => await fixture.start());
   afterEach(() => fixture.close());
   return fixture;
-}
-
-/** Collects the ids of the channel's events as they arrive. */
-export function recordEventIds(channel: Channel): string[] {
-  const ids: string[] = [];
-  channel.onEvent(({ id }) => ids.push(id));
-  return ids;
-}
-
-export async function untilEvent(channel: Channel, id: string): Promise<void> {
-  await until(channel, ({ lastEvent }) => lastEvent?.id === id);
 }

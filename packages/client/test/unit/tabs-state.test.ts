@@ -13,8 +13,17 @@ import {
   stageName,
   stale,
 } from './scripted-server.js';
-import { type TabPair, recordEventIds, useTabFixture, untilEvent } from './tab-fixture.js';
-import { channelArguments, until, untilConnection, untilStatus, useFastClock } from './client-fixture.js';
+import { type TabPair, useTabFixture } from './tab-fixture.js';
+import {
+  channelArguments,
+  recordEventIds,
+  stageArguments,
+  until,
+  untilConnection,
+  untilEvent,
+  untilStatus,
+  useFastClock,
+} from './client-fixture.js';
 
 const fixture = useTabFixture();
 
@@ -290,7 +299,7 @@ describe('a shared channel whose environment gets a new key', () => {
 
   it.each(['environment_deleted', 'project_archived'])('closes in all tabs after %s', async (code) => {
     const { connection, leaderChannel, followerChannel } = await fixture.startPair();
-    const stage = fixture.openTab().client.channel({ projectId: 'p1', env: 'stage' });
+    const stage = fixture.openTab().client.channel(stageArguments);
     await connection.received.next();
     connection.send(caughtUp('c1', stageName), refused(channelName, code));
     for (const channel of [leaderChannel, followerChannel]) {

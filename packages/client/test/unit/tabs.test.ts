@@ -3,8 +3,17 @@ import { WebSocket } from 'ws';
 import { type ClientOptions, FlagcastError } from '../../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../../src/tabs/index.js';
 import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
-import { recordEventIds, type Tab, useTabFixture, untilEvent } from './tab-fixture.js';
-import { channelArguments, startFixture, until, untilStatus, useFastClock } from './client-fixture.js';
+import { type Tab, useTabFixture } from './tab-fixture.js';
+import {
+  channelArguments,
+  recordEventIds,
+  stageArguments,
+  startFixture,
+  until,
+  untilEvent,
+  untilStatus,
+  useFastClock,
+} from './client-fixture.js';
 
 const fixture = useTabFixture();
 
@@ -256,7 +265,7 @@ describe('a change of the leader', () => {
     await untilStatus(successor, 'live');
     const environment = stageName;
     fixture.server.snapshot = { ...fixture.server.snapshot, ...environment, cursor: 's0' };
-    const stage = fixture.openTab().client.channel({ projectId: 'p1', env: 'stage' });
+    const stage = fixture.openTab().client.channel(stageArguments);
     expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '8', cursor: 's0' });
     connection.send(caughtUp('s1', environment), event('e1', 'f1', { environment: 'stage', cursor: 's2' }));
     await untilEvent(stage, 'e1');

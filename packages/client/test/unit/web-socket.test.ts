@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import type { WebSocketClass, WebSocketLike } from '../../src/index.js';
-import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+import { channelArguments, stageArguments, startFixture, until, untilStatus } from './client-fixture.js';
 
 describe('a WebSocket', () => {
   it('gets no message while the server is closing it', async () => {
@@ -26,7 +26,7 @@ describe('a WebSocket', () => {
     // The server never confirms.
     connection.socket.pause();
     sockets[0]?.close();
-    const stage = client.channel({ projectId: 'p1', env: 'stage' });
+    const stage = client.channel(stageArguments);
     await until(stage, ({ environment }) => environment === 'stage');
     prod.close();
     connection.socket.terminate();
