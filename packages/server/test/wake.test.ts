@@ -241,6 +241,40 @@ describe('the triggers of the event log', () => {
       expect(states).toEqual(['failed', 'listening']);
     });
 
+    /** Sends `instead` in the first session, and counts `listener:failed`, until the reader listens. */
+    const failuresUntilListening = async (instead: string): Promise<number> => {
+      const open = sessionOpener(database);
+      let isFirst = true;
+      const openSession: OpenSession = async (settings) => {
+        const session = await open(settings);
+        const query = session.query.bind(session) as (...args: unknown[]) => Promise<unknown>;
+        session.query = (async (statement: unknown, values?: unknown[]) => {
+          const isReplaced = isFirst && statement === 'LISTEN flagcast';
+          if (isReplaced) isFirst = false;
+          return await query(isReplaced ? instead : statement, values);
+        }) as never;
+        return session;
+      };
+      const lifecycle = new Lifecycle();
+      let failures = 0;
+      lifecycle.on('listener:failed', () => (failures += 1));
+      const listening = nextEvent(lifecycle, 'listener:listening');
+      const options = { lifecycle, openSession, openListenSession: openSession };
+      const { reader } = await startTestReader(database, options);
+      reader.requestBatch();
+      await listening;
+      await reader.stop();
+      return failures;
+    };
+
+    test('with the next read if PostgreSQL refuses LISTEN', async () => {
+      expect(await failuresUntilListening('SELECT 1 / 0')).toBe(1);
+    });
+
+    test('in another session if the first one is lost during LISTEN, which is reported once', async () => {
+      expect(await failuresUntilListening('SELECT pg_terminate_backend(pg_backend_pid())')).toBe(1);
+    });
+
     test('but not while another server reads for it', async () => {
       const { reader, lifecycle, sessions, read } = await startListeningReader();
       const channels = async (): Promise<unknown> =>

@@ -157,8 +157,10 @@ export class ReadingSession {
   /** Begins or ends to listen. A read afterwards finds what was not notified before. */
   async listen(isWanted: boolean): Promise<void> {
     if (this.isListening === isWanted) return;
-    this.isListening = isWanted;
+    // True only while PostgreSQL certainly notifies.
+    this.isListening = false;
     await this.#client.query(`${isWanted ? 'LISTEN' : 'UNLISTEN'} ${notifyChannel}`);
+    this.isListening = isWanted;
   }
 
   /** Checks what changes without an announcement: triggers, policies and rights. */
