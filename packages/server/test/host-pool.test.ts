@@ -86,6 +86,18 @@ describe('a pool of the host', () => {
     expect((await pool.query('SELECT id FROM public.locked')).rows).toEqual([{ id: 1 }]);
   });
 
+  it('gets no client back in a transaction, of which PostgreSQL has refused the time-outs', async () => {
+    const pool = createPool();
+    // Twice as many milliseconds are more than a setting can have.
+    const { requests, writes } = createSessions(pool, 2_147_483_647);
+    await expect(requests.query('SELECT 1')).rejects.toMatchObject({ code: '22023' });
+    expect((await pool.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await expect(writes.use(async (client) => await client.query('BEGIN'))).rejects.toMatchObject({
+      code: '22023',
+    });
+    expect((await pool.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
   it('runs no statement of Flagcast longer than the time-outs, including the wait for locks', async () => {
     // PostgreSQL must answer in the last tenth of it, also on a busy machine.
     const { requests } = createSessions(createPool(), 5_000);

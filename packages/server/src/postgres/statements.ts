@@ -92,9 +92,9 @@ export class LocalTimeouts {
   };
 
   async #begin(statement: string): Promise<pg.QueryResult> {
-    const result = await this.#send([statement, ...this.#settings].join(';'));
+    // Not later: PostgreSQL may refuse a setting, and the transaction has begun.
     this.#isInTransaction = true;
-    return result;
+    return await this.#send([statement, ...this.#settings].join(';'));
   }
 
   async #sendInTransaction(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
@@ -104,8 +104,8 @@ export class LocalTimeouts {
   }
 
   async #runSingle(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
-    await this.#begin('BEGIN ISOLATION LEVEL READ COMMITTED');
     try {
+      await this.#begin('BEGIN ISOLATION LEVEL READ COMMITTED');
       const result = await this.#send(statement, values);
       await this.#sendInTransaction('COMMIT');
       return result;
