@@ -97,10 +97,11 @@ export class ReadSchedule {
     this.#pollDueAtMs = 0;
   }
 
-  /** No read is due until `resume`. */
+  /** No read is due until `resume`. Ends a wait. */
   pause(): void {
     this.isPaused = true;
     this.pauses += 1;
+    this.#nudge?.();
   }
 
   resume(): void {
@@ -141,8 +142,9 @@ export class ReadSchedule {
     if (pauseMs !== null) this.continueAfter(pauseMs);
   }
 
-  /** Waits until the next read is due; while paused, until `resume`. */
+  /** Waits until the next read is due or `pause`; while paused, until `resume`. */
   async wait(): Promise<void> {
+    const { pauses } = this;
     if (this.isPaused) this.#trigger = null;
     if (this.#stopping.aborted || this.#dueAtMs() <= performance.now()) return;
     let timer: NodeJS.Timeout | undefined;
@@ -151,7 +153,7 @@ export class ReadSchedule {
         clearTimeout(timer);
         const waitMs = this.#dueAtMs() - performance.now();
         // A timer takes a millisecond at least.
-        if (waitMs <= 0 || this.#stopping.aborted) resolve();
+        if (waitMs <= 0 || this.pauses !== pauses || this.#stopping.aborted) resolve();
         else if (Number.isFinite(waitMs)) timer = setTimeout(resolve, waitMs);
       };
       this.#nudge();
