@@ -158,7 +158,7 @@ export class RelayNode {
       lifecycle,
       onRead: (read) => {
         const state = this.#state;
-        if (state.mode === 'following' && state.ownXmax !== null && showsAll(read, state.ownXmax)) {
+        if (state.mode === 'following' && state.ownXmax !== null && hasAll(read, state.ownXmax)) {
           state.ownXmax = null;
         }
         reader.follow(read);
@@ -268,8 +268,8 @@ export class RelayNode {
     const before = last === null ? null : decodeCommit(last.data);
     if (this.#candidacy !== candidacy) return;
     // The log may not have everything that this server read before it followed; then followers have to read it, too.
-    const hasAll = this.#state.mode === 'following' && this.#state.ownXmax === null;
-    const continues = before !== null && applied === last?.sequence && hasAll;
+    const isWhole = this.#state.mode === 'following' && this.#state.ownXmax === null;
+    const continues = before !== null && applied === last?.sequence && isWhole;
     const publisher = new Publisher({
       log,
       // A log that does not continue may be of a database that was restored since.
@@ -387,9 +387,10 @@ class LeaderTimeout {
 }
 
 /**
- * Whether a followed read shows everything that a read of our own with this xmax has shown. A later snapshot has a
+ * Whether a followed read has everything that a read of our own with this xmax has shown. A later snapshot has a
  * greater xmax, or the same one while no transaction begins; then it shows everything if none is in flight.
  */
-function showsAll({ read, snapshotXmax }: RelayedRead, ownXmax: bigint): boolean {
-  return snapshotXmax > ownXmax || (snapshotXmax === ownXmax && read.coverage.xmin === snapshotXmax);
+function hasAll({ read, snapshotXmax, isComplete }: RelayedRead, ownXmax: bigint): boolean {
+  const isLater = snapshotXmax > ownXmax || (snapshotXmax === ownXmax && read.coverage.xmin === snapshotXmax);
+  return isComplete && isLater;
 }

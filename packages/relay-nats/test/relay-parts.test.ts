@@ -267,9 +267,15 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
     relayNode.delivered(batch(20n, 15n));
     expect(relayNode.isFollowing).toBe(true);
     expect(relayNode.applied).toBeNull();
-    const applied = nextEvent(lifecycle, 'relay:applied');
-    await publish(batch(20n, 15n));
-    await applied;
+    const apply = async (read: Batch): Promise<void> => {
+      const applied = nextEvent(lifecycle, 'relay:applied');
+      await publish(read);
+      await applied;
+    };
+    // A later snapshot, but a full page: the leader has not come to transaction 15.
+    await apply({ ...batch(21n, 12n), isComplete: false });
+    expect(relayNode.applied).toBeNull();
+    await apply(batch(21n, 15n));
     expect(relayNode.applied).toBe(await lastPlace());
   });
 

@@ -26,15 +26,19 @@ beforeAll(async () => {
   database = await createTestDatabase({ schema: 'tables' });
   const { projectId, environments } = await seedProject(database.pool);
   channel = { projectId, environmentId: environments.prod, environmentKey: 'prod' };
-  const { rows } = await database.pool.query<{ xmin: string }>(
-    'SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin',
-  );
-  const xmin = BigInt(rows[0]?.xmin ?? 0);
   eventSource = await withClient(database.url, async (client) => await findEventSource(client, null));
-  start = { history: 'h', xmin, xmax: xmin, listed: 'open', xids: [] };
+  start = await positionNow();
 });
 
 afterAll(async () => await database.drop());
+
+async function positionNow(): Promise<Position> {
+  const { rows } = await database.pool.query<{ xmax: string }>(
+    'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
+  );
+  const xmax = BigInt(rows[0]?.xmax ?? 0);
+  return { history: 'h', xmin: xmax, xmax, listed: 'open', xids: [] };
+}
 
 function source(keepMs: number, current = (): EventSource => eventSource): MissedEventsSource {
   return new MissedEventsSource({
@@ -103,14 +107,45 @@ describe('G8: a shared answer to missed events', () => {
       [channel.projectId],
     );
     const featureId = rows[0]?.id ?? '';
-    const { rows: now } = await pool.query<{ xmax: string }>(
-      'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
-    );
-    const xmax = BigInt(now[0]?.xmax ?? 0);
-    const from: Position = { ...start, xmin: xmax, xmax };
+    const from = await positionNow();
     for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
     expect((await source(50).find(channel, from)).events?.events).toHaveLength(20);
     for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
     expect((await source(50).find(channel, from)).events).toBe(null);
   });
+});
+
+it('G1: an answer to missed events waits until it is known which of them the reader will deliver', async () => {
+  const from = await positionNow();
+  const { entityId } = await insertAudit(database.pool, channel);
+  const coverage = { ...from, xmin: from.xmin + 1_000n, xmax: from.xmin + 1_000n };
+  let batches = 0;
+  const broadcaster: Broadcaster = new Broadcaster({
+    lifecycle: new Lifecycle(),
+    requestBatch: () => {
+      batches += 1;
+      setImmediate(() => {
+        broadcaster.broadcast({
+          events: [],
+          controls: [],
+          seenAtMs: Date.now(),
+          beganAtMs: performance.now(),
+          read: { coverage, durable: coverage, partial: [], durablePartial: [] },
+          snapshotXmax: coverage.xmax,
+          isComplete: true,
+          position: coverage,
+          connection: 1,
+        });
+      });
+    },
+  });
+  const missedEvents = new MissedEventsSource({
+    pool: database.pool,
+    source: () => eventSource,
+    broadcaster,
+    willBeRead: () => (batches < 3 ? null : false),
+  });
+  const missed = await missedEvents.since(channel, from);
+  expect(missed).toHaveProperty('events.events', [expect.objectContaining({ entityId })]);
+  expect(batches).toBe(3);
 });

@@ -34,6 +34,11 @@ export class BroadcastProgress {
     return this.position !== null;
   }
 
+  /** Waits for another batch; false if the database does not respond. */
+  async advanced(): Promise<boolean> {
+    return (await this.#nextBatch()) !== null;
+  }
+
   /**
    * Waits until everything before the position was broadcast here, too: its client may have it from another server or
    * from a snapshot, and must not receive it again. `database_behind`: the database does not have it any more, because it has

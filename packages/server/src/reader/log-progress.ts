@@ -54,6 +54,11 @@ export class LogProgress {
   readonly #finished = new Map<bigint, bigint>();
   readonly #unflushed = new UnflushedRows();
   #readBy = '';
+  /** Whether the last read was another reader's. */
+  #isFollowing = false;
+  /** What was read before reconnects, with the number of the last row of partly read transactions. It may be read again. */
+  #coveredBefore: Coverage;
+  readonly #partialBefore = new Map<bigint, bigint>();
   /**
    * The highest xmax of a snapshot whose rows were delivered. The newest one can be lower: after this reader has read for
    * itself, it follows a leader that hung meanwhile.
@@ -63,7 +68,7 @@ export class LogProgress {
 
   /** Starts after `coverage`. A crash undoes nothing that `durable` covers. */
   constructor(coverage: Coverage, durable: Coverage) {
-    this.#coverage = coverage;
+    this.#coverage = this.#coveredBefore = coverage;
     this.shownXmax = coverage.xmax;
     this.#durable = new DurableCoverage(durable);
   }
@@ -112,6 +117,10 @@ export class LogProgress {
    */
   reconnected(): void {
     this.#durable.forgetWaiting();
+    this.#coveredBefore = unionOf(this.#coveredBefore, this.#withoutPartial());
+    for (const [xid, afterSeq] of this.#partial) {
+      this.#partialBefore.set(xid, maxOf(this.#partialBefore.get(xid) ?? 0n, afterSeq));
+    }
     this.#coverage = this.#durable.value;
     for (const xid of this.#partial.keys()) {
       if (!this.#durable.partial.has(xid)) this.#partial.delete(xid);
@@ -138,6 +147,7 @@ export class LogProgress {
     limit: number,
   ): NewRows | HistoryLoss {
     if (snapshot.xmin < this.#durable.value.xmin || snapshot.xmax < this.#durable.value.xmax) return 'behind';
+    this.#isFollowing = false;
     this.shownXmax = maxOf(this.shownXmax, snapshot.xmax);
     const continued = bounds.partial;
     const isContinued = ({ xid }: LogRow): boolean => xid === continued?.xid;
@@ -161,6 +171,7 @@ export class LogProgress {
   follow({ events, read, position, readBy, snapshotXmax }: FollowedRead): FlagEvent[] {
     if (this.#readBy !== readBy) this.reconnected();
     this.#readBy = readBy;
+    this.#isFollowing = true;
     this.shownXmax = maxOf(this.shownXmax, snapshotXmax);
     const fresh = events.filter((event) => {
       const afterSeq = this.#partial.get(event.xid);
@@ -172,14 +183,20 @@ export class LogProgress {
     return fresh;
   }
 
-  /** Whether a later read will return this event, which another query found in the log. */
-  willBeRead(event: FlagEvent): boolean {
+  /**
+   * Whether a later read will deliver this event, which another query found in the log. Null: that is known when more was
+   * read. The reader that is followed reads again after its reconnect, but passes on only what it has not delivered before,
+   * and that may have been skipped here.
+   */
+  willBeRead(event: FlagEvent): boolean | null {
     const { xid } = event;
     const seq = BigInt(event.id);
     const afterSeq = this.#partial.get(xid);
     if (afterSeq === undefined ? covers(this.#coverage, xid) : seq <= afterSeq) return false;
     // After a reconnect it is read again, although it was delivered before.
-    return !this.#unflushed.isUncertain({ xid, seq, event, control: null });
+    if (this.#unflushed.isUncertain({ xid, seq, event, control: null })) return false;
+    const wasRead = covers(this.#coveredBefore, xid) || seq <= (this.#partialBefore.get(xid) ?? 0n);
+    return this.#isFollowing && wasRead ? null : true;
   }
 
   /** Before the end of a full page the snapshot is covered; after it nothing was read, so the coverage stays as it was. */
@@ -257,7 +274,9 @@ export class LogProgress {
   #forgetDurable(): void {
     const { value, partial } = this.#durable;
     this.#unflushed.forget((xid) => covers(value, xid) || partial.has(xid));
-    for (const xid of this.#finished.keys()) if (covers(value, xid)) this.#finished.delete(xid);
+    for (const known of [this.#finished, this.#partialBefore]) {
+      for (const xid of known.keys()) if (covers(value, xid)) known.delete(xid);
+    }
   }
 
   /** The coverage in which a partly delivered transaction counts as not delivered. */

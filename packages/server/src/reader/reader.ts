@@ -96,8 +96,8 @@ export class EventReader {
     return this.#history.source;
   }
 
-  /** Whether a later read will return this event, which another query found in the log. */
-  willBeRead(event: FlagEvent): boolean {
+  /** Whether a later read will deliver this event, which another query found in the log; null until more was read. */
+  willBeRead(event: FlagEvent): boolean | null {
     return this.#progress instanceof LogProgress && this.#progress.willBeRead(event);
   }
 

@@ -17,8 +17,11 @@ export interface MissedEventsOptions {
   /** What the reader reads. */
   source: () => EventSource;
   broadcaster: Broadcaster;
-  /** Whether the reader will read this event again, so that it must not be taken from another source. */
-  willBeRead: (event: FlagEvent) => boolean;
+  /**
+   * Whether the reader will deliver this event, so that it must not be taken from another source; null: that is known after
+   * a later batch.
+   */
+  willBeRead: (event: FlagEvent) => boolean | null;
   /** Its log is asked before the database. Default: the database is asked. */
   relay?: Pick<Relay, 'missedSince'> | null;
   /** How long an answer is reused, in milliseconds. Default 10,000. */
@@ -107,12 +110,15 @@ export class MissedEventsSource {
       if (isDatabaseBehind) return 'cursor_ahead';
       if (expired) return 'cursor_expired';
       if (found === null) break;
+      while (isWanted() && found.events.some((event) => willBeRead(event) === null)) {
+        if (!(await broadcaster.progress.advanced())) return 'unavailable';
+      }
       const later = broadcaster.buffer.after(answer.sequence, key)?.flatMap(({ events }) => events);
       // The replay buffer has dropped batches that the answer may not contain.
       if (later === undefined) continue;
       // Events that the buffer has, or the reader will read, must not be sent twice.
       const inBuffer = new Set(later.map(({ id }) => id));
-      const missed = found.events.filter((event) => !inBuffer.has(event.id) && !willBeRead(event));
+      const missed = found.events.filter((event) => !inBuffer.has(event.id) && willBeRead(event) === false);
       if (isTooMuch([...missed, ...later])) break;
       const isWhole = missed.length === found.events.length;
       return { ...answer, events: isWhole ? found : new SharedEvents(missed, found.seenAtMs) };
