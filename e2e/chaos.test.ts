@@ -130,6 +130,11 @@ describe('the checker of a segment', () => {
 
   const [first, second, third] = [event(10), event(20), event(30)];
   const all = [first, second, third];
+  /** A membership that is missing between these times, in seconds. The changes take no time. */
+  const missing = (projectId: string, from: number, until: number): Revocation => ({
+    ...{ userId: '7', projectId },
+    ...{ requestedMs: from * 1_000, fromMs: from * 1_000, untilMs: until * 1_000, restoredMs: until * 1_000 },
+  });
 
   it('finds nothing if every event was received once and in order', () => {
     expect(anomaliesOf(received(all), all)).toStrictEqual([]);
@@ -158,7 +163,7 @@ describe('the checker of a segment', () => {
 
   it('reports an event as foreign if the right was revoked for longer than the recheck interval', () => {
     const late = event(28);
-    const away = { userId: '7', projectId: 'shop', fromMs: 9_000, untilMs: 29_000 };
+    const away = missing('shop', 9, 29);
     expect(anomaliesOf(received([first, late]), [first, late], [away])).toStrictEqual(['foreign 28000']);
     // The right is restored by then.
     expect(anomaliesOf(received([first, late], { atMs: 29_500 }), [first, late], [away])).toStrictEqual([]);
@@ -233,14 +238,28 @@ describe('the checker of a segment', () => {
       ]);
     });
 
-    it('reports a step after a right was revoked as foreign, and misses none while it may be', () => {
+    it('reports a step after a right was revoked as foreign', () => {
       const late = step(28, { projectId: 'pets' });
-      const away = { userId: '7', projectId: 'pets', fromMs: 9_000, untilMs: 29_000 };
-      expect(anomaliesOf(following([one, other, late]), [one, other, late], [away])).toStrictEqual([
-        'foreign 28000',
+      expect(
+        anomaliesOf(following([one, other, late]), [one, other, late], [missing('pets', 9, 29)]),
+      ).toStrictEqual(['foreign 28000']);
+    });
+
+    it('reports no loss in a project that was not in the feed when the segment began, also after it was given and revoked', () => {
+      const late = step(60);
+      const since = (fromMs: number): Segment => ({ ...following([late]), fromMs });
+      const away = { ...missing('pets', -Infinity, 5), restoredMs: 12_000 };
+      expect(anomaliesOf(since(11_000), [other, late], [away, missing('pets', 50, 90)])).toStrictEqual([]);
+      // The snapshot was requested before the right was given.
+      expect(anomaliesOf(since(15_000), [other, late], [away])).toStrictEqual([]);
+      const [own, foreign] = [step(30), step(20, { projectId: 'pets' })];
+      expect(anomaliesOf(since(11_000), [own, foreign, late], [away])).toStrictEqual(['lost 30000']);
+    });
+
+    it('reports a loss in a project that was revoked and given again since the segment began', () => {
+      expect(anomaliesOf(following([one]), [one, other], [missing('pets', 9, 29)])).toStrictEqual([
+        'lost 20000',
       ]);
-      expect(anomaliesOf(following([one]), [one, other, late], [away])).toStrictEqual([]);
-      expect(anomaliesOf(following([]), [one, other, late], [away])).toStrictEqual(['lost 10000']);
     });
 
     it('reports contents that the request did not have after the step', () => {

@@ -125,23 +125,39 @@ async function changeMembership(
   await changeRights(system, statement, [projectId, userId]);
 }
 
+/** Revokes rights and records that; returns the records. */
+async function revokeRights(
+  { revocations }: ChaosSystem,
+  { userId, projectIds }: { readonly userId: string; readonly projectIds: readonly string[] },
+  change: () => Promise<void>,
+): Promise<Revocation[]> {
+  const revoked = projectIds.map((projectId) => ({
+    ...{ userId, projectId },
+    ...{ requestedMs: Date.now(), fromMs: Infinity, untilMs: Infinity, restoredMs: Infinity },
+  }));
+  revocations.push(...revoked);
+  await change();
+  for (const each of revoked) each.fromMs = Date.now();
+  return revoked;
+}
+
+/** Restores rights and records that. */
+async function restoreRights(revoked: readonly Revocation[], change: () => Promise<void>): Promise<void> {
+  for (const each of revoked) each.untilMs = Date.now();
+  await change();
+  for (const each of revoked) each.restoredMs = Date.now();
+}
+
 /** Revokes what a viewer may see, and restores it after some time. */
 async function revoke(
   system: ChaosSystem,
-  { projectIds, userId, strength }: { projectIds: readonly string[]; userId: string; strength: number },
+  { strength, ...rights }: { projectIds: readonly string[]; userId: string; strength: number },
   change: (isRestored: boolean) => Promise<void>,
 ): Promise<number> {
-  const { revocations, durationMs } = system;
-  const holdMs = heldMs(strength, durationMs);
-  await change(false);
-  const fromMs = Date.now();
-  const revoked = projectIds.map((projectId) => ({ userId, projectId, fromMs, untilMs: Infinity }));
-  revocations.push(...revoked);
+  const holdMs = heldMs(strength, system.durationMs);
+  const revoked = await revokeRights(system, rights, async () => await change(false));
   await delay(holdMs);
-  // Taken before the right is restored: a server may notice sooner than this process.
-  const untilMs = Date.now();
-  for (const each of revoked) revocations[revocations.indexOf(each)] = { ...each, untilMs };
-  await change(true);
+  await restoreRights(revoked, async () => await change(true));
   return holdMs;
 }
 
@@ -173,18 +189,17 @@ const deactivateUser: RunFault = async (system, { target, strength }) => {
 const giveMembership: RunFault = async (system, { target, strength }) => {
   const { approvers, revocations, durationMs } = system;
   const approver = approvers[Math.floor(target * approvers.length)];
-  const index = revocations.findIndex(
-    ({ userId, untilMs }) => userId === approver?.id && untilMs === Infinity,
-  );
-  const missing = revocations[index];
+  const missing = revocations.find(({ userId, untilMs }) => userId === approver?.id && untilMs === Infinity);
   if (approver === undefined || missing === undefined) return 'nothing';
+  const { userId, projectId } = missing;
   const holdMs = heldMs(strength, durationMs);
-  revocations[index] = { ...missing, untilMs: Date.now() };
-  await changeMembership(system, missing, 'give');
+  await restoreRights([missing], async () => await changeMembership(system, missing, 'give'));
   await delay(holdMs);
-  await changeMembership(system, missing, 'revoke');
-  revocations.push({ ...missing, fromMs: Date.now() });
-  return `to ${approver.username} for ${holdMs} ms`;
+  await revokeRights(system, { userId, projectIds: [projectId] }, async () => {
+    await changeMembership(system, missing, 'revoke');
+  });
+  const tookMs = missing.restoredMs - missing.untilMs;
+  return `to ${approver.username} for ${holdMs} ms, ${tookMs} ms after the request`;
 };
 
 const changeTokens: RunFault = async ({ tokens }, { holdMs, strength }) => {

@@ -274,9 +274,13 @@ export class PresenceGroup {
     const ofUser = this.#options.revocations.filter(
       ({ userId, projectId }) => userId === viewer.userId && projectId === this.#options.subject.projectId,
     );
-    const current = ofUser.find(({ untilMs }) => untilMs > nowMs);
-    if (current !== undefined) return { isGiven: false, sinceMs: current.fromMs };
-    return { isGiven: true, sinceMs: Math.max(-Infinity, ...ofUser.map(({ untilMs }) => untilMs)) };
+    const current = ofUser.find(({ restoredMs }) => restoredMs > nowMs);
+    if (current === undefined) {
+      return { isGiven: true, sinceMs: Math.max(-Infinity, ...ofUser.map(({ restoredMs }) => restoredMs)) };
+    }
+    // While a change is under way, its result is unknown.
+    const isCertain = current.fromMs <= nowMs && nowMs < current.untilMs;
+    return { isGiven: false, sinceMs: isCertain ? current.fromMs : nowMs };
   }
 
   #checkRight(viewer: Viewer): void {

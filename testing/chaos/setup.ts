@@ -83,7 +83,10 @@ function missingMemberships({ approvers, projects }: SeededDatabase): Revocation
   return approvers.flatMap(({ id: userId, projectId: own }) =>
     projectIdsOf(projects)
       .filter((projectId) => projectId !== own)
-      .map((projectId) => ({ userId, projectId, fromMs: -Infinity, untilMs: Infinity })),
+      .map((projectId) => ({
+        ...{ userId, projectId },
+        ...{ requestedMs: -Infinity, fromMs: -Infinity, untilMs: Infinity, restoredMs: Infinity },
+      })),
   );
 }
 

@@ -12,6 +12,8 @@ const commitSkewMs = 1_000;
  * every 3 s, and a fault stops them for up to 8 s.
  */
 const revokeDelayMs = 15_000;
+/** The rights of a snapshot of the approvals feed can be so much older than the start of its segment, in milliseconds. */
+const snapshotMs = 30_000;
 
 /**
  * - `lost`: committed, but not received
@@ -34,12 +36,17 @@ export interface Anomaly {
   readonly key: string;
 }
 
-/** A membership that was missing from `fromMs` until `untilMs`, in milliseconds since the epoch. */
+/**
+ * A membership that was missing from `fromMs` until `untilMs`, in milliseconds since the epoch. It may also have been
+ * missing from `requestedMs` and until `restoredMs`: a change of rights may have to wait for a lock.
+ */
 export interface Revocation {
   readonly userId: string;
   readonly projectId: string;
-  readonly fromMs: number;
-  readonly untilMs: number;
+  requestedMs: number;
+  fromMs: number;
+  untilMs: number;
+  restoredMs: number;
 }
 
 /**
@@ -95,8 +102,7 @@ export function checkSegment(
     if (received.has(event) || event.committedMs <= segment.fromMs) continue;
     // A segment that has ended had to contain the events up to its last one.
     const dueMs = segment.untilMs === null ? quiescedAtMs : latestMs - commitSkewMs;
-    if (event.committedMs < dueMs && !(isFeed(segment.channel) && mayBeHidden(event, revoked)))
-      found('lost', event, event.id);
+    if (event.committedMs < dueMs && !mayBeHidden(event, segment, revoked)) found('lost', event, event.id);
   }
   return anomalies;
 }
@@ -136,13 +142,19 @@ function isRevoked(
   );
 }
 
-/** Whether the user's feed may lack the event: the servers notice that a right is restored as late as that it is revoked. */
-function mayBeHidden({ projectId, committedMs }: CommittedEvent, revoked: readonly Revocation[]): boolean {
+/**
+ * Whether the feed may lack the event: its project was not in the feed when the segment began. Other rights end the
+ * segment, unless the client does not notice because it has them only while it is away.
+ */
+function mayBeHidden(
+  { projectId }: CommittedEvent,
+  { channel, fromMs }: Segment,
+  revoked: readonly Revocation[],
+): boolean {
+  if (!isFeed(channel)) return false;
   return revoked.some(
     (one) =>
-      one.projectId === projectId &&
-      committedMs > one.fromMs - commitSkewMs &&
-      committedMs < one.untilMs + revokeDelayMs,
+      one.projectId === projectId && one.requestedMs <= fromMs && one.restoredMs >= fromMs - snapshotMs,
   );
 }
 
