@@ -1,4 +1,4 @@
-import type { Anomaly } from '../testkit/segment-checker.ts';
+import type { Anomaly, Revocation } from '../testkit/segment-checker.ts';
 import type { Segment } from '../testkit/segment.ts';
 import type { Outcome } from './checker.ts';
 
@@ -36,7 +36,10 @@ export function timelineOf(
     [segment.fromMs, `${segment.client}: the segment starts`],
   ];
   if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: the segment ends`]);
-  if (event !== null) lines.push([event.committedMs, `the event ${event.id} (${event.action}) is committed`]);
+  if (event !== null) {
+    const what = `the event ${event.id} (${event.action}) of project ${event.projectId}`;
+    lines.push([event.committedMs, `${what} is committed`]);
+  }
   // An event can be disordered only after those before it; a lost one is missing between the last ones.
   const [receipt] = receipts;
   const end = receipt === undefined ? segment.received.length : segment.received.indexOf(receipt);
@@ -49,7 +52,15 @@ export function timelineOf(
   const own = clients.find(({ name }) => name === segment.client)?.log ?? [];
   const isNear = near(aroundMs);
   const mayMatter = near(faultsMs);
-  for (const [atMs, text] of own) if (mayMatter(atMs)) lines.push([atMs, `${segment.client}: ${text}`]);
+  const endedMs = segment.untilMs ?? Infinity;
+  for (const [atMs, text] of own) {
+    if (mayMatter(atMs) || Math.abs(atMs - endedMs) <= aroundMs.before) {
+      lines.push([atMs, `${segment.client}: ${text}`]);
+    }
+  }
+  for (const revocation of system.revocations) {
+    if (revocation.userId === segment.userId) lines.push(...linesOf(revocation));
+  }
   for (const { atMs, endMs, kind, detail } of faults) {
     if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${detail}`]);
   }
@@ -64,6 +75,20 @@ export function timelineOf(
   return [...lines, ...notes]
     .sort(([one], [other]) => one - other)
     .map(([atMs, text]) => `${((atMs - startedAtMs) / 1_000).toFixed(3).padStart(9)} s  ${text}`);
+}
+
+/** When the right was revoked and restored. The right of an approver may be missing from the start, and one until the end. */
+function linesOf({ projectId, ...times }: Revocation): (readonly [atMs: number, text: string])[] {
+  const { requestedMs, fromMs, untilMs, restoredMs } = times;
+  const right = `the right to view project ${projectId}`;
+  return (
+    [
+      [requestedMs, `${right} is being revoked`],
+      [fromMs, `${right} is revoked`],
+      [untilMs, `${right} is being restored`],
+      [restoredMs, `${right} is restored`],
+    ] as const
+  ).filter(([atMs]) => Number.isFinite(atMs));
 }
 
 function isOfOtherUser(note: string, userId: string): boolean {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, type Client, createClient, type WebSocketClass } from '@flagcast/client';
 import { type Approvals, approvals } from '@flagcast/client/approvals';
+import type { ClientMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import { isFeed, type TestChannel } from '../channel.ts';
 import { type ChannelContents, contentsOf } from '../contents.ts';
@@ -131,6 +132,9 @@ export class LibraryClient extends RecordingClient {
       WebSocket: this.#overStreams ? NoWebSocket : NewLine,
       // Errors that the client retries are expected under faults.
       onError: () => undefined,
+      debug: (verb, message) => {
+        if (verb === 'sent') this.#noteSent(message as ClientMessage);
+      },
     });
     client.onMessage((message) => {
       const state = this.#states.find(({ name }) =>
@@ -149,6 +153,10 @@ export class LibraryClient extends RecordingClient {
         }
         return;
       }
+      if ('cursor' in message) {
+        const scope = 'scope' in message ? ` ${message.scope}` : '';
+        this.noteCursor(`is given ${state.name.env}${scope}`, message.cursor);
+      }
       if ('pending_changes' in message) this.#openSegment(state);
       else if (message.type === 'resync') {
         this.note(`resync of ${state.name.env}: ${message.reason}`);
@@ -163,6 +171,12 @@ export class LibraryClient extends RecordingClient {
     for (const use of this.#onClient) use(client);
     for (const state of this.#states) this.#openChannel(client, state);
     return client;
+  }
+
+  #noteSent(message: ClientMessage): void {
+    if (message.type !== 'subscribe') return;
+    const { type, cursor, ...of } = message;
+    this.noteCursor(`${type} ${Object.values(of).join(' ')}`, cursor);
   }
 
   #openChannel(client: Client, state: ChannelState): void {

@@ -203,6 +203,7 @@ abstract class ResumingClient extends ReconnectingClient {
   #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
     const { type } = message;
     if (type === 'caught_up') {
+      this.noteCursor('is caught up', message.cursor);
       this.#segment ??= this.openSegment(channel, 'id');
       this.scope = message.scope ?? null;
     } else if (type === 'close') this.rejected(message.code, message.reason);
@@ -221,6 +222,7 @@ abstract class ResumingClient extends ReconnectingClient {
 export class ReconnectingStreamClient extends ResumingClient {
   protected async connect(channel: TestChannel, token: string): Promise<Connection> {
     const resume = this.cursor === null ? {} : { 'Last-Event-ID': this.cursor };
+    this.noteCursor('subscribes', this.cursor);
     const headers = { Authorization: `Bearer ${token}`, ...resume };
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), handshakeTimeoutMs);
@@ -260,6 +262,7 @@ export class ReconnectingV1Client extends ResumingClient {
       },
     });
     const resume = this.cursor === null ? {} : { cursor: this.cursor };
+    this.noteCursor('subscribes', this.cursor);
     client.send({ type: 'subscribe', ...this.query(channel), ...resume } as ClientMessage);
     return this.connectionOf(client);
   }

@@ -1,3 +1,4 @@
+import { decodeCursor } from 'flagcast/testing';
 import type { TestChannel } from '../channel.ts';
 import type { ChannelContents } from '../contents.ts';
 import { openSegment, type Segment } from '../segment.ts';
@@ -62,6 +63,14 @@ export abstract class RecordingClient implements Disposable {
 
   protected note(text: string): void {
     this.log.push([Date.now(), text]);
+  }
+
+  /** Notes the position of a cursor that the client sends or receives, as PostgreSQL writes a snapshot. */
+  protected noteCursor(what: string, cursor: string | null | undefined): void {
+    const position = decodeCursor(cursor ?? '');
+    const text =
+      position === null ? 'no cursor' : `${position.xmin}:${position.xmax}:${position.xids.join()}`;
+    this.note(`${what} at ${text}`);
   }
 
   protected openSegment(channel: TestChannel, keyedBy: Segment['keyedBy']): Segment {
