@@ -18,7 +18,8 @@ export async function loggedSince(
 ): Promise<FlagEvent[] | null> {
   const start = await sequenceAfter(log, position.xmax, applied);
   const messages = start === null ? null : await log.eventsFrom(channel, start, maxMessages);
-  if (messages === null) return null;
+  // While that commit is stored, so is everything after it: NATS deletes the oldest messages first.
+  if (start === null || messages === null || (await log.message(start - 1)) === null) return null;
   const missed = new Map<string, FlagEvent>();
   const states = new NewestStates();
   for (const { data } of messages) {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Coverage } from '../../server/src/events/position.js';
+import type { Position } from '../../server/src/events/position.js';
 import { CommitRefusedError, EventLog } from '../src/event-log.js';
 import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { loggedSince } from '../src/logged-events.js';
@@ -50,25 +50,26 @@ describe.skipIf(!hasNatsServer)('the log in NATS', () => {
 
   it('answers no question about missed events while it lacks a commit that was delivered', async () => {
     const log = await EventLog.open(session, { id: 'behind', retentionMs: 60_000 });
-    const coverage: Coverage = { xmin: 10n, xmax: 10n, listed: 'open', xids: [] };
-    const commit = await log.publishCommit(
-      encode({
-        ...{ log: 'log', reader: 'reader', previous: 0, continues: false, unbrokenSince: 5n },
-        progress: {
-          read: { coverage, durable: coverage, partial: [], durablePartial: [] },
-          position: coverage,
-          xmax: 10n,
-          isComplete: true,
-          readBy: 'reader 1',
-        },
-        ...{ seenAtMs: Date.now(), controls: [], channels: [], answers: [] },
-      }),
-      'a 1',
-      0,
-    );
-    const position = { history: 'h', ...coverage, xmin: 11n, xmax: 11n };
-    expect(await loggedSince(log, 'a project/1', position, commit)).toEqual([]);
-    expect(await loggedSince(log, 'a project/1', position, commit + 1)).toBeNull();
+    const commit = await publishCommitAt(log, 10n);
+    expect(await loggedSince(log, 'a project/1', positionAt(11n), commit)).toEqual([]);
+    expect(await loggedSince(log, 'a project/1', positionAt(11n), commit + 1)).toBeNull();
+  });
+
+  it('G5: answers no question about missed events if NATS deletes some of them meanwhile', async () => {
+    const channel = 'a project/1';
+    const log = await EventLog.open(session, { id: 'short', retentionMs: 60_000 });
+    const commit = await publishCommitAt(log, 10n);
+    const event = await log.publishEvents(channel, Buffer.from('[]'), 'a 2');
+    const shrinking = Object.assign(Object.create(log) as EventLog, {
+      lastCommit: log.lastCommit.bind(log),
+      commitFrom: log.commitFrom.bind(log),
+      message: log.message.bind(log),
+      eventsFrom: async (...of: Parameters<EventLog['eventsFrom']>) => {
+        await session.jetstream.streams.purge('flagcast_v1_short', { seq: event + 1 });
+        return await log.eventsFrom(...of);
+      },
+    });
+    expect(await loggedSince(shrinking, channel, positionAt(11n), commit)).toBeNull();
   });
 
   it('is not opened on a stream that Flagcast did not create', async () => {
@@ -78,3 +79,21 @@ describe.skipIf(!hasNatsServer)('the log in NATS', () => {
     );
   });
 });
+
+function positionAt(xmax: bigint): Position {
+  return { history: 'h', xmin: xmax, xmax, listed: 'open', xids: [] };
+}
+
+/** Stores the first commit of the log: a read in a snapshot of this xmax. */
+async function publishCommitAt(log: EventLog, xmax: bigint): Promise<number> {
+  const { history, ...coverage } = positionAt(xmax);
+  const progress = {
+    ...{ read: { coverage, durable: coverage, partial: [], durablePartial: [] }, position: coverage },
+    ...{ xmax, isComplete: true, readBy: 'reader 1' },
+  };
+  const commit = {
+    ...{ log: history, reader: 'reader', previous: 0, continues: false, unbrokenSince: 5n, progress },
+    ...{ seenAtMs: Date.now(), controls: [], channels: [], answers: [] },
+  };
+  return await log.publishCommit(encode(commit), 'a 1', 0);
+}

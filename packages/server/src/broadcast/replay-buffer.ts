@@ -1,6 +1,6 @@
 import { SharedEvents } from '../events/dialect.js';
 import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
-import { covers, cursorOf, encodeCursor, type Position } from '../events/position.js';
+import { covers, cursorOf, type Position, textOf } from '../events/position.js';
 
 /** The events of one channel in one batch. */
 export class ChannelBatch extends SharedEvents {
@@ -97,7 +97,8 @@ export class ReplayBuffer {
    * later event or a snapshot.
    */
   since(position: Position, channel: string): SharedEvents | null {
-    const key = JSON.stringify([channel, encodeCursor(position)]);
+    // Not the cursor: it leaves out transactions of a position that lists too many.
+    const key = JSON.stringify([channel, textOf(position)]);
     let replay = this.#replays.get(key);
     if (replay === undefined) {
       const events = this.#eventsSince(position, channel);

@@ -124,9 +124,13 @@ const maxCursorLength = 7_680;
 const version = '2';
 const listedCodes = { open: 'o', delivered: 'd' } as const;
 
-/** The cursor of a position: short, and the same on every server. Ids are in base 36, listed ones as differences. */
+/** The cursor of a position: short, and the same on every server. */
 export function encodeCursor(position: Position): string {
-  const { history, xmin, xmax, listed, xids } = shortened(position);
+  return Buffer.from(textOf(shortened(position))).toString('base64url');
+}
+
+/** The text of a position, which no other one has. Ids are in base 36, listed ones as differences. */
+export function textOf({ history, xmin, xmax, listed, xids }: Position): string {
   let before = xmin;
   const distances = xids.map((xid) => {
     const distance = xid - before;
@@ -141,7 +145,7 @@ export function encodeCursor(position: Position): string {
     listedCodes[listed],
     distances.join('.'),
   ];
-  return Buffer.from(fields.join('|')).toString('base64url');
+  return fields.join('|');
 }
 
 /** Covers less than the position if that lists too many transactions; then events may repeat with the same id. */

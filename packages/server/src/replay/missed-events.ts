@@ -5,7 +5,7 @@ import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
-import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
+import { type Position, textOf, uncoveredRanges } from '../events/position.js';
 import { readListColumns } from '../host/feature-lists.js';
 import { isOfData } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
@@ -144,7 +144,7 @@ export class MissedEventsSource {
    * has dropped, is not reused. Rejects with the error of the database.
    */
   async find(target: MissedTarget, position: Position): Promise<Answer> {
-    const key = JSON.stringify([keyOf(target), encodeCursor(position)]);
+    const key = JSON.stringify([keyOf(target), textOf(position)]);
     const known = this.#answers.get(key);
     const { keepMs = 10_000, broadcaster } = this.#options;
     const source = this.#options.source();
