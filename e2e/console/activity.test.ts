@@ -3,11 +3,10 @@ import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { at, type Flag, useConsoleFixture, webShop } from './console-fixture.js';
-import { button, waitUntilLive } from './screen.js';
+import { button } from './screen.js';
 
 const context = useConsoleFixture();
 const entries = (page: Page) => page.locator('.fc-entry');
-const plot = (page: Page) => page.locator('.fc-plot');
 
 /** Writes entries of the flag in stage, a minute apart from noon of this day on. */
 async function write(flag: Flag, count: number, day: string): Promise<void> {
@@ -66,34 +65,6 @@ it('the filters are in the address, and the chart follows them and selects a ran
   expect(await page.getByText(en.activity.end).count()).toBe(0);
   await button(page, en.activity.clearFilters).click();
   await expect.poll(() => new URL(page.url()).search).toBe('');
-});
-
-it('all projects are those that the user may view, and a deleted flag keeps its name', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await fixture.change('alice', flag, 'stage', { enabled: true });
-  await fixture.database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value)
-     SELECT project_id, $2, id, 'feature', id, 'user', 'alice', 'delete', jsonb_build_object('key', key, 'name', name)
-     FROM features WHERE id = $1`,
-    [flag.id, await fixture.environmentId('stage')],
-  );
-  await fixture.database.pool.query('DELETE FROM features WHERE id = $1', [flag.id]);
-  const { page } = await fixture.open('alice', at(webShop, 'dev', 'activity'));
-  await choose(page, en.activity.scopeFilter, en.activity.allProjects);
-  await page.getByText(en.activity.allProjectsSubtitle).waitFor();
-  const ofFlag = entries(page).filter({ hasText: flag.name });
-  await expect.poll(async () => await ofFlag.count()).toBe(2);
-  await ofFlag.last().getByText(en.activity.deletedFlag, { exact: true }).waitFor();
-  await ofFlag.last().getByText('Web shop / stage').waitFor();
-  await entries(page).filter({ hasText: 'Billing /' }).first().waitFor();
-  await ofFlag.last().getByRole('link').click();
-  await expect.poll(() => new URL(page.url()).searchParams.get('feature_id')).toBe(flag.id);
-  await expect.poll(async () => await entries(page).count()).toBe(2);
-
-  const bob = await fixture.open('bob', at(webShop, 'dev', 'activity?projects=all'));
-  await entries(bob.page).filter({ hasText: flag.name }).first().waitFor();
-  expect(await entries(bob.page).filter({ hasText: 'Billing /' }).count()).toBe(0);
 });
 
 const exportsAs = async (page: Page, format: string): Promise<void> => {
@@ -166,24 +137,4 @@ it('without a file picker an export is a download, and one that breaks off saves
   await fixture.database.pool.query('ALTER TABLE audit_log RENAME TO lost_log');
   await page.getByText(en.activity.exportFailed).waitFor();
   await fixture.database.pool.query('ALTER TABLE lost_log RENAME TO audit_log');
-});
-
-it('without a connection the page has one message and a button to try again', async () => {
-  const { fixture } = context;
-  const window = await fixture.open('alice', at(webShop, 'stage', 'features'));
-  const { page } = window;
-  await waitUntilLive(page);
-  // The page is loaded while there is a connection.
-  await page.waitForFunction(() => performance.getEntriesByName('flagcast:preloaded').length > 0);
-  window.expectOutage();
-  await window.context.setOffline(true);
-  await page.getByRole('link', { name: en.shell.activity }).click();
-  const message = page.locator('.fc-banner');
-  await message.getByText(en.freshness.staleReasons.disconnected).waitFor();
-  await expect.poll(async () => await page.locator('.fc-page .mantine-Skeleton-root').count()).toBe(0);
-  expect(await page.getByRole('alert').count()).toBe(0);
-  expect(await plot(page).count()).toBe(0);
-  await button(message, en.freshness.reconnect).waitFor();
-  await window.context.setOffline(false);
-  await entries(page).first().waitFor();
 });

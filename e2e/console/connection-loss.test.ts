@@ -188,6 +188,9 @@ it('every page opens during an outage and shows that it is stale', async () => {
   // The page must not claim that there are no entries if they could not be loaded.
   expect(await page.getByText(en.activity.empty).count()).toBe(0);
   expect(await page.getByText(en.activity.end).count()).toBe(0);
+  await expect.poll(async () => await page.locator('.fc-page .mantine-Skeleton-root').count()).toBe(0);
+  expect(await page.getByRole('alert').count()).toBe(0);
+  expect(await page.locator('.fc-plot').count()).toBe(0);
   await staleChip(page).click();
   await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
   await page.keyboard.press('Escape');

@@ -44,23 +44,6 @@ it('a conflict appears below its field: what the user types in stays where it is
   await expect(name.inputValue()).resolves.toBe('theirs');
 });
 
-it('a schedule switches the flag on the page in the second in which it acts, without an event', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await fixture.change('alice', flag, 'dev', { enabled: true });
-  await fixture.database.pool.query(
-    `INSERT INTO feature_schedules (project_id, feature_id, environment_id, ends_at, timezone, action)
-     VALUES ($1, $2, $3, now() + interval '8 seconds', 'Europe/Berlin', 'enable')`,
-    [webShop, flag.id, await fixture.environmentId('dev')],
-  );
-  const { page } = await fixture.open('carol', pageOf(flag, 'dev'));
-  const targeting = page.getByRole('region', { name: en.targeting.title });
-  await targeting.getByText(/Switches off in \d+ seconds? \(.*Europe\/Berlin\)/).waitFor();
-  await page.getByText(en.feature.onIn('Development'), { exact: true }).waitFor();
-  await targeting.getByText(en.targeting.offNow).waitFor();
-  await page.getByText(en.feature.offIn('Development'), { exact: true }).waitFor();
-});
-
 it('a browser whose clock is five hours wrong shows schedules and times by the clock of the server, and stays signed in', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();

@@ -2,7 +2,7 @@ import type { Page } from 'playwright-core';
 import { expect, it, onTestFinished } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { FaultyProxy } from '../../testing/testkit/faulty-proxy.ts';
-import { button, field, waitUntilLive } from './screen.js';
+import { button, field, visit, waitUntilLive } from './screen.js';
 import { pageOf, useConsoleFixture } from './console-fixture.js';
 
 const context = useConsoleFixture();
@@ -16,7 +16,7 @@ async function expectPeople(page: Page, ...texts: string[]): Promise<void> {
     .toEqual(texts.length === 0 ? [] : [expect.stringContaining(texts.join(' · '))]);
 }
 
-it('two people on a flag see each other, and which field the other edits, until they leave', async () => {
+it('two people on a flag or a request see each other, and which field the other edits, until they leave', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const alice = await fixture.open('alice', pageOf(flag, 'dev'));
@@ -43,6 +43,15 @@ it('two people on a flag see each other, and which field the other edits, until 
   await tab.close();
   await alice.page.getByRole('link', { name: en.feature.back }).click();
   await expectPeople(bob.page);
+
+  await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'For a test' });
+  const { rows } = await fixture.database.pool.query<{ id: string }>(
+    'SELECT pending_change_id AS id FROM pending_change_entities WHERE entity_id = $1',
+    [flag.id],
+  );
+  for (const { page } of [alice, bob]) await visit(page, `/approvals/${rows[0]?.id ?? ''}`);
+  await expectPeople(alice.page, presence.viewing('bob'));
+  await expectPeople(bob.page, presence.viewing('alice'));
 });
 
 it('a person whose connection goes silent disappears, and appears again when it is back', async () => {
@@ -59,21 +68,6 @@ it('a person whose connection goes silent disappears, and appears again when it 
   await expectPeople(alice.page);
   // The new connection is not blackholed.
   await bob.page.evaluate("dispatchEvent(new Event('offline')); dispatchEvent(new Event('online'))");
-  await expectPeople(alice.page, presence.viewing('bob'));
-  await expectPeople(bob.page, presence.viewing('alice'));
-});
-
-it('two people on a request see each other', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'For a test' });
-  const { rows } = await fixture.database.pool.query<{ id: string }>(
-    'SELECT pending_change_id AS id FROM pending_change_entities WHERE entity_id = $1',
-    [flag.id],
-  );
-  const path = `/approvals/${rows[0]?.id ?? ''}`;
-  const alice = await fixture.open('alice', path);
-  const bob = await fixture.open('bob', path);
   await expectPeople(alice.page, presence.viewing('bob'));
   await expectPeople(bob.page, presence.viewing('alice'));
 });

@@ -64,7 +64,7 @@ it('a link opened beside another tab is signed in, and all tabs share one connec
   await expect.poll(() => [connections.open, connections.opened - before]).toEqual([1, 2]);
 });
 
-it('another tab takes over the connection while the browser lets the leading one sleep', async () => {
+it('another tab takes over while the leading one sleeps, and a sign-out ends the session in all tabs', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const window = await fixture.open(null, listOf(flag, 'dev'));
@@ -78,14 +78,7 @@ it('another tab takes over the connection while the browser lets the leading one
   await browser.send('Page.setWebLifecycleState', { state: 'active' });
   await rowOf(window.page, flag).getByText('while it sleeps').waitFor();
   await waitUntilLive(window.page);
-});
 
-it('a sign-out ends the session in all tabs, also in one that is reopened later', async () => {
-  const { fixture } = context;
-  const window = await fixture.open(null, list);
-  await signIn(window.page, 'alice');
-  const second = await window.openTab(list);
-  await waitUntilLive(second);
   const kept = await second.evaluate(`JSON.stringify({ ...sessionStorage })`);
   await choose(window.page, 'alice', en.shell.signOut);
   await signInTitle(window.page).waitFor();

@@ -10,7 +10,7 @@ const page = '/p/shop/dev/activity';
 
 /** The entries on the page: action, author and the newest value of each. */
 const shown = (): string[] =>
-  screen.queryAllByRole('listitem').map((line) => {
+  [...document.querySelectorAll<HTMLElement>('.fc-entry')].map((line) => {
     const value = line.querySelector('ins')?.textContent.replace('to ', '') ?? '';
     return [line.dataset['action'], line.querySelector('strong')?.textContent, value].join(' ').trim();
   });
@@ -157,6 +157,35 @@ describe('the activity', () => {
     // A step of another person is not shown.
     await serverActs(() => void server.emit({ source: 'pending', action: 'pending', actor: 'bob' }));
     expect(shown()).toEqual(['updated carol 2']);
+  });
+
+  it('of all projects names the place of each entry, and a deleted flag leads to its history', async () => {
+    const server = createServer();
+    const deleted = { feature_id: 'gone', feature_name: 'Cart', feature_deleted: true };
+    const all = [
+      auditEntry('1', { ...deleted, action: 'deleted', environment: 'stage' }),
+      auditEntry('2', { project_id: 'billing', project: 'Billing' }),
+    ];
+    server.on('GET', /^\/api\/audit$/, ({ search }) => {
+      const isAll = search.get('projects') === 'all' || search.get('feature_id') === 'gone';
+      return { body: { entries: isAll ? all : [], next: null, searched_until: null, index: null } };
+    });
+    await openLive(page, server);
+    await screen.findByText(en.activity.empty);
+    await click(screen.getByRole('combobox', { name: en.activity.scopeFilter }));
+    await click(await screen.findByRole('option', { name: en.activity.allProjects }));
+    await screen.findByText(en.activity.allProjectsSubtitle);
+    await waitFor(() => expect(screen.getAllByRole('listitem')).toHaveLength(2));
+    const [first, second] = screen.getAllByRole('listitem') as [HTMLElement, HTMLElement];
+    within(first).getByText('Web shop / stage');
+    within(first).getByText(en.activity.deletedFlag);
+    within(second).getByText('Billing / dev');
+    expect(within(second).queryByText(en.activity.deletedFlag)).toBeNull();
+    await click(within(first).getByRole('link', { name: 'Cart' }));
+    await waitFor(() =>
+      expect([location.pathname, location.search]).toEqual(['/p/shop/stage/activity', '?feature_id=gone']),
+    );
+    await waitFor(() => expect(server.requests.findLast(isPage)?.search.get('feature_id')).toBe('gone'));
   });
 
   it('stands still while it is paused, counts the new events that the filter lets through, and reads them after it', async () => {

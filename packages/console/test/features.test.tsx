@@ -179,6 +179,22 @@ describe('the list of flags', () => {
     expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v2', enabled: false });
   });
 
+  it('has switches that follow a change that commits late with an early time, and work after it', async () => {
+    const { server } = await openLive(page, serverWith('cart'));
+    server.on('PATCH', /./, ({ body }) => {
+      server.change('cart', { enabled: body['enabled'] === true }, 'alice');
+      return { body: { feature: server.features.get('cart') } };
+    });
+    await lists(['cart']);
+    await click(switchOf('cart'));
+    await waitFor(() => expect(switchOf('cart').checked).toBe(true));
+    server.change('cart', { enabled: false, updated_at: '2026-01-01T00:00:00.000000Z' });
+    await waitFor(() => expect(switchOf('cart').checked).toBe(false));
+    await click(switchOf('cart'));
+    await waitFor(() => expect(switchOf('cart').checked).toBe(true));
+    expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v3', enabled: true });
+  });
+
   it('keeps the focus on a switch that is saved, and sends nothing while a request is pending', async () => {
     const server = serverWith('cart');
     server.openChanges = [openChange('r1', { environment_id: 'dev', environment: 'dev' })];
