@@ -40,11 +40,15 @@ async function positionNow(): Promise<Position> {
   return { history: 'h', xmin: xmax, xmax, listed: 'open', xids: [] };
 }
 
-function source(keepMs: number, current = (): EventSource => eventSource): MissedEventsSource {
+function source(
+  keepMs: number,
+  current = (): EventSource => eventSource,
+  broadcaster = new Broadcaster({ lifecycle: new Lifecycle(), requestBatch: () => undefined }),
+): MissedEventsSource {
   return new MissedEventsSource({
     pool: database.pool,
     source: current,
-    broadcaster: new Broadcaster({ lifecycle: new Lifecycle(), requestBatch: () => undefined }),
+    broadcaster,
     willBeRead: () => false,
     keepMs,
   });
@@ -96,6 +100,16 @@ describe('G8: a shared answer to missed events', () => {
     expect(await ask()).toBe(withoutStates);
     current = eventSource;
     expect(await ask()).not.toBe(withoutStates);
+  });
+
+  it('G5: is not reused after the history was lost, because the replay buffer begins later', async () => {
+    const broadcaster = new Broadcaster({ lifecycle: new Lifecycle(), requestBatch: () => undefined });
+    const missedEvents = source(600_000, () => eventSource, broadcaster);
+    const from = await positionNow();
+    expect((await missedEvents.find(channel, from)).events?.events).toHaveLength(0);
+    await insertAudit(database.pool, channel);
+    broadcaster.forget();
+    expect((await missedEvents.find(channel, from)).events?.events).toHaveLength(1);
   });
 
   it('is a resync if the states of features are too large', async () => {

@@ -51,6 +51,8 @@ export class Broadcaster {
   readonly progress: BroadcastProgress;
   /** Channels with events since `hasRoom` was last true. */
   readonly #recentChannels = new Set<string>();
+  /** Counts the losses of the history: what was found before one may lack what came before the next batch. */
+  historyLosses = 0;
   /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
   channelChanges = 0;
   /** Counts the changes of rights: what was looked up before a change may no longer be true. */
@@ -116,6 +118,7 @@ export class Broadcaster {
 
   /** The history has ended: everyone starts again with the next batch. */
   forget(): void {
+    this.historyLosses += 1;
     this.progress.reset();
     this.buffer.reset(0n);
     this.#deliveries.clear();

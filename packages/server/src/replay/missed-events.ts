@@ -140,13 +140,13 @@ export class MissedEventsSource {
   }
 
   /**
-   * What the relay's log or the database has. An answer of another source, or from before batches that the replay buffer
-   * has dropped, is not reused. Rejects with the error of the database.
+   * What the relay's log or the database has. An answer of another source or history, or from before batches that the
+   * replay buffer has dropped, is not reused. Rejects with the error of the database.
    */
   async find(target: MissedTarget, position: Position): Promise<Answer> {
-    const key = JSON.stringify([keyOf(target), textOf(position)]);
-    const known = this.#answers.get(key);
     const { keepMs = 10_000, broadcaster } = this.#options;
+    const key = JSON.stringify([broadcaster.historyLosses, keyOf(target), textOf(position)]);
+    const known = this.#answers.get(key);
     const source = this.#options.source();
     const oldest = broadcaster.buffer.evicted(keyOf(target));
     if (known?.source === source && known.sequence >= oldest) return await known.answer;
