@@ -47,7 +47,7 @@ export async function waitForAnimations(page: Page): Promise<void> {
 
 /**
  * Returns what overflows the screen: the page, or controls that inner scrolling cannot reach. Also buttons whose text is
- * clipped, and titles of which a word is broken.
+ * clipped, the count of the bell if it is, and titles of which a word is broken.
  */
 export async function findOverflow(page: Page): Promise<string[]> {
   return await page.evaluate(() => {
@@ -74,10 +74,14 @@ export async function findOverflow(page: Page): Promise<string[]> {
       const { bottom } = link.getBoundingClientRect();
       if (bottom > innerHeight + 1) found.push(`below the screen: ${link.textContent}`);
     }
-    for (const label of document.querySelectorAll('.mantine-Button-label')) {
-      if (label.clientWidth > 1 && label.scrollWidth > label.clientWidth + 1) {
-        found.push(`clipped: ${label.textContent}`);
-      }
+    const labels =
+      '.mantine-Button-label, .mantine-Button-label > .fc-truncate, .fc-bell .mantine-Badge-label';
+    for (const label of document.querySelectorAll(labels)) {
+      const { clientWidth, clientHeight, scrollWidth, scrollHeight } = label;
+      // Labels for screen readers are a pixel high.
+      if (clientHeight <= 1) continue;
+      const isWider = scrollWidth > clientWidth + 1 && !label.matches('.fc-truncate');
+      if (isWider || scrollHeight > clientHeight) found.push(`clipped: ${label.textContent}`);
     }
     for (const title of document.querySelectorAll<HTMLElement>('h1')) {
       title.style.overflowWrap = 'normal';
