@@ -43,12 +43,14 @@ export class SignIn {
   /** Compared with the password of a user who does not exist. */
   #decoyHash: Promise<string> | null = null;
   #mode: { readonly value: Promise<SignInMode>; readonly staleAtMs: number } | null = null;
+  /** The last mode that was read. */
+  #knownMode: SignInMode = 'password';
 
   constructor(options: SignInOptions) {
     this.#options = options;
   }
 
-  /** Cached for 30 s, because anyone may ask. */
+  /** Cached for 30 s, because anyone may ask. While the database does not answer, the last one that was read. */
   async mode(): Promise<SignInMode> {
     if (this.#options.tokens === null) return 'token';
     const nowMs = performance.now();
@@ -56,12 +58,12 @@ export class SignIn {
       this.#mode = { value: this.#readMode(), staleAtMs: nowMs + modeMaxAgeMs };
     }
     try {
-      return await this.#mode.value;
+      this.#knownMode = await this.#mode.value;
     } catch {
-      // The next call asks again; a sign-in meanwhile fails with the error of the database.
+      // The next call asks again; a sign-in with a password meanwhile fails with the error of the database.
       this.#mode = null;
-      return 'password';
     }
+    return this.#knownMode;
   }
 
   /** An unknown name takes as long as a wrong password and gets the same answer. Throws HttpProblem, or the error of the database. */

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { flagcastConsole } from '@flagcast/console';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { AuthorizedChannel } from '../../../server/src/auth/host-callbacks.js';
 import type { FlagcastOptions } from '../../../server/src/flagcast-options.js';
 import { createFlagcast } from '../../../server/src/flagcast.js';
@@ -175,6 +175,28 @@ describe('passwords that cannot be checked', () => {
       `GRANT SELECT (id, username, is_active, is_superuser) ON users TO ${reader.name}`,
     );
     await expectElsewhere(await open(reader.url));
+  });
+
+  it('still after the database has stopped responding', async () => {
+    const database = await createTestDatabase({ schema: 'tables' });
+    undo.push(async () => await database.drop());
+    await createUser(database.pool, 'carol');
+    await database.pool.query(`UPDATE users SET password_hash = '$2a$10$abcdefghijklmnopqrstuv'`);
+    const reader = await createRole(database);
+    await database.pool.query(`GRANT SELECT ON users TO ${reader.name}`);
+    const server = await open(reader.url);
+    await expectElsewhere(server);
+    await database.pool.query(`ALTER ROLE ${reader.name} NOLOGIN`);
+    await database.pool.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1', [
+      reader.name,
+    ]);
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 30_000);
+    try {
+      await expectElsewhere(server);
+    } finally {
+      clock.mockRestore();
+    }
   });
 
   it('because the database does not respond: 503', async () => {
