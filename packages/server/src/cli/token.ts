@@ -50,7 +50,7 @@ async function findSecret(config: LocalConfig): Promise<string> {
   const secret = config.secret ?? (await readSecret(config.dataDir));
   if (secret !== null) return secret;
   throw new CommandError(
-    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or FLAGCAST_DATA_DIR to the data folder of a demo${config.dataDir === null ? '' : ` (${config.dataDir} is none)`}`,
+    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or FLAGCAST_DATA_DIR to the data folder of a demo${config.dataDir === null ? '' : ` (${config.dataDir} is not one)`}`,
   );
 }
 

@@ -197,7 +197,7 @@ export const logChecks: Checks = {
     log === null
       ? []
       : ok(
-          "each logged change inserts one row with two index entries in the writer's own transaction, and at most one writer in 20 ms notifies the reader; npm run bench -- host-cost measures it",
+          "each logged change inserts one row with two index entries in the writer's own transaction, and at most one writer in 20 ms notifies the reader",
         ),
   /** Shows the size of the event log, its growth, and how large it becomes. */
   'log-size': async ({ log, logRetentionMs }) => {
