@@ -94,9 +94,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
   };
   const { readinessGraceMs, readinessLagMs = 30_000 } = options.timeouts ?? {};
   return {
-    cork,
-    socketWriter,
-    socketWriterReason: reason,
+    ...{ cork, socketWriter, socketWriterReason: reason },
     broadcaster,
     source,
     relay,
@@ -117,12 +115,14 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
       source: knownSource,
       broadcaster,
       willBeRead: source.willBeRead.bind(source),
+      requestPoll: source.requestPoll.bind(source),
       relay,
     }),
     snapshots: new SnapshotSource({
       pool: sessions.requests,
       source: () => source.source,
       position: () => broadcaster.position,
+      requestPoll: source.requestPoll.bind(source),
     }),
   };
 }

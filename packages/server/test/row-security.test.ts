@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { createTestCluster, insertAudit, seedProject, type TestCluster } from './database.js';
 import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { startTestReader } from './reader.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
@@ -152,7 +154,7 @@ async function missOneEvent() {
     await fetch(`${running.httpUrl}/api/snapshot?project_id=${projectId}&env_id=${environmentId}`, {
       headers: { authorization: `Bearer ${token}` },
     });
-  return { channel, featureId, cursor, client, snapshot };
+  return { channel, featureId, cursor, client, snapshot, lifecycle: running.flagcast.lifecycle };
 }
 
 it('a read fails while row-level security hides rows and the reader has not noticed it: no state lacks them', async () => {
@@ -190,4 +192,38 @@ it('row-level security that shows all rows changes nothing for a server that has
   await client.caughtUp(channel, cursor);
   expect(await client.event(featureId)).toMatchObject({ feature: { id: featureId } });
   await client.close();
+});
+
+it('snapshots and missed events are refused while a list cannot be read and the reader has not noticed it', async () => {
+  const { channel, featureId, cursor, client, snapshot, lifecycle } = await missOneEvent();
+  expect(await (await snapshot()).json()).toMatchObject({ features: [{ id: featureId, rules: [] }] });
+  const started = nextEvent(lifecycle, 'reader:started');
+  await fixture.run(`REVOKE SELECT ON rules FROM ${fixture.role}`);
+  const answers = await Promise.all([snapshot(), client.subscribe(channel, cursor)]);
+  expect(answers).toMatchObject([{ status: 503 }, { type: 'error', code: 'unavailable' }]);
+  // Both have asked the reader to look.
+  await started;
+  const { features } = (await (await snapshot()).json()) as Snapshot;
+  expect(features).toMatchObject([{ id: featureId, schedules: [] }]);
+  expect(features[0]).not.toHaveProperty('rules');
+  await client.close();
+});
+
+it('policies that hid rows between two polls begin a new history, so that no client keeps a state without the rows', async () => {
+  const { channel, featureId } = await channelWithFeature();
+  await fixture.run(
+    'ALTER TABLE features ENABLE ROW LEVEL SECURITY; CREATE POLICY everybody ON features USING (true)',
+  );
+  const { reader, lifecycle, events, read } = await startTestReader(fixture);
+  await fixture.run('ALTER POLICY everybody ON features USING (false)');
+  await insertAudit(fixture.database.pool, { ...channel, featureId });
+  await read();
+  expect(events).toMatchObject([{ featureId, featureJson: null }]);
+  await fixture.run('ALTER POLICY everybody ON features USING (true)');
+  const lost = nextEvent(lifecycle, 'reader:history-lost');
+  reader.pause();
+  // With a poll.
+  reader.resume();
+  expect((await lost).reason).toMatch(/rights on them, were changed/);
+  await reader.stop();
 });

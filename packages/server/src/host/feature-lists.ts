@@ -14,6 +14,9 @@ const readColumns = [
 ];
 const names = (list: readonly string[]): string => list.map((name) => `'${name}'`).join(', ');
 
+/** SQL for the names of the tables that the lists are read from. */
+export const listTables = names(readTables);
+
 /**
  * SQL for the `ListColumns` as JSON text. Looks in the catalogue, for which no right is needed. A table of which row-level
  * security may hide rows does not count, nor does a view, behind which it may: its lists would be incomplete. With
@@ -24,7 +27,7 @@ export const listColumnsStatement = `
   FROM (
     SELECT c.relname, jsonb_object_agg(a.attname, replace(format_type(a.atttypid, NULL), '"', '')) AS columns
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN (${names(readTables)}) AND a.attname IN (${names(readColumns)})
+    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN (${listTables}) AND a.attname IN (${names(readColumns)})
       AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
     GROUP BY c.relname
   ) AS found`;

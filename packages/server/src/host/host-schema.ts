@@ -1,4 +1,5 @@
 import type { Queries } from '../postgres/session-pool.js';
+import { listTables } from './feature-lists.js';
 
 /** A table of which row-level security may hide rows. */
 export interface HiddenTable {
@@ -18,6 +19,17 @@ const isRead = `(n.nspname = 'flagcast' OR n.nspname = 'public' AND c.relname IN
 export const hasPoliciesExpression = `EXISTS (
    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE c.relrowsecurity AND ${isRead} AND row_security_active(c.oid))`;
+
+/**
+ * SQL for the versions of the tables that Flagcast reads, and of their policies; null unless `hasPoliciesExpression`. A
+ * policy that was changed and changed back has another version.
+ */
+export const policyVersionsExpression = `CASE WHEN ${hasPoliciesExpression} THEN (
+   SELECT string_agg(concat_ws('/', c.oid, c.xmin, (
+     SELECT string_agg(concat_ws('/', w.oid, w.xmin), ' ' ORDER BY w.oid) FROM pg_policy w WHERE w.polrelid = c.oid
+   )), ',' ORDER BY c.oid)
+   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE ${isRead} OR n.nspname = 'public' AND c.relname IN (${listTables})) END`;
 
 /**
  * The tables that Flagcast reads of which row-level security may hide rows from `role` (SQL of a name; null: the role

@@ -6,7 +6,7 @@ import { describeError } from '../describe.js';
 import { readListColumns } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
 import { channelStatement, pendingChangeState } from '../host/pending-change.js';
-import { hasPoliciesExpression, type HiddenTable, readHiddenTables } from '../host/host-schema.js';
+import { type HiddenTable, policyVersionsExpression, readHiddenTables } from '../host/host-schema.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap.js';
 
@@ -25,10 +25,11 @@ export interface EventSource extends LogFeatures {
   /** The tables of which row-level security may hide rows, sorted. */
   readonly hiddenTables: readonly string[];
   /**
-   * Whether policies applied to this role, also if they show all rows. Without any, rows that are hidden later fail the
-   * statement: with `row_security` off, PostgreSQL filters no rows silently.
+   * The versions of policies that apply to this role, also if they show all rows; null if none does, empty if not known.
+   * Without any, rows that are hidden later fail the statement: with `row_security` off, PostgreSQL filters no rows
+   * silently.
    */
-  readonly hasPolicies: boolean;
+  readonly policies: string | null;
 }
 
 /** The guarantee, as `hello` and /api/status name it. */
@@ -54,6 +55,7 @@ export function sourceChange(before: EventSource, source: EventSource): string |
   }
   return before.hasState === source.hasState &&
     before.hasEnvironments === source.hasEnvironments &&
+    before.policies === source.policies &&
     JSON.stringify(before.lists) === JSON.stringify(source.lists)
     ? null
     : "the host's tables, or the rights on them, were changed, so the state of features is read differently";
@@ -99,7 +101,7 @@ export async function findEventSource(
     ...found,
     hiddenTables: await readHiddenNames(client, found),
     // Of other relations it is not known.
-    hasPolicies: found.reason !== 'event_log' || (await readHasPolicies(client)),
+    policies: found.reason === 'event_log' ? await readPolicies(client) : '',
     lists: await readListColumns(client),
   };
 }
@@ -120,12 +122,12 @@ async function readHiddenNames(
   return namesOf(await readHiddenTables(client, { role: null, logs: hasHostTriggers }));
 }
 
-async function readHasPolicies(client: pg.ClientBase): Promise<boolean> {
-  const { rows } = await client.query<[string]>({
-    text: `SELECT ${hasPoliciesExpression}::text`,
+async function readPolicies(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<[string | null]>({
+    text: `SELECT ${policyVersionsExpression}`,
     rowMode: 'array',
   });
-  return rows[0]?.[0] !== 'false';
+  return rows[0]?.[0] ?? null;
 }
 
 /** Each table once, in order. */
@@ -133,7 +135,7 @@ export function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
-type ReadableSource = Omit<EventSource, 'hiddenTables' | 'hasPolicies' | 'lists'>;
+type ReadableSource = Omit<EventSource, 'hiddenTables' | 'policies' | 'lists'>;
 
 async function findReadable(
   client: pg.ClientBase,

@@ -22,8 +22,8 @@ export class ReadHistory {
 
   /** Positions from now on have this id. Default: a hash that is the same in all servers. */
   begin(id?: string): void {
-    const { reason, name, hiddenTables, hasState, hasEnvironments, lists } = this.source ?? {};
-    const read = [hiddenTables, hasState, hasEnvironments, lists];
+    const { reason, name, hiddenTables, hasState, hasEnvironments, lists, policies } = this.source ?? {};
+    const read = [hiddenTables, hasState, hasEnvironments, lists, ...(policies === null ? [] : [policies])];
     const parts = [this.#history?.database, this.#history?.timeline, reason, name, this.#triggers, read];
     this.id = id ?? createHash('sha256').update(JSON.stringify(parts)).digest('base64url').slice(0, 12);
   }
@@ -53,3 +53,11 @@ export class ReadHistory {
     return 'the triggers that write the event log were changed, so events may not have been logged';
   }
 }
+
+/** Why earlier positions are invalid after a read. */
+export const historyLosses = {
+  behind: 'the database is behind what was read from it before (restored from a backup?)',
+  deleted:
+    'rows of the event log were deleted before they were read (stale for longer than FLAGCAST_LOG_RETENTION?)',
+  'lost-commits': 'a crash of the database took back commits that had been delivered',
+};

@@ -95,6 +95,7 @@ export class ReadSchedule {
   pollNow(): void {
     this.#trigger = 'poll';
     this.#pollDueAtMs = 0;
+    this.#nudge?.();
   }
 
   /** No read is due until `resume`. Ends a wait. */

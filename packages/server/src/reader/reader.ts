@@ -9,7 +9,7 @@ import { type EventSource, guaranteeOf } from './event-source.js';
 import { notifyChannel, WakeListener } from './listener.js';
 import { LogProgress, type NewRows } from './log-progress.js';
 import { OverlapProgress } from './overlap.js';
-import { ReadHistory } from './read-history.js';
+import { historyLosses, ReadHistory } from './read-history.js';
 import { ReadSchedule, type Trigger } from './read-schedule.js';
 import { PageSize, ReadingSession } from './reading-session.js';
 
@@ -109,6 +109,11 @@ export class EventReader {
   /** Requests a read as soon as possible. Requests during a read become one more read. */
   requestBatch(): void {
     this.#schedule.requestRead();
+  }
+
+  /** Requests a read now that also checks what can be read. */
+  requestPoll(): void {
+    this.#schedule.pollNow();
   }
 
   /** Sends no queries until `resume`, and discards the result of the read that is under way. Keeps its session. */
@@ -389,10 +394,3 @@ export class EventReader {
     return this.#stopping.signal.aborted;
   }
 }
-
-const historyLosses = {
-  behind: 'the database is behind what was read from it before (restored from a backup?)',
-  deleted:
-    'rows of the event log were deleted before they were read (stale for longer than FLAGCAST_LOG_RETENTION?)',
-  'lost-commits': 'a crash of the database took back commits that had been delivered',
-};

@@ -4,7 +4,7 @@ import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import { ascending, type Coverage } from '../events/position.js';
 import { listColumnsStatement } from '../host/feature-lists.js';
-import { hasPoliciesExpression, type HiddenTable, hiddenTablesStatement } from '../host/host-schema.js';
+import { type HiddenTable, hiddenTablesStatement, policyVersionsExpression } from '../host/host-schema.js';
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
@@ -60,15 +60,15 @@ export interface SourceCheck {
   /** The triggers that write the log; empty if the host writes it. */
   readonly triggers: readonly TriggerState[];
   /**
-   * Whether the source would be found in another form now: row-level security hides rows of other tables, other lists of
-   * features can be read, or, where something could not be read, rights on the host's tables have changed.
+   * Whether the source would be found in another form now: row-level security hides rows of other tables, its policies or
+   * the lists of features that can be read have changed, or, where something could not be read, rights on the host's tables have changed.
    */
   readonly isOutdated: boolean;
 }
 
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
 const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement}),
-  ${hasPoliciesExpression}::text`;
+  ${policyVersionsExpression}`;
 
 /** The tables that contain states, open requests and the keys of environments. */
 const stateTables = [
@@ -127,7 +127,7 @@ export class ReadingSession {
         await adoptLog(client, async () => await openSession({ ...session, queryTimeoutMs: adoptTimeoutMs }));
         if (!client.isPooled) await client.query(plannerSettings);
       }
-      if (!source.hasPolicies) await client.refuseHiddenRows();
+      if (source.policies === null) await client.refuseHiddenRows();
       const reading = new ReadingSession(client, { history: { database, timeline }, source, rights });
       await reading.#plan();
       return reading;
@@ -165,21 +165,20 @@ export class ReadingSession {
 
   /** Checks what changes without an announcement: triggers, policies and rights. */
   async check(): Promise<SourceCheck> {
-    const { reason, hasHostTriggers, hasState, hasEnvironments, hiddenTables, hasPolicies, lists } =
-      this.source;
-    const answer = await this.#client.query<[string, string, string, string]>({
+    const { reason, hasHostTriggers, hasState, hasEnvironments, hiddenTables, lists } = this.source;
+    const answer = await this.#client.query<[string, string, string, string | null]>({
       ...(this.#keepsStatements ? { name: 'flagcast_check' } : {}),
       text: checkStatement,
       values: [hasHostTriggers ? triggerParameter : '[]', hasHostTriggers],
       rowMode: 'array',
     });
-    const [triggers = '[]', hidden = '[]', columns = '{}', policies] = answer.rows[0] ?? [];
+    const [triggers = '[]', hidden = '[]', columns = '{}', policies = null] = answer.rows[0] ?? [];
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
     return {
       triggers: JSON.parse(triggers) as TriggerState[],
       isOutdated:
         namesOf(JSON.parse(hidden) as HiddenTable[]).join() !== hiddenTables.join() ||
-        (reason === 'event_log' && (policies === 'true') !== hasPolicies) ||
+        (reason === 'event_log' && policies !== this.source.policies) ||
         JSON.stringify(JSON.parse(columns)) !== JSON.stringify(lists) ||
         (isIncomplete && (await readRights(this.#client)) !== this.#rights),
     };

@@ -6,12 +6,12 @@ import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
 import { type Position, textOf, uncoveredRanges } from '../events/position.js';
-import { readListColumns } from '../host/feature-lists.js';
 import { isOfData } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { type EventSource, hidesTheSame } from '../reader/event-source.js';
 import { deletedXidColumn, hasPoliciesColumn, missedStatement, toLogRows } from '../reader/log-statements.js';
 import { toSnapshotPosition } from '../reader/snapshot-position.js';
+import { ReadableLists } from './readable-lists.js';
 
 export interface MissedEventsOptions {
   pool: Queries;
@@ -23,6 +23,8 @@ export interface MissedEventsOptions {
    * a later batch.
    */
   willBeRead: (event: FlagEvent) => boolean | null;
+  /** Lets the reader check what can be read. Default: does nothing. */
+  requestPoll?: () => void;
   /** Its log is asked before the database. Default: the database is asked. */
   relay?: Pick<Relay, 'missedSince'> | null;
   /** How long an answer is reused, in milliseconds. Default 10,000. */
@@ -79,11 +81,13 @@ const maxEventsOfAnswers = 20_000;
 /** Finds missed events. Clients that reconnect together from the same position share one query. */
 export class MissedEventsSource {
   readonly #options: MissedEventsOptions;
+  readonly #lists: ReadableLists;
   /** Oldest first. */
   readonly #answers = new Map<string, KeptAnswer>();
 
   constructor(options: MissedEventsOptions) {
     this.#options = options;
+    this.#lists = new ReadableLists(options.requestPoll);
   }
 
   /**
@@ -193,7 +197,7 @@ export class MissedEventsSource {
     if (logged !== null) return { ...nothing, events: toShared(logged), source: 'log' };
     // Without an event log, transaction ids are unknown.
     if (source.reason !== 'event_log') return { ...nothing, source: 'database' };
-    const lists = await readListColumns(pool);
+    const lists = await this.#lists.read(pool, source);
     const { lows, highs } = uncoveredRanges(position);
     const answer = await pool
       .query<(string | null)[]>({
@@ -214,7 +218,7 @@ export class MissedEventsSource {
     if (answer === null) return { ...nothing, source: 'database' };
     const { rows } = answer;
     const first = rows[0] ?? [];
-    const isNew = !source.hasPolicies && first[hasPoliciesColumn] === 'true';
+    const isNew = source.policies === null && first[hasPoliciesColumn] === 'true';
     if (isNew && !(await hidesTheSame(pool, source))) {
       throw new Error('row-level security may hide rows since a moment, so the states may lack rows');
     }

@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
 import type { ApprovalsScope, Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { readListColumns, withScheduleState } from '../host/feature-lists.js';
+import { withScheduleState } from '../host/feature-lists.js';
 import {
   approvalsStatement,
   canReadSteps,
@@ -21,6 +21,7 @@ import {
   type SnapshotPosition,
   toSnapshotPosition,
 } from '../reader/snapshot-position.js';
+import { ReadableLists } from './readable-lists.js';
 
 export interface SnapshotSourceOptions {
   pool: SessionSource;
@@ -28,6 +29,8 @@ export interface SnapshotSourceOptions {
   source: () => EventSource | null;
   /** The reader's position; null before the first read. */
   position: () => Position | null;
+  /** Lets the reader check what can be read. Default: does nothing. */
+  requestPoll?: () => void;
 }
 
 const compress = promisify(gzip);
@@ -59,7 +62,11 @@ export interface ApprovalsRequest {
 type Lists = Readonly<Record<string, string>>;
 
 /** The statement that reads the lists in one row. With `escapes` texts that cannot be decoded are escaped. */
-type ListsStatement = (session: Queries, escapes: boolean) => Promise<{ text: string; values: unknown[] }>;
+type ListsStatement = (
+  session: Queries,
+  escapes: boolean,
+  source: EventSource,
+) => Promise<{ text: string; values: unknown[] }>;
 
 interface Taken {
   readonly cursor: string;
@@ -74,6 +81,7 @@ interface Taken {
  */
 export class SnapshotSource {
   readonly #options: SnapshotSourceOptions;
+  readonly #lists: ReadableLists;
   /** By channel, the snapshots that are being taken. They may not show what later requests need. */
   readonly #running = new Map<string, Promise<EncodedSnapshot | null>>();
   /** By channel, the snapshots that begin after those. */
@@ -81,6 +89,7 @@ export class SnapshotSource {
 
   constructor(options: SnapshotSourceOptions) {
     this.#options = options;
+    this.#lists = new ReadableLists(options.requestPoll);
   }
 
   /** Null before the first read; rejects with the error of the database. */
@@ -123,9 +132,8 @@ export class SnapshotSource {
   }
 
   async #takeChannel({ projectId, environmentId, environmentKey }: Channel): Promise<EncodedSnapshot | null> {
-    const taken = await this.#take(async (session, escapes) => ({
-      // Not those that the reader found: while another server reads, it does not look.
-      text: channelStatement(await readListColumns(session), { escapes }),
+    const taken = await this.#take(async (session, escapes, source) => ({
+      text: channelStatement(await this.#lists.read(session, source), { escapes }),
       values: [projectId, environmentId],
     }));
     if (taken === null) return null;
@@ -147,9 +155,9 @@ export class SnapshotSource {
     return await this.#takeOf(source, position, statement).catch(async (error: unknown) => {
       // Row-level security refused it. Policies that show all rows may have been made since the source was found.
       const { pool } = this.#options;
-      const isRefused = errorCode(error) === '42501' && !source.hasPolicies;
+      const isRefused = errorCode(error) === '42501' && source.policies === null;
       if (!isRefused || !(await hidesTheSame(pool, source))) throw error;
-      const taken = await this.#takeOf({ ...source, hasPolicies: true }, position, statement);
+      const taken = await this.#takeOf({ ...source, policies: '' }, position, statement);
       if (!(await hidesTheSame(pool, source))) throw error;
       return taken;
     });
@@ -158,7 +166,7 @@ export class SnapshotSource {
   async #takeOf(source: EventSource, position: Position, statement: ListsStatement): Promise<Taken> {
     const take = async (escapes: boolean): Promise<Taken> =>
       await this.#options.pool.use(async (session) => {
-        const toStatement = source.hasState ? async () => await statement(session, escapes) : null;
+        const toStatement = source.hasState ? async () => await statement(session, escapes, source) : null;
         return await takeSnapshot(session, toStatement, { source, position });
       });
     return await take(false).catch(async (error: unknown) => {
@@ -174,7 +182,7 @@ async function takeSnapshot(
   statement: (() => ReturnType<ListsStatement>) | null,
   { source, position }: { readonly source: EventSource; readonly position: Position },
 ): Promise<Taken> {
-  const setting = source.hasPolicies ? '' : `; SET LOCAL ${refusesHiddenRows}`;
+  const setting = source.policies !== null ? '' : `; SET LOCAL ${refusesHiddenRows}`;
   await session.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY${setting}`);
   const { rows } = await session.query<(string | null)[]>({
     rowMode: 'array',
