@@ -7,6 +7,7 @@ import { createRequest, type Request } from './request.js';
 import type { ConnectionPhase, StaleStatus } from './status.js';
 import { createTokenSource } from './token-source.js';
 import { createWebSocketTransport, type Transport, type TransportHandlers } from './transport.js';
+import { subprotocol } from './wire.js';
 
 /** The way to the server: the token, the current transport, and what the server's messages say about the connection. */
 export interface Link {
@@ -82,6 +83,11 @@ export function createLink(
       onLost({ code: 'bad_message', cause: error });
     }
   };
+  const openSocket = () =>
+    new network.WebSocket(`${getBaseUrl()}api/ws`.replace('http', 'ws'), [
+      subprotocol,
+      `bearer.${currentToken()}`,
+    ]);
   /** The channels notice that they are not subscribed any more, and subscribe again. */
   const onReset = (): void => {
     const opened = transport;
@@ -98,7 +104,7 @@ export function createLink(
         try {
           transport = usesStreams
             ? createEventStreamTransport(request, onText, onLost, onReset)
-            : createWebSocketTransport(network.WebSocket, getBaseUrl(), currentToken(), onText, onLost);
+            : createWebSocketTransport(openSocket(), onText, onLost);
         } catch {
           // There is no WebSocket class, or the page's policy forbids the connection.
           dispatch('blocked');

@@ -1,6 +1,5 @@
 import type { ClientMessage } from '#protocol';
 import type { Loss } from './connection-error.js';
-import { subprotocol } from './wire.js';
 
 /** A connection to the server, open or being opened: a WebSocket or an event stream. */
 export interface Transport {
@@ -38,16 +37,12 @@ export interface WebSocketLike {
 /** The WebSocket class of browsers, of Node >= 22, or of the package `ws`. */
 export type WebSocketClass = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** Opens a WebSocket to the server. Throws if there is no WebSocket class, or the page's policy forbids the connection. */
+/** Creates the transport of a WebSocket to the server. */
 export function createWebSocketTransport(
-  WebSocket: WebSocketClass,
-  baseUrl: string,
-  token: string,
+  socket: WebSocketLike,
   onText: TransportHandlers['onText'],
   onLost: TransportHandlers['onLost'],
 ): Transport {
-  const url = `${baseUrl}api/ws`.replace('http', 'ws');
-  const socket = new WebSocket(url, [subprotocol, `bearer.${token}`]);
   socket.onmessage = (event: { data: string }) => onText(event.data);
   socket.onclose = (event: { code: number; reason: string }) =>
     onLost({ closeCode: event.code, code: event.reason });
