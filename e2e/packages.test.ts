@@ -11,6 +11,7 @@ import { createTestDatabase, insertAudit, seedProject } from '../packages/server
 import { hasIoUring } from '../packages/server/test/io-uring-here.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { measureDependencies } from '../scripts/packages/install-size.js';
+import { measureSizes } from '../scripts/packages/measure.js';
 import { blocksOf } from './documents.js';
 import { type Consumer, createConsumer, type Manifest, programOf } from './consumer.js';
 
@@ -73,6 +74,18 @@ it('publint finds nothing to improve in any package', async () => {
   for (const { name, tarball } of consumer.packed) {
     const { buffer } = new Uint8Array(await readFile(tarball));
     expect((await publint({ pack: { tarball: buffer } })).messages, name).toStrictEqual([]);
+  }
+});
+
+it('bundles, packages and the console are within the limits of sizes.json', async () => {
+  const limits = JSON.parse(await read('sizes.json')) as Record<string, Record<string, number>>;
+  const sizes = Object.entries(await measureSizes(consumer.packed));
+  expect(sizes.map(([kind, group]) => [kind, Object.keys(group)])).toEqual(
+    Object.entries(limits).map(([kind, group]) => [kind, Object.keys(group)]),
+  );
+  for (const [kind, group] of sizes) {
+    for (const [name, bytes] of Object.entries(group))
+      expect(bytes, `${name}, ${kind}`).toBeLessThanOrEqual(limits[kind]?.[name] ?? 0);
   }
 });
 

@@ -10,8 +10,8 @@ import type { TestChannel } from '../testing/testkit/channel.ts';
 import { FaultyProxy } from '../testing/testkit/faulty-proxy.ts';
 import { runWriters } from '../testing/testkit/writers.ts';
 
-/** Faults during the traffic, one after the other; FLAGCAST_TOGGLR_FAULTS overrides it. */
-const faults = Number(process.env['FLAGCAST_TOGGLR_FAULTS'] ?? 10);
+/** Faults during the traffic, one of each kind after the other. More on demand: FLAGCAST_TOGGLR_FAULTS=50. */
+const faults = Number(process.env['FLAGCAST_TOGGLR_FAULTS'] ?? 5);
 const pagesPerEnvironment = 2;
 /** The lifetime of Togglr's tokens. */
 const tokenTtlMs = 10_800_000;

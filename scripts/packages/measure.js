@@ -21,13 +21,14 @@ const clientEntries = {
 /**
  * Measures everything that sizes.json limits, under the same names, from the current build. In bytes.
  *
+ * @param {readonly import('./pack.js').Described[]} [packed] the packages; default: npm describes them
  * @returns {Promise<Record<'gzipped' | 'unpacked' | 'installed', Record<string, number>>>}
  */
-export async function measureSizes() {
+export async function measureSizes(packed) {
   const entries = await Promise.all(
     Object.entries(clientEntries).map(async ([name, file]) => [name, await bundleSize(file)]),
   );
-  const packages = await listPackages();
+  const packages = packed ?? (await listPackages());
   const dependencies = await measureDependencies();
   const ownBytes = packages
     .filter(({ name }) => ['flagcast', '@flagcast/client', '@flagcast/protocol'].includes(name))
