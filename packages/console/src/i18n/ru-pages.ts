@@ -19,7 +19,7 @@ export const ruPages: typeof enPages = {
     create: 'Новый флаг',
     submitCreate: 'Создать флаг',
     flag: 'Флаг',
-    state: 'Состояние',
+    state: 'Статус',
     value: 'Значение',
     lastChange: 'Изменён',
     tags: 'Теги',
