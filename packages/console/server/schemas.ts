@@ -54,7 +54,10 @@ export const decisionSchema = z
 export const staleSchema = errorSchema
   .extend({
     current: featureSchema.optional(),
-    changed_by: z.object({ username: text, at: time }).nullable().optional(),
+    changed_by: z
+      .object({ username: text, at: time, audit_id: integerText.describe('The row_id of its event') })
+      .nullable()
+      .optional(),
   })
   .openapi('WriteConflict');
 

@@ -223,6 +223,46 @@ describe('the form of a flag', () => {
     expect(sent(server).at(-1)).toEqual({ env: 'dev', version: 'v2', default_value: 'mine' });
   });
 
+  it('shows no state before the one in a refusal, of which an event arrives late', async () => {
+    const { server, form } = await openForm();
+    await enter(value, 'mine', form);
+    const between = server.store('f1', { default_value: 'between' });
+    const current = server.store('f1', { default_value: 'theirs' });
+    const changedBy = { username: 'root', audit_id: '3002' };
+    server.refuse('PATCH', /./, 409, { code: 'stale_version', current, changed_by: changedBy });
+    await submit(form);
+    const alert = await screen.findByRole('alert');
+    await serverActs(() => void server.emit({ row_id: '3001', feature: between }));
+    within(alert).getByText('theirs');
+    expect(within(form).queryByText('between')).toBeNull();
+    await serverActs(() => void server.emit({ row_id: '3002', feature: current, actor: 'root' }));
+    await serverActs(
+      () => void server.emit({ row_id: '3003', feature: server.store('f1', { default_value: 'last' }) }),
+    );
+    await within(form).findByText('last');
+  });
+
+  it('keeps the state of an event if a refusal with one before it arrives late', async () => {
+    const { server, form } = await openForm();
+    await enter(value, 'mine', form);
+    let refuse: () => void = () => undefined;
+    const refused = new Promise<void>((resolve) => (refuse = resolve));
+    const current = server.store('f1', { description: 'between' });
+    const changedBy = { username: 'root', audit_id: '3001' };
+    server.on('PATCH', /./, async () => {
+      await refused;
+      return { status: 409, body: { code: 'stale_version', message: '', current, changed_by: changedBy } };
+    });
+    await submit(form);
+    const last = server.store('f1', { description: 'last' });
+    await serverActs(() => void server.emit({ row_id: '3002', feature: last, actor: 'bob' }));
+    await within(form).findAllByText('last');
+    await serverActs(() => refuse());
+    await waitFor(() => expect(button(en.feature.save, form).dataset['loading']).toBeUndefined());
+    expect(within(form).getAllByText('last')).not.toEqual([]);
+    expect(within(form).queryByText('between')).toBeNull();
+  });
+
   it('shows the errors of the server at their fields', async () => {
     const { server, form } = await openForm();
     server.refuse('PATCH', /./, 400, { code: 'invalid', fields: { name: 'is taken' } });

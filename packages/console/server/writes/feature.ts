@@ -88,11 +88,11 @@ export async function requireVersion(
 ): Promise<void> {
   if (current.version === version) return;
   // Materialized: with a plain LIMIT 1, the planner may read the whole table backwards, expecting an early hit.
-  const { rows } = await client.query<{ username: string; at: string }>(
+  const { rows } = await client.query<{ username: string; at: string; audit_id: string }>(
     `WITH history AS MATERIALIZED (
        SELECT id, username, actor, created_at FROM public.audit_log WHERE feature_id = $1 AND environment_id = $2
      )
-     SELECT coalesce(nullif(username, ''), actor)::text AS username, ${isoUtc('created_at')} AS at
+     SELECT coalesce(nullif(username, ''), actor)::text AS username, ${isoUtc('created_at')} AS at, id::text AS audit_id
      FROM history ORDER BY id DESC LIMIT 1`,
     [current.id, environmentId],
   );

@@ -2,7 +2,7 @@ import type { FeatureState } from '@flagcast/client';
 import { useEffect, useState } from 'react';
 import type { FeatureFields } from '../api/types.js';
 import { useDraft } from '../features/use-draft.js';
-import { useNewest } from '../features/use-newest.js';
+import { type StaleVersion, useNewest } from '../features/use-newest.js';
 import { useScope } from '../shell/scope.js';
 import {
   changedFields,
@@ -30,7 +30,7 @@ export interface Edit extends EditState {
   /** Starts again from the state that the server has saved. */
   readonly saved: (feature: FeatureState) => void;
   /** Applies the current state, from the server's response to an outdated write. */
-  readonly refresh: (feature: FeatureState, by: string | null) => void;
+  readonly refresh: (refusal: StaleVersion) => void;
 }
 
 /** An edit of a flag that others can change meanwhile. It is kept in this tab until it is saved or discarded. `by` is the author of the last change. */
@@ -39,9 +39,9 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
   const draft = useDraft<EditState>(`edit ${live.id} ${environment.id}`);
   // The draft follows what has changed since.
   const [edit, setEdit] = useState<EditState>(() => draft.read() ?? startEdit(live));
-  const [newest, takeAnswer] = useNewest(live);
+  const [newest, takeAnswer, author = by] = useNewest(live);
   // During rendering, not in an effect: the screen never shows an outdated form.
-  const current = followState(edit, newest, by);
+  const current = followState(edit, newest, author);
   if (current !== edit) setEdit(current);
   const changed = changedFields(current);
   const isDirty = Object.keys(changed).length > 0;
@@ -61,9 +61,6 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
       takeAnswer(feature, current.version);
       setEdit(startEdit(feature));
     },
-    refresh: (feature, changedBy) => {
-      takeAnswer(feature, current.version);
-      setEdit((before) => followState(before, feature, changedBy));
-    },
+    refresh: (refusal) => takeAnswer(refusal.current, current.version, refusal.changed_by),
   };
 }

@@ -4,6 +4,7 @@ import type { ApiError } from '../api/api.js';
 import type { Environment, FeatureFields, OpenChange, Project } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { findRequest } from '../approvals/requests.js';
+import type { StaleVersion } from '../features/use-newest.js';
 import { useWrite } from '../features/use-write.js';
 import { describeFields, useNotifications } from '../shell/notifications.js';
 import { isGuarded, useScope } from '../shell/scope.js';
@@ -42,8 +43,7 @@ export function useSave(feature: FeatureState, edit: Edit) {
       notify('success', t.feature.saved);
     } else if (outcome.state === 'requested') edit.reset();
     else if (outcome.state === 'failed' && isStale(outcome.error)) {
-      const { current, changed_by: by } = outcome.error.body as unknown as StaleVersion;
-      edit.refresh(current, by?.username ?? null);
+      edit.refresh(outcome.error.body as unknown as StaleVersion);
     }
     return outcome.state === 'done' || outcome.state === 'requested';
   };
@@ -71,12 +71,6 @@ export function useSave(feature: FeatureState, edit: Edit) {
 }
 
 const isStale = ({ code }: ApiError): boolean => code === 'stale_version';
-
-/** The body of such a refusal. */
-interface StaleVersion {
-  readonly current: FeatureState;
-  readonly changed_by: { readonly username: string } | null;
-}
 
 /** The environment whose guard applies. The rollout key applies to all environments, so a guard of any of them counts. */
 export function guardingEnvironment(

@@ -4,6 +4,7 @@ import { actionOf } from '../api/actions.js';
 /** An event of a feature since the page was opened. */
 export interface LastChange {
   readonly eventId: string;
+  readonly rowId: string;
   readonly actor: string | null;
   /** RFC 3339. */
   readonly timestamp: string;
@@ -42,9 +43,9 @@ export function createLastChanges(client: Client, channel: Channel, environmentI
     hasSnapshot = true;
   });
   const stopEvents = channel.onEvent((event) => {
-    const { id, feature_id: featureId, actor, timestamp } = event;
+    const { id, row_id: rowId, feature_id: featureId, actor, timestamp } = event;
     if (featureId === null) return;
-    const change = { eventId: id, actor, timestamp, arrivedAtMs: Date.now(), action: actionOf(event) };
+    const change = { eventId: id, rowId, actor, timestamp, arrivedAtMs: Date.now(), action: actionOf(event) };
     newest.set(featureId, change);
     if (event.source === 'audit') made.set(featureId, change);
   });

@@ -180,7 +180,11 @@ describe('a stale version', () => {
           code: 'stale_version',
           message: expect.stringMatching(/^erin has changed this feature meanwhile/) as string,
           current: { ...theirs, default_value: '', version: first.body.feature?.version },
-          changed_by: { username: 'erin', at: expect.stringMatching(/^\d{4}-.*Z$/) as string },
+          changed_by: {
+            username: 'erin',
+            at: expect.stringMatching(/^\d{4}-.*Z$/) as string,
+            audit_id: expect.stringMatching(/^\d+$/) as string,
+          },
         },
       });
     }
