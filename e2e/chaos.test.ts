@@ -186,13 +186,24 @@ describe('the checker of a segment', () => {
     ]);
   });
 
+  const rowsOf = (at: number, count: number): CommittedEvent[] =>
+    Array.from({ length: count }, (_, row) => ({
+      ...event(at),
+      id: String(at * 1_000 + row),
+      plainKey: `row ${row} of ${at}`,
+    }));
+
+  it('reports no loss of the last pages of a transaction in a segment that has ended after later events', () => {
+    const large = rowsOf(5, 500);
+    const committed = [...large, third];
+    const ended = { untilMs: 60_000 };
+    const [head, last] = [large.slice(0, 498), large.slice(499)];
+    expect(anomaliesOf(received([...head, third], ended), committed)).toStrictEqual([]);
+    expect(anomaliesOf(received([...head, third]), committed)).toStrictEqual(['lost 5498', 'lost 5499']);
+    expect(anomaliesOf(received([...head, third, ...last], ended), committed)).toStrictEqual(['lost 5498']);
+  });
+
   it('allows the rows of a transaction that its page did not have after later events, however long that takes', () => {
-    const rowsOf = (at: number, count: number): CommittedEvent[] =>
-      Array.from({ length: count }, (_, row) => ({
-        ...event(at),
-        id: String(at * 1_000 + row),
-        plainKey: `row ${row} of ${at}`,
-      }));
     const [large, cut] = [rowsOf(5, 500), rowsOf(8, 2)];
     const [head, rest] = [large.slice(0, 400), large.slice(400)];
     const committed = [...large, ...cut, first, third];

@@ -68,6 +68,8 @@ export function checkSegment(
   const inOrder: CommittedEvent[] = [];
   /** The highest id of the received steps, by request and entity. */
   const latestSteps = new Map<string, number>();
+  /** The highest received id of each transaction. */
+  const latestIds = new Map<number, number>();
   let latestMs = -Infinity;
   for (const { key, atMs, contents } of segment.received) {
     const candidates = candidatesFor(segment, history, key);
@@ -96,12 +98,16 @@ export function checkSegment(
     received.add(event);
     inOrder.push(event);
     latestSteps.set(step, Math.max(latestStep, Number(event.id)));
+    latestIds.set(event.xid, Math.max(latestIds.get(event.xid) ?? 0, Number(event.id)));
     latestMs = Math.max(latestMs, event.committedMs);
   }
   for (const event of history.of(segment.channel)) {
     if (received.has(event) || event.committedMs <= segment.fromMs) continue;
-    // A segment that has ended had to contain the events up to its last one.
-    const dueMs = segment.untilMs === null ? quiescedAtMs : latestMs - commitSkewMs;
+    // A segment that has ended had to contain the events up to its last one, except later pages of a transaction.
+    const { untilMs } = segment;
+    const isAhead = untilMs !== null && history.mayBeLate(event, untilMs);
+    if (isAhead && Number(event.id) > (latestIds.get(event.xid) ?? 0)) continue;
+    const dueMs = untilMs === null ? quiescedAtMs : latestMs - commitSkewMs;
     if (event.committedMs < dueMs && !mayBeHidden(event, segment, revoked)) found('lost', event, event.id);
   }
   return anomalies;
