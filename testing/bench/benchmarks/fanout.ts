@@ -104,7 +104,7 @@ async function measureSetup({ run }: Bench, receivers: Receivers, running: Runni
   await receivers.connect(running, setup);
   const { residentBytes } = await memoryOf(running.pids);
   const measure = async (pattern: Pattern) => ({
-    ...(await measurePattern(run.signal, receivers, running, pattern, setup)),
+    ...(await measurePattern({ receivers, running, signal: run.signal }, pattern, setup)),
     'MB above idle': ((await memoryOf(running.pids)).peakBytes - residentBytes) / 1e6,
   });
   // Caches are cold after other servers have run.
@@ -116,9 +116,11 @@ async function measureSetup({ run }: Bench, receivers: Receivers, running: Runni
 }
 
 async function measurePattern(
-  signal: AbortSignal,
-  receivers: Receivers,
-  running: Running,
+  {
+    receivers,
+    running,
+    signal,
+  }: { readonly receivers: Receivers; readonly running: Running; readonly signal: AbortSignal },
   { size, times, intervalMs }: Pattern,
   { clients, channels }: Setup,
 ) {

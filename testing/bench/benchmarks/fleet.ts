@@ -52,7 +52,7 @@ export const fleet = benchmark({
     for (const servers of serverCounts) {
       for (const relay of [false, true]) {
         bench.step(`${servers} servers ${relay ? 'with' : 'without'} the relay`);
-        rows.push(await measure(bench, admin, seeded, nats, { ...options, servers, relay }));
+        rows.push(await measure(bench, { admin, seeded, nats }, { ...options, servers, relay }));
       }
     }
     const queriesOf = (servers: number) =>
@@ -98,9 +98,11 @@ function loadOf(
 
 async function measure(
   { run }: Bench,
-  admin: pg.Client,
-  seeded: SeededDatabase,
-  nats: TestNats,
+  {
+    admin,
+    seeded,
+    nats,
+  }: { readonly admin: pg.Client; readonly seeded: SeededDatabase; readonly nats: TestNats },
   { servers: count, relay, seconds, writers, clients: clientCount }: Case,
 ) {
   const { databaseUrl, projects } = seeded;

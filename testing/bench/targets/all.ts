@@ -8,10 +8,14 @@ import { channelName, messageText, type Target } from './target.ts';
 
 /** All servers that are compared, Flagcast first. */
 const targets: readonly Target[] = [
-  flagcastTarget('flagcast', 'Flagcast', 'text'),
-  flagcastTarget('flagcast-writes', 'Flagcast without io_uring', 'text', { FLAGCAST_IO_URING: 'off' }),
-  flagcastTarget('flagcast.v1', 'Flagcast, flagcast.v1', 'flagcast.v1'),
-  flagcastTarget('flagcast-workers', 'Flagcast, 2 workers', 'text', {}, 2),
+  flagcastTarget({ kind: 'flagcast', name: 'Flagcast' }),
+  flagcastTarget({
+    kind: 'flagcast-writes',
+    name: 'Flagcast without io_uring',
+    env: { FLAGCAST_IO_URING: 'off' },
+  }),
+  flagcastTarget({ kind: 'flagcast.v1', name: 'Flagcast, flagcast.v1', dialect: 'flagcast.v1' }),
+  flagcastTarget({ kind: 'flagcast-workers', name: 'Flagcast, 2 workers', workers: 2 }),
   nodeServer('ws', 'ws, client.send(text)'),
   nodeServer('prebuilt', 'ws, frame built once'),
   nodeServer('io_uring', 'the same, by io_uring'),

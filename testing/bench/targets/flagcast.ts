@@ -9,14 +9,23 @@ import { Probe } from '../load/probe.ts';
 import type { Address } from '../load/receivers.ts';
 import type { Target, TargetOptions } from './target.ts';
 
+interface FlagcastTarget extends Pick<Target, 'kind' | 'name'> {
+  /** Default `text`. */
+  readonly dialect?: Address['dialect'];
+  /** Settings of the server. Default: none. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Default 1. */
+  readonly workers?: number;
+}
+
 /** `flagcast serve` with clients of one of its dialects. */
-export function flagcastTarget(
-  kind: string,
-  name: string,
-  dialect: Address['dialect'],
-  env: Readonly<Record<string, string>> = {},
+export function flagcastTarget({
+  kind,
+  name,
+  dialect = 'text',
+  env = {},
   workers = 1,
-): Target {
+}: FlagcastTarget): Target {
   return {
     kind,
     name,

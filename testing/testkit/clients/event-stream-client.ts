@@ -51,15 +51,14 @@ export class EventStreamClient extends MessageClient<ServerMessage> {
   }
 
   /**
-   * Rejects with a Refused when the response is not a stream. `options`: such as whose certificates are trusted.
-   * `onBlock`: called with each block, which is not kept then.
+   * Rejects with a Refused when the response is not a stream. Options: such as whose certificates are trusted; `onBlock` is
+   * called with each block, which is not kept then.
    */
   static async open(
     httpUrl: string,
     query: Readonly<Record<string, string>> | string,
     headers: Readonly<Record<string, string>> = {},
-    options: RequestOptions = {},
-    onBlock?: (block: Block) => void,
+    { onBlock, ...options }: RequestOptions & { readonly onBlock?: (block: Block) => void } = {},
   ): Promise<EventStreamClient> {
     const url = `${httpUrl}/api/events?${new URLSearchParams(query).toString()}`;
     return await EventStreamClient.#open(url, { ...options, headers }, { onBlock });

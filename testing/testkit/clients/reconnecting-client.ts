@@ -227,13 +227,10 @@ export class ReconnectingStreamClient extends ResumingClient {
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), handshakeTimeoutMs);
     const handle = this.handler(channel, () => stream.response.destroy());
-    const stream = await EventStreamClient.open(
-      this.options.baseUrl,
-      this.query(channel),
-      headers,
-      { signal: limit.signal },
-      ({ id, message }) => handle(message, id),
-    ).finally(() => clearTimeout(timer));
+    const stream = await EventStreamClient.open(this.options.baseUrl, this.query(channel), headers, {
+      signal: limit.signal,
+      onBlock: ({ id, message }) => handle(message, id),
+    }).finally(() => clearTimeout(timer));
     const { response } = stream;
     return {
       ended: stream.ended.then((isComplete) =>
