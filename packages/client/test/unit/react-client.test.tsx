@@ -1,30 +1,14 @@
 // @vitest-environment happy-dom
 import { act, type ReactNode } from 'react';
-import { createRoot, type Root } from 'react-dom/client';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createRoot } from 'react-dom/client';
+import { describe, expect, it } from 'vitest';
 import { type Approvals, approvals } from '../../src/approvals/index.js';
 import { FlagcastProvider, useApprovals, useClientStatus, useFlag } from '../../src/react/index.js';
 import { caughtUp, step } from './scripted-server.js';
 import { startFixture, until } from './client-fixture.js';
+import { useReactPage } from './react-page.js';
 
-interface Page {
-  IS_REACT_ACT_ENVIRONMENT: boolean;
-  window: { happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } } };
-}
-const page = globalThis as unknown as Page;
-// The page has no origin, so every request is cross-origin.
-page.window.happyDOM.settings.fetch.disableSameOriginPolicy = true;
-
-let container: HTMLElement;
-let root: Root | undefined;
-beforeEach(() => {
-  page.IS_REACT_ACT_ENVIRONMENT = true;
-  container = document.createElement('div');
-});
-afterEach(() => {
-  act(() => root?.unmount());
-  root = undefined;
-});
+const page = useReactPage();
 
 describe('useClientStatus and useFlag', () => {
   it('show why the client is not connected, and a flag by its key', async () => {
@@ -34,15 +18,15 @@ describe('useClientStatus and useFlag', () => {
       const { state, lastError } = useClientStatus(client);
       return `${useFlag('key-f1')?.name ?? 'none'}: ${state} ${lastError?.code ?? ''}`;
     };
-    root = createRoot(container);
+    page.root = createRoot(page.container);
     act(() =>
-      root?.render(
+      page.root?.render(
         <FlagcastProvider client={client} projectId="p1" env="prod">
           <Status />
         </FlagcastProvider>,
       ),
     );
-    expect(container.textContent).toContain('none: ');
+    expect(page.container.textContent).toContain('none: ');
     await act(async () => {
       const connection = await server.connections.next();
       await connection.accept('c1');
@@ -57,7 +41,7 @@ describe('useClientStatus and useFlag', () => {
         ({ state }) => state === 'live',
       );
     });
-    expect(container.textContent).toBe('Feature f1: live unavailable');
+    expect(page.container.textContent).toBe('Feature f1: live unavailable');
   });
 });
 
@@ -77,12 +61,12 @@ describe('useApprovals', () => {
       renderings.push(useApprovals(opened, ({ open }) => [...open.keys()]));
       return null;
     };
-    root = createRoot(container);
+    page.root = createRoot(page.container);
     await act(async () => {
-      root?.render([<States key="1" of={null} />, <States key="2" of={opened} />, <OpenIds key="3" />]);
+      page.root?.render([<States key="1" of={null} />, <States key="2" of={opened} />, <OpenIds key="3" />]);
       await Promise.resolve();
     });
-    expect(container.textContent).toBe('connectinglive');
+    expect(page.container.textContent).toBe('connectinglive');
     const send = async (
       id: string,
       ...[change, action]: ['r1' | 'r2', 'pending' | 'updated']

@@ -1,8 +1,8 @@
 // @vitest-environment happy-dom
 import { act, type ReactNode, StrictMode, useEffect } from 'react';
-import { createRoot, hydrateRoot, type Root } from 'react-dom/client';
+import { createRoot, hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   FlagcastProvider,
   useActivity,
@@ -34,29 +34,13 @@ import {
   until,
   untilStatus,
 } from './client-fixture.js';
+import { useReactPage } from './react-page.js';
 
-interface Page {
-  IS_REACT_ACT_ENVIRONMENT: boolean;
-  window: { happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } } };
-}
-const page = globalThis as unknown as Page;
-// The page has no origin, so every request is cross-origin.
-page.window.happyDOM.settings.fetch.disableSameOriginPolicy = true;
-
-let container: HTMLElement;
-let root: Root | undefined;
-beforeEach(() => {
-  page.IS_REACT_ACT_ENVIRONMENT = true;
-  container = document.createElement('div');
-});
-afterEach(() => {
-  act(() => root?.unmount());
-  root = undefined;
-});
+const page = useReactPage();
 
 function show(element: ReactNode): void {
-  root ??= createRoot(container);
-  const shown = root;
+  page.root ??= createRoot(page.container);
+  const shown = page.root;
   act(() => shown.render(element));
 }
 
@@ -249,13 +233,13 @@ describe('FlagcastProvider with a client', () => {
     const { server, connect } = await startFixture();
     const client = connect();
     show(provider(client, 'prod'));
-    expect(container.textContent).toBe('nothing');
+    expect(page.container.textContent).toBe('nothing');
     const connection = await connected(server, client);
-    expect(container.textContent).toBe('Feature f1');
+    expect(page.container.textContent).toBe('Feature f1');
     expect(server.upgrades.all).toHaveLength(1);
     expect(server.snapshots.all).toHaveLength(1);
-    act(() => root?.unmount());
-    root = undefined;
+    act(() => page.root?.unmount());
+    page.root = undefined;
     expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
   });
 
@@ -324,14 +308,14 @@ describe('rendering on a server', () => {
         <Status />
       </FlagcastProvider>
     );
-    container.innerHTML = renderToString(app);
-    expect(container.textContent).toBe('connecting, 0 features');
+    page.container.innerHTML = renderToString(app);
+    expect(page.container.textContent).toBe('connecting, 0 features');
     const errors: unknown[] = [];
     await act(async () => {
-      root = hydrateRoot(container, app, { onRecoverableError: (error) => errors.push(error) });
+      page.root = hydrateRoot(page.container, app, { onRecoverableError: (error) => errors.push(error) });
       await Promise.resolve();
     });
-    expect(container.textContent).toBe('connecting, 2 features');
+    expect(page.container.textContent).toBe('connecting, 2 features');
     expect(errors).toEqual([]);
   });
 });
