@@ -24,6 +24,7 @@ const longest = [
   'chaos',
   'tail-resume',
   'packages',
+  'bench',
   'accessibility',
   'togglr',
   'shared-session',
@@ -60,7 +61,6 @@ const longest = [
   'nats-relay',
   'embedded',
   'freshness',
-  'bench',
   'v1-slow-connection',
   'togglr-host',
   'v1-channels',
@@ -76,6 +76,16 @@ const longest = [
   'locked-table',
   'drain',
   'attach',
+  'delivery',
+  'doctor-log',
+  'handshake',
+  'connection-monitor',
+  'install-host-changes',
+  'relay-tls',
+  'other-schemas',
+  'v1-events',
+  'wake',
+  'fuzz',
 ];
 
 /** The files of `unit` whose first line asks for a page. */
@@ -174,6 +184,8 @@ export default defineConfig({
             ...(process.env['FLAGCAST_NEXT'] === undefined ? ['e2e/next.test.ts'] : []),
           ],
           globalSetup: ['packages/server/test/cluster.setup.ts'],
+          // More workers than processors: threads that help to collect garbage only take the time of other workers.
+          execArgv: ['--single-threaded-gc'],
         },
       },
     ],

@@ -74,6 +74,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
       settings: {
         ...{ fsync: 'off', full_page_writes: 'off', autovacuum: 'off' },
         ...{ max_prepared_transactions: '50', max_connections: '300' },
+        // Each server that starts waits until the write-ahead log is flushed: by default up to 0.2 s, and asks every 20 ms.
+        wal_writer_delay: '10ms',
       },
       // Printed to the terminal, because every test fails when PostgreSQL dies.
       onExit: (error) => project.vitest.logger.error(error.message),

@@ -196,11 +196,13 @@ async function findLeak(admin: pg.Client, database: string): Promise<string | nu
   try {
     await vi.waitFor(
       async () => {
-        const { rows } = await admin.query<{ connection: string }>(
-          `SELECT format('%s (%s): %s', application_name, state, query) AS connection
-           FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'flagcast%'`,
-          [database],
-        );
+        const { rows } = await admin.query<{ connection: string }>({
+          // Planned once for each process: a run asks this thousands of times.
+          name: 'connections_of_the_product',
+          text: `SELECT format('%s (%s): %s', application_name, state, query) AS connection
+            FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'flagcast%'`,
+          values: [database],
+        });
         open = rows.map((row) => row.connection);
         if (open.length > 0) throw new Error('still open');
       },

@@ -2,7 +2,7 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { afterEach, beforeAll, expect, onTestFinished } from 'vitest';
+import { afterEach, beforeAll, expect, inject, onTestFinished } from 'vitest';
 import {
   EmbeddedPostgresError,
   startEmbeddedPostgres,
@@ -48,6 +48,8 @@ export function useClusters(): Clusters {
 
   beforeAll(async () => {
     original = await createTestFolder();
+    // A copy takes less than half of the processor time of a new cluster.
+    await execute('cp', ['-a', `${inject('clusterTemplate')}/.`, original]);
     const postgres = await startEmbeddedPostgres({ dataDir: original, settings });
     await clusters.write(postgres, 'kept');
     await postgres.stop();
