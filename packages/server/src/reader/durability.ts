@@ -104,10 +104,8 @@ export class UnflushedRows {
     return this.#uncertain.get(row.xid)?.delete(fingerprintOf(row)) === true;
   }
 
-  /** Whether this row was delivered before a reconnect and has not been found again, or was delivered since. */
-  has(row: LogRow): boolean {
-    const fingerprint = fingerprintOf(row);
-    return [this.#uncertain, this.#delivered].some((rows) => rows.get(row.xid)?.has(fingerprint) === true);
+  isUncertain(row: LogRow): boolean {
+    return this.#uncertain.get(row.xid)?.has(fingerprintOf(row)) === true;
   }
 
   /** After a complete read: whether a row was not found again. Transactions that are `partial` are still read. */

@@ -185,17 +185,16 @@ export class LogProgress {
 
   /**
    * Whether a later read will deliver this event, which another query found in the log. Null: that is known when more was
-   * read. After a reconnect everything is read again that is not known to be on disk. A reader that delivered it does not
-   * deliver it again, but one that skipped it does, and the leader that it follows does not pass it on again.
+   * read. The reader that is followed reads again after its reconnect, but passes on only what it has not delivered before,
+   * and that may have been skipped here.
    */
   willBeRead(event: FlagEvent): boolean | null {
     const { xid } = event;
     const seq = BigInt(event.id);
-    if (this.#unflushed.has({ xid, seq, event, control: null })) return false;
-    const { value, partial } = this.#durable;
     const afterSeq = this.#partial.get(xid);
-    const isRead = afterSeq === undefined ? covers(this.#coverage, xid) : seq <= afterSeq;
-    if (isRead) return covers(value, xid) || (partial.has(xid) && afterSeq !== undefined) ? false : null;
+    if (afterSeq === undefined ? covers(this.#coverage, xid) : seq <= afterSeq) return false;
+    // After a reconnect it is read again, although it was delivered before.
+    if (this.#unflushed.isUncertain({ xid, seq, event, control: null })) return false;
     const wasRead = covers(this.#coveredBefore, xid) || seq <= (this.#partialBefore.get(xid) ?? 0n);
     return this.#isFollowing && wasRead ? null : true;
   }

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ResyncReason } from '@flagcast/protocol';
 import type { Channel } from '../auth/authorization.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
@@ -68,9 +67,6 @@ interface KeptAnswer {
 
 /** How often the database is asked, if the replay buffer has moved past its answer each time. */
 const maxAttempts = 3;
-/** How long to wait at most, and between batches, for what is known only later, in milliseconds. */
-const maxWaitMs = 5_000;
-const waitMs = 20;
 /** Limits of what is replayed event by event: each such client has bytes of its own. A snapshot is shared. */
 const maxMissedEvents = 1_000;
 /** In UTF-16 code units. */
@@ -118,7 +114,9 @@ export class MissedEventsSource {
       if (isDatabaseBehind) return 'cursor_ahead';
       if (expired) return 'cursor_expired';
       if (found === null) break;
-      if (!(await this.#isKnownOf(found.events, isWanted))) return 'unavailable';
+      while (isWanted() && found.events.some((event) => willBeRead(event) === null)) {
+        if (!(await broadcaster.progress.advanced())) return 'unavailable';
+      }
       const later = broadcaster.buffer.after(answer.sequence, key)?.flatMap(({ events }) => events);
       // The replay buffer has dropped batches that the answer may not contain.
       if (later === undefined) continue;
@@ -130,17 +128,6 @@ export class MissedEventsSource {
       return { ...answer, events: isWhole ? found : new SharedEvents(missed, found.seenAtMs) };
     }
     return 'too_many_missed';
-  }
-
-  /** Waits until it is known of each event whether the reader will deliver it; false if that takes too long. */
-  async #isKnownOf(events: readonly FlagEvent[], isWanted: () => boolean): Promise<boolean> {
-    const { broadcaster, willBeRead } = this.#options;
-    const endMs = performance.now() + maxWaitMs;
-    while (isWanted() && events.some((event) => willBeRead(event) === null)) {
-      if (performance.now() > endMs || !(await broadcaster.progress.advanced())) return false;
-      await delay(waitMs);
-    }
-    return true;
   }
 
   /**

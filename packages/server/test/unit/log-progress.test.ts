@@ -144,9 +144,8 @@ class ModelReader {
   /** Whether it receives the events that it follows. Those of channels without subscribers are skipped. */
   isWatching = true;
   #hasSkipped = false;
-  /** Of these it has said that they will be read, or that they will not. */
+  /** Of these it has said that they will be read. */
   readonly #promised = new Set<string>();
-  readonly #answered = new Set<string>();
 
   constructor(database: ModelDatabase) {
     this.#database = database;
@@ -236,11 +235,6 @@ class ModelReader {
     const awaited = events.filter((event) => this.#progress.willBeRead(event));
     if (this.#hasSkipped) {
       if (this.isWatching) for (const { rowId } of awaited) this.#promised.add(rowId);
-      expect(this.delivered.filter((rowId) => this.#answered.has(rowId))).toEqual([]);
-      if (this.isWatching) {
-        const answered = events.filter((event) => this.#progress.willBeRead(event) === false);
-        for (const { rowId } of answered) if (!delivered.has(rowId)) this.#answered.add(rowId);
-      }
     } else expect(awaited).toEqual(events.filter(({ rowId }) => !delivered.has(rowId)));
   }
 }
@@ -359,7 +353,7 @@ describe('the progress of the reader', () => {
     );
   });
 
-  it('G1, G4: delivers what it leaves out of an answer about missed events, and nothing else of it, also if it skipped rows', () => {
+  it('G1: delivers what it leaves out of an answer about missed events, also if it skipped rows while it followed', () => {
     const rows = fc.integer({ min: 1, max: 4 });
     const small = fc.record({ type: fc.constant('transaction' as const), session: sessions, rows });
     const reads = fc.record({ type: fc.constantFrom('read' as const, 'follower reads' as const) });
@@ -374,7 +368,7 @@ describe('the progress of the reader', () => {
         reader.handOver('following');
         reader.follower?.expectPromised();
       }),
-      { numRuns: 100 },
+      { numRuns: 80 },
     );
   });
 
