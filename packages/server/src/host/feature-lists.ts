@@ -37,6 +37,40 @@ export async function readListColumns(database: Queries): Promise<ListColumns> {
   return JSON.parse(rows[0]?.[0] ?? '{}') as ListColumns;
 }
 
+/** For how long states without a list that was readable are refused, in milliseconds. */
+const refusalMs = 10_000;
+
+/** The lists that snapshots and missed events can have. */
+export class ReadableLists {
+  readonly #requestPoll: () => void;
+  #missing: { readonly known: ListColumns; readonly sinceMs: number } | null = null;
+
+  /** `requestPoll` lets the reader check what can be read. */
+  constructor(requestPoll: () => void = () => undefined) {
+    this.#requestPoll = requestPoll;
+  }
+
+  /**
+   * Rejects for a while if a list that the reader knows cannot be read now: if it is readable again before the reader
+   * checks, a client would keep the state without it. Not for ever: a server that follows the relay does not check.
+   */
+  async read(session: Queries, known: ListColumns): Promise<ListColumns> {
+    const columns = await readListColumns(session);
+    const nowMs = performance.now();
+    if (!hasMissing(columns, known)) this.#missing = null;
+    else if (this.#missing?.known !== known) this.#missing = { known, sinceMs: nowMs };
+    if (this.#missing === null || nowMs - this.#missing.sinceMs > refusalMs) return columns;
+    this.#requestPoll();
+    throw new Error('a list of features cannot be read since a moment, so states would lack it');
+  }
+}
+
+function hasMissing(columns: ListColumns, known: ListColumns): boolean {
+  return Object.entries(known).some(([table, types]) =>
+    Object.entries(types).some(([column, type]) => columns[table]?.[column] !== type),
+  );
+}
+
 /** The size of each list, of each text in it in characters, and of all conditions of a feature in bytes. */
 const maxElements = 30;
 const maxText = 100;

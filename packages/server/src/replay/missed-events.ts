@@ -5,12 +5,12 @@ import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
 import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
 import { type Position, textOf, uncoveredRanges } from '../events/position.js';
+import { ReadableLists } from '../host/feature-lists.js';
 import { isOfData } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { type EventSource, hidesTheSame } from '../reader/event-source.js';
 import { deletedXidColumn, hasPoliciesColumn, missedStatement, toLogRows } from '../reader/log-statements.js';
 import { toSnapshotPosition } from '../reader/snapshot-position.js';
-import { ReadableLists } from './readable-lists.js';
 
 export interface MissedEventsOptions {
   pool: Queries;
@@ -184,7 +184,7 @@ export class MissedEventsSource {
     if (logged !== null) return { ...nothing, events: toShared(logged), source: 'log' };
     // Without an event log, transaction ids are unknown.
     if (source.reason !== 'event_log') return { ...nothing, source: 'database' };
-    const lists = await this.#lists.read(pool, source);
+    const lists = await this.#lists.read(pool, source.lists);
     const { lows, highs } = uncoveredRanges(position);
     const answer = await pool
       .query<(string | null)[]>({

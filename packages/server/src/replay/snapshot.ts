@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
 import type { ApprovalsScope, Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { withScheduleState } from '../host/feature-lists.js';
+import { ReadableLists, withScheduleState } from '../host/feature-lists.js';
 import {
   approvalsStatement,
   canReadSteps,
@@ -21,7 +21,6 @@ import {
   type SnapshotPosition,
   toSnapshotPosition,
 } from '../reader/snapshot-position.js';
-import { ReadableLists } from './readable-lists.js';
 
 export interface SnapshotSourceOptions {
   pool: SessionSource;
@@ -133,7 +132,7 @@ export class SnapshotSource {
 
   async #takeChannel({ projectId, environmentId, environmentKey }: Channel): Promise<EncodedSnapshot | null> {
     const taken = await this.#take(async (session, escapes, source) => ({
-      text: channelStatement(await this.#lists.read(session, source), { escapes }),
+      text: channelStatement(await this.#lists.read(session, source.lists), { escapes }),
       values: [projectId, environmentId],
     }));
     if (taken === null) return null;

@@ -1,13 +1,11 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { ReadableLists } from '../../src/host/feature-lists.js';
 import type { Queries } from '../../src/postgres/session-pool.js';
-import type { EventSource } from '../../src/reader/event-source.js';
-import { ReadableLists } from '../../src/replay/readable-lists.js';
 
 beforeEach(() => vi.useFakeTimers({ toFake: ['performance'] }));
 afterEach(() => vi.useRealTimers());
 
 const all = { rules: { id: 'uuid' }, tags: { id: 'uuid', slug: 'text' } };
-const source = { lists: all } as unknown as EventSource;
 const session = (found: object): Queries =>
   ({ query: async () => await Promise.resolve({ rows: [[JSON.stringify(found)]] }) }) as unknown as Queries;
 
@@ -16,16 +14,16 @@ it('states without a list of the reader are refused for ten seconds, and again a
   const lists = new ReadableLists(requestPoll);
   const fewer = { rules: all.rules, tags: { id: 'uuid' } };
   const more = { ...all, segments: { id: 'uuid' } };
-  expect(await lists.read(session(more), source)).toEqual(more);
+  expect(await lists.read(session(more), all)).toEqual(more);
   expect(requestPoll).not.toHaveBeenCalled();
   for (let round = 1; round <= 2; round += 1) {
-    await expect(lists.read(session(fewer), source)).rejects.toThrow(/cannot be read/);
+    await expect(lists.read(session(fewer), all)).rejects.toThrow(/cannot be read/);
     vi.advanceTimersByTime(10_000);
-    await expect(lists.read(session(fewer), source)).rejects.toThrow(/cannot be read/);
+    await expect(lists.read(session(fewer), all)).rejects.toThrow(/cannot be read/);
     expect(requestPoll).toHaveBeenCalledTimes(2 * round);
     // The server may follow the relay, and so does not check.
     vi.advanceTimersByTime(1);
-    expect(await lists.read(session(fewer), source)).toEqual(fewer);
-    expect(await lists.read(session(all), source)).toEqual(all);
+    expect(await lists.read(session(fewer), all)).toEqual(fewer);
+    expect(await lists.read(session(all), all)).toEqual(all);
   }
 });
