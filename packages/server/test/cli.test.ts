@@ -208,7 +208,7 @@ describe('token', () => {
     const env = { FLAGCAST_DATA_DIR: emptyDataDir };
     const without = await runHere(['token', '--user', 'erin'], env);
     expect(without).toMatchObject({ code: 1, stdout: '' });
-    expect(without.stderr).toMatch(/^flagcast: .*FLAGCAST_JWT_SECRET.*FLAGCAST_DATA_DIR.*is none\)\n$/);
+    expect(without.stderr).toMatch(/^flagcast: .*FLAGCAST_JWT_SECRET.*FLAGCAST_DATA_DIR.*is not one\)\n$/);
     const wrong = await runHere(['token', '--user', 'erin', '--ttl', '5'], env);
     expect(wrong.stderr).toMatch(/^flagcast: --ttl: .*15m.*\n$/);
     const long = await runHere(['token', '--user', 'erin', '--ttl', '2d'], {
