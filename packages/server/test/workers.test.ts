@@ -322,22 +322,25 @@ describe('two workers, one test after the other,', () => {
     const before = serve.stdout.length;
     const old = workers;
     const watchers = await watchBoth(url);
-    const refused: unknown[] = [];
-    // The workers accept in turn, so both have some.
-    const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
+    const [refused, early]: [unknown[], Socket[]] = [[], []];
     const written = await whileWriting(async (more) => {
       serve.signal('SIGHUP');
-      const first = await readyWorker(serve, 1, [...old]);
+      const ready = readyWorker(serve, 1, [...old]);
+      // The workers accept in turn, so both have some. A request has to arrive within 10 s, so only the last ones stay.
+      while (!serve.stdout.slice(before).includes('"worker_ready"')) {
+        early.push(await openLine(url));
+        if (early.length > 6) early.shift()?.destroy();
+      }
+      const first = await ready;
       // Now the old worker drains. A client that had connected but sent no request is served.
       await more(5);
-      expect(await Promise.all(early.map(async (line) => await askHealth(line)))).toEqual(
-        early.map(() => 'HTTP/1.1 200 OK'),
-      );
+      const answers = await Promise.all(early.map(askHealth));
+      expect(answers).toEqual(early.map(() => 'HTTP/1.1 200 OK'));
       // A client that connects meanwhile is accepted, each time.
       while (!serve.stdout.includes('"workers_renewed"')) {
-        const answer = await fetch(`${url}/healthz`, { headers: { Connection: 'close' } }).catch(String);
-        if (typeof answer === 'string') refused.push(answer);
-        else if (answer.status !== 200) refused.push(await answer.text());
+        const asked = fetch(`${url}/healthz`, { headers: { Connection: 'close' } });
+        const answer = await asked.catch((error: unknown) => ({ ok: false, error }));
+        if (!answer.ok) refused.push(answer);
       }
       workers = [first, await readyWorker(serve, 2, [...old])];
     });
@@ -350,9 +353,8 @@ describe('two workers, one test after the other,', () => {
       .split('\n')
       .map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
     // Each new worker is ready before the next old one stops.
-    expect(events.filter(Boolean)).toEqual([
-      ...['workers_renewing', 'worker_ready', 'worker_ready', 'workers_renewed'],
-    ]);
+    const renewed = ['worker_ready', 'worker_ready', 'workers_renewed'];
+    expect(events.filter(Boolean)).toEqual(['workers_renewing', ...renewed]);
   });
 
   it('are replaced when they are killed, while their clients resume on the other one without loss', async () => {
