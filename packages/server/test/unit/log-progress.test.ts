@@ -318,7 +318,7 @@ describe('the progress of the reader', () => {
         expect(reader.loss).toBe(null);
         expect(reader.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 80 },
+      { numRuns: 40 },
     );
   });
 
@@ -330,7 +330,7 @@ describe('the progress of the reader', () => {
         expect(reader.loss).toBe(null);
         expect(reader.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 80 },
+      { numRuns: 40 },
     );
   });
 
@@ -349,7 +349,7 @@ describe('the progress of the reader', () => {
         expect(follower.loss).toBe(null);
         expect(follower.delivered.toSorted()).toEqual(rowIds(database.committed));
       }),
-      { numRuns: 150 },
+      { numRuns: 70 },
     );
   });
 
@@ -386,7 +386,7 @@ describe('the progress of the reader', () => {
           else expect(taken).not.toEqual([]);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 70 },
     );
   });
 });
