@@ -176,9 +176,10 @@ export class ConsoleFixture {
     const folder = process.env['FLAGCAST_TEST_PICTURES'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
-    for (const [index, { window }] of this.#windows.entries()) {
+    const pages = this.#windows.flatMap(({ window }) => window.context.pages());
+    for (const [index, page] of pages.entries()) {
       const file = `${name.replaceAll(/\W+/g, '-')}-${index + 1}.png`;
-      await window.page.screenshot({ path: `${folder}/${file}` });
+      await page.screenshot({ path: `${folder}/${file}` });
     }
   }
 

@@ -153,7 +153,7 @@ function recordServerMessage(record: ChannelRecord, message: ServerMessage): voi
   } else if (message.type === 'resync') {
     record.isCaughtUp = false;
     record.replay.reset();
-  } else if (message.type === 'unsubscribed' || (message.type === 'error' && name)) {
+  } else if (['hello', 'unsubscribed'].includes(message.type) || (message.type === 'error' && name)) {
     record.isCaughtUp = false;
   }
 }

@@ -98,7 +98,7 @@ export class Leader {
   setConnectionState(isConnected: boolean, stale: StaleStatus | null): void {
     this.#isConnected = isConnected;
     this.#stale = stale;
-    if (!isConnected) this.#hello = null;
+    // `hello` stays: after a late heartbeat, the tab is connected again without another one.
     this.#postStatus();
   }
 

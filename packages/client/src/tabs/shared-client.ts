@@ -153,7 +153,6 @@ class TabSession {
     const status = this.client.getStatus();
     const stale = status.state === 'stale' && status.reason !== 'disconnected' ? status : null;
     const isConnected = status.state === 'live' || stale !== null;
-    if (!isConnected) for (const record of this.#records) record.isCaughtUp = false;
     this.#network.leadership?.leader.setConnectionState(isConnected, stale);
     if (status.state !== 'closed') return;
     this.#closed.abort();

@@ -1,5 +1,5 @@
 import type { EventMessage } from '#protocol';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Channel } from '../../src/index.js';
 import {
   caughtUp,
@@ -139,6 +139,27 @@ describe('the status of shared tabs', () => {
     leader.client.close();
     await (await fixture.server.connections.next()).accept('c2');
     await untilStatus(followerChannel, 'live');
+  });
+
+  it('followers return when a late heartbeat shows that the connection of the leader is not lost', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'], shouldAdvanceTime: true });
+    onTestFinished(() => void vi.useRealTimers());
+    const { connection, leaderChannel, followerChannel } = await fixture.startPair();
+    const silent = [leaderChannel, followerChannel].map(
+      async (channel) => await untilStatus(channel, 'stale'),
+    );
+    // The interval of heartbeats is 13.5 s.
+    await vi.advanceTimersByTimeAsync(15_000);
+    await Promise.all(silent);
+    connection.send(heartbeat('c2'));
+    await Promise.all(
+      [leaderChannel, followerChannel].map(async (channel) => await untilStatus(channel, 'live')),
+    );
+    const third = fixture.openTab().client.channel(channelArguments);
+    await untilStatus(third, 'live');
+    connection.send(event('e1', 'f1', { cursor: 'c3' }));
+    await Promise.all([followerChannel, third].map(async (channel) => await untilEvent(channel, 'e1')));
+    expect(fixture.server.upgrades.all).toHaveLength(1);
   });
 
   it('sinceMs of a follower is the time of the newest heartbeat after the leader lost its connection', async () => {
