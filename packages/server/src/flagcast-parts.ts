@@ -34,6 +34,7 @@ import { Freshness } from './reader/freshness.js';
 import { type EventSource, guaranteeOf } from './reader/event-source.js';
 import { defaultOverlapMs } from './reader/overlap.js';
 import { EventReader } from './reader/reader.js';
+import { ReadableLists } from './host/feature-lists.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
 export interface Base {
@@ -92,6 +93,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
     if (source.source === null) throw unavailable();
     return source.source;
   };
+  const lists = new ReadableLists(() => source.requestPoll());
   const { readinessGraceMs, readinessLagMs = 30_000 } = options.timeouts ?? {};
   return {
     ...{ cork, socketWriter, socketWriterReason: reason },
@@ -115,14 +117,14 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
       source: knownSource,
       broadcaster,
       willBeRead: source.willBeRead.bind(source),
-      requestPoll: source.requestPoll.bind(source),
+      lists,
       relay,
     }),
     snapshots: new SnapshotSource({
       pool: sessions.requests,
       source: () => source.source,
       position: () => broadcaster.position,
-      requestPoll: source.requestPoll.bind(source),
+      lists,
     }),
   };
 }

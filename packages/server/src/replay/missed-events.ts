@@ -22,8 +22,8 @@ export interface MissedEventsOptions {
    * a later batch.
    */
   willBeRead: (event: FlagEvent) => boolean | null;
-  /** Lets the reader check what can be read. Default: does nothing. */
-  requestPoll?: () => void;
+  /** Default: those of this source only. */
+  lists?: ReadableLists;
   /** Its log is asked before the database. Default: the database is asked. */
   relay?: Pick<Relay, 'missedSince'> | null;
   /** How long an answer is reused, in milliseconds. Default 10,000. */
@@ -83,7 +83,7 @@ export class MissedEventsSource {
 
   constructor(options: MissedEventsOptions) {
     this.#options = options;
-    this.#lists = new ReadableLists(options.requestPoll);
+    this.#lists = options.lists ?? new ReadableLists();
   }
 
   /**

@@ -28,8 +28,8 @@ export interface SnapshotSourceOptions {
   source: () => EventSource | null;
   /** The reader's position; null before the first read. */
   position: () => Position | null;
-  /** Lets the reader check what can be read. Default: does nothing. */
-  requestPoll?: () => void;
+  /** Default: those of this source only. */
+  lists?: ReadableLists;
 }
 
 const compress = promisify(gzip);
@@ -88,7 +88,7 @@ export class SnapshotSource {
 
   constructor(options: SnapshotSourceOptions) {
     this.#options = options;
-    this.#lists = new ReadableLists(options.requestPoll);
+    this.#lists = options.lists ?? new ReadableLists();
   }
 
   /** Null before the first read; rejects with the error of the database. */
