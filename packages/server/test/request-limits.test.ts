@@ -78,7 +78,9 @@ async function get(httpUrl: string, { token }: TestUser, path: string): Promise<
 }
 
 async function start(options: TestServerOptions = {}): Promise<TestServer> {
-  const server = await startTestServer(database.url, options);
+  // These snapshots take longer on a busy machine.
+  const timeouts = { queryTimeoutMs: 60_000 };
+  const server = await startTestServer(database.url, { timeouts, ...options });
   onTestFinished(async () => await server.close());
   return server;
 }
@@ -282,17 +284,21 @@ it('runs two expensive requests of a user at a time, lets more wait, and refuses
         })
         .toBe(answers.length);
     }
-    for (let count = 0; count < 64; count += 1) {
-      answers.push(rest.ask('carol', 'GET', count % 2 === 0 ? audit : snapshot));
+    // They arrive in any order.
+    const refused: Awaited<ReturnType<typeof rest.ask>>[] = [];
+    for (let count = 0; count < 64 + 6; count += 1) {
+      const answer = rest.ask('carol', 'GET', count % 2 === 0 ? audit : snapshot);
+      void answer.then((refusal) => refusal.status === 429 && refused.push(refusal));
+      answers.push(answer);
     }
-    await expect.poll(async () => (await rest.ask('carol', 'GET', audit)).status).toBe(429);
-    const refused = await rest.ask('carol', 'GET', snapshot);
-    expect(refused).toMatchObject({ status: 429, body: { code: 'too_many_requests' } });
-    expect(refused.headers.get('retry-after')).toBe('2');
+    await expect.poll(() => refused.length).toBe(6);
+    expect(refused[0]).toMatchObject({ status: 429, body: { code: 'too_many_requests' } });
+    expect(refused[0]?.headers.get('retry-after')).toBe('2');
     expect((await rest.ask('carol', 'GET', `/api/features/${feature.id}?env=prod`)).status).toBe(429);
     expect((await rest.ask('alice', 'GET', '/api/auth/me')).status).toBe(200);
     await lock.query('COMMIT');
-    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    const answered = (await Promise.all(answers)).filter(({ status }) => status === 200);
+    expect(answered).toHaveLength(2 + 64);
     expect((await rest.ask('carol', 'GET', audit)).status).toBe(200);
   } finally {
     lock.release(true);
