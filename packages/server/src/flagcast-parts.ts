@@ -16,7 +16,7 @@ import { DatabaseSessions } from './postgres/database-sessions.js';
 import { unavailable } from './http-problem.js';
 import { RequestAuthorizer } from './auth/request-authorizer.js';
 import { originalTarget, removeBasePath, withoutBasePath } from './auth/request-target.js';
-import { openSocketWriter } from './transport/socket-writer.js';
+import { openSocketWriter, type SocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
 import { Presence } from './connections/presence.js';
@@ -47,13 +47,9 @@ type Access = ReturnType<typeof createAccess>;
 export type Connections = ReturnType<typeof createConnections>;
 export type Http = ReturnType<typeof createHttp>;
 
-/** Event log -> reader -> broadcaster, with the relay, missed events and snapshots. */
-export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }: Base) {
+/** Event log -> reader -> broadcaster, with the relay. */
+function createReading(options: FlagcastOptions, { lifecycle, sessions }: Base, cork: SocketWriter['cork']) {
   const { pollIntervalMs = 1_000, overlapMs = defaultOverlapMs } = options.database;
-  const { socketWriter, reason } = openSocketWriter(options.socketWriter, () =>
-    lifecycle.emit('socket-writer:fallback', {}),
-  );
-  const cork = socketWriter.cork.bind(socketWriter);
   const broadcaster = new Broadcaster({
     lifecycle,
     cork,
@@ -89,29 +85,40 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
           queryTimeoutMs: sessions.queryTimeoutMs,
         }),
     }) ?? null;
+  const { readinessGraceMs, readinessLagMs = 30_000 } = options.timeouts ?? {};
+  const freshness = new Freshness({
+    lifecycle,
+    staleAfterMs:
+      readinessGraceMs === undefined
+        ? Math.max(3 * pollIntervalMs, 5_000)
+        : pollIntervalMs + readinessGraceMs,
+    lagLimitMs: readinessLagMs,
+    broadcaster,
+    sessions,
+  });
+  return { broadcaster, source, relay, freshness, overlapMs };
+}
+
+/** What is read and broadcast, with missed events and snapshots. */
+export function createDelivery(options: FlagcastOptions, base: Base) {
+  const { lifecycle, sessions } = base;
+  const { socketWriter, reason: socketWriterReason } = openSocketWriter(options.socketWriter, () =>
+    lifecycle.emit('socket-writer:fallback', {}),
+  );
+  const cork = socketWriter.cork.bind(socketWriter);
+  const reading = createReading(options, base, cork);
+  const { broadcaster, source, relay } = reading;
   const knownSource = (): EventSource => {
     if (source.source === null) throw unavailable();
     return source.source;
   };
   const lists = new ReadableLists(() => source.requestPoll());
-  const { readinessGraceMs, readinessLagMs = 30_000 } = options.timeouts ?? {};
   return {
-    ...{ cork, socketWriter, socketWriterReason: reason },
-    broadcaster,
-    source,
-    relay,
+    ...reading,
+    cork,
+    socketWriter,
+    socketWriterReason,
     knownSource,
-    overlapMs,
-    freshness: new Freshness({
-      lifecycle,
-      staleAfterMs:
-        readinessGraceMs === undefined
-          ? Math.max(3 * pollIntervalMs, 5_000)
-          : pollIntervalMs + readinessGraceMs,
-      lagLimitMs: readinessLagMs,
-      broadcaster,
-      sessions,
-    }),
     missedEvents: new MissedEventsSource({
       pool: sessions.requests,
       source: knownSource,
