@@ -293,6 +293,11 @@ describe('a server of a database in which', () => {
       'DROP TRIGGER flagcast_log ON pending_changes',
       'the table public.pending_changes does not have the trigger flagcast_log (was the table replaced?)',
     ],
+    [
+      'another table inherits from audit_log',
+      'CREATE TABLE "Audit 2026" () INHERITS (audit_log)',
+      'the table "Audit 2026", which has rows of public.audit_log, does not have the trigger flagcast_log, or it is disabled',
+    ],
   ])(
     'G12: %s is stale with the reason, and fresh after install, with a resync for clients',
     async (_, damage, problem) => {

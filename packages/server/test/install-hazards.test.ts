@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { install } from '../src/install/install.js';
+import { install, uninstall } from '../src/install/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { EventReader } from '../src/reader/reader.js';
 import {
@@ -12,7 +12,7 @@ import {
 } from './database.js';
 import { makeChannel, makeHostTables, readLog, value } from './host-tables.js';
 import { expectPartitionsLogged } from './partitions.js';
-import { readerOptions, sessionOpener } from './reader.js';
+import { readerOptions, sessionOpener, startTestReader } from './reader.js';
 import { nextEvent } from './server.js';
 
 let cluster: TestCluster;
@@ -132,6 +132,61 @@ describe('the event log', () => {
 describe('a partitioned table', () => {
   it('logs rows of every partition, also of partitions that are attached or created later', async () => {
     await expectPartitionsLogged(database);
+  });
+
+  it('has a new history after the trigger on a partition was disabled for a moment, and not after a new partition', async () => {
+    const { pool } = database;
+    await expectPartitionsLogged(database);
+    const losses: string[] = [];
+    const lifecycle = new Lifecycle();
+    lifecycle.on('reader:history-lost', ({ reason }) => losses.push(reason));
+    const { reader, read } = await startTestReader(database, { lifecycle, pollIntervalMs: 20 });
+    cleanUps.push(async () => await reader.stop());
+    const isPolled = async (): Promise<void> => {
+      await nextEvent(lifecycle, 'reader:triggers');
+      await nextEvent(lifecycle, 'reader:triggers');
+      await read();
+    };
+    await pool.query(
+      `CREATE TABLE audit_2027 PARTITION OF audit_log FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')`,
+    );
+    await isPolled();
+    expect(losses).toEqual([]);
+    await pool.query(
+      `BEGIN; ALTER TABLE audit_2025 DISABLE TRIGGER flagcast_log; ALTER TABLE audit_2025 ENABLE TRIGGER flagcast_log; COMMIT`,
+    );
+    await isPolled();
+    expect(losses).toEqual([
+      'the triggers that write the event log were changed, so events may not have been logged',
+    ]);
+  });
+});
+
+describe('a table that inherits from audit_log', () => {
+  it('has its rows logged after install, which changes nothing when it runs again, until uninstall', async () => {
+    const { pool, url } = database;
+    const tables = ['audit_log', '"Old"."Audit \'25"', 'audit_grandchild'];
+    const insert = async (): Promise<void> => {
+      for (const table of tables) {
+        await pool.query(
+          `INSERT INTO ${table} (feature_id, actor, action, project_id, environment_id)
+           VALUES (gen_random_uuid(), 'user', 'update', $1, $2)`,
+          [channel.projectId, channel.environmentId],
+        );
+      }
+    };
+    await pool.query(
+      `CREATE SCHEMA "Old"; CREATE TABLE ${tables[1]} () INHERITS (audit_log);
+       CREATE TABLE ${tables[2]} () INHERITS (${tables[1]})`,
+    );
+    await withClient(url, async (client) => {
+      expect((await install(client)).changed).toBe(true);
+      expect((await install(client)).changed).toBe(false);
+    });
+    await insert();
+    expect(await countLog()).toBe(3);
+    await withClient(url, async (client) => await uninstall(client));
+    await insert();
   });
 });
 

@@ -48,7 +48,7 @@ export interface TriggerState {
   readonly table: string;
   /** Null where the table does not exist. */
   readonly relation: string | null;
-  /** The partitions that the trigger is missing or disabled on, by name. */
+  /** The partitions, or tables that inherit from it, that the trigger is missing or disabled on, by name. */
   readonly partitions: readonly string[];
   /** `tgenabled`: O (origin), A (always), R (replica), D (disabled); null where there is no trigger. */
   readonly enabled: string | null;
@@ -61,21 +61,17 @@ export interface TriggerState {
 /**
  * The state of each trigger of `hostTriggers`, as JSON text, in their order. Reads the catalogue only, and needs
  * no right for it: to_regclass would need USAGE on the schema. `$1` is `triggerParameter`.
+ *
+ * A table can have rows in its partitions and in tables that inherit from it. PostgreSQL creates a trigger on a partition
+ * in the transaction that makes it one, which says nothing about earlier events: only later changes belong to the version.
  */
 export const triggerStatement = `
 SELECT coalesce(json_agg(json_build_object(
   'table', w."table",
   'relation', c.oid::text,
   'enabled', t.tgenabled,
-  'version', concat_ws('/', c.oid, t.oid, t.xmin, t.tgenabled),
-  'partitions', (
-    SELECT coalesce(json_agg(leaf.relid::text), '[]')
-    FROM pg_partition_tree(CASE WHEN c.relkind = 'p' THEN c.oid END) leaf
-    WHERE leaf.isleaf AND NOT EXISTS (
-      SELECT FROM pg_trigger own
-      WHERE own.tgrelid = leaf.relid AND own.tgfoid = f.oid AND own.tgenabled IN ('O', 'A')
-    )
-  ),
+  'version', concat_ws('/', c.oid, t.oid, t.xmin, t.tgenabled, children.version, nullif(children.unlogged::text, '[]')),
+  'partitions', children.unlogged,
   'missingColumns', (
     SELECT coalesce(json_agg(wanted), '[]') FROM jsonb_array_elements_text(w.columns) wanted
     WHERE NOT EXISTS (
@@ -88,7 +84,18 @@ LEFT JOIN pg_class c ON c.relname = w."table" AND c.relkind IN ('r', 'p')
   AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
 LEFT JOIN pg_proc f ON f.proname = w."function" AND f.pronargs = 0
   AND f.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
-LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = f.oid AND NOT t.tgisinternal`;
+LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = f.oid AND NOT t.tgisinternal
+CROSS JOIN LATERAL (
+  WITH RECURSIVE tree AS (
+    SELECT i.inhrelid AS oid, i.xmin AS made FROM pg_inherits i WHERE c.relhassubclass AND i.inhparent = c.oid
+    UNION
+    SELECT i.inhrelid, i.xmin FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
+  )
+  SELECT coalesce(json_agg(leaf.oid::regclass::text ORDER BY leaf.oid) FILTER (WHERE own.oid IS NULL), '[]') AS unlogged,
+    (array_agg(own.xmin::text ORDER BY age(own.xmin)) FILTER (WHERE own.xmin <> tree.made))[1] AS version
+  FROM tree JOIN pg_class leaf ON leaf.oid = tree.oid AND leaf.relkind <> 'p' AND leaf.relpersistence <> 't'
+  LEFT JOIN pg_trigger own ON own.tgrelid = leaf.oid AND own.tgfoid = f.oid AND own.tgenabled IN ('O', 'A')
+) AS children`;
 
 /** The parameter of `triggerStatement`. */
 export const triggerParameter = JSON.stringify(
@@ -112,7 +119,7 @@ export function triggerProblem(triggers: readonly TriggerState[]): string | null
     } else if (enabled !== 'O' && enabled !== 'A') {
       return `the trigger ${triggerName} on ${name} is disabled`;
     } else if (partitions.length > 0) {
-      return `the partition ${partitions[0] ?? ''} of ${name} does not have the trigger ${triggerName}, or it is disabled`;
+      return `the table ${partitions[0] ?? ''}, which has rows of ${name}, does not have the trigger ${triggerName}, or it is disabled`;
     } else if (missingColumns.length > 0) {
       return `the table ${name} has no column ${missingColumns.join(', ')}, which the trigger ${triggerName} reads`;
     }

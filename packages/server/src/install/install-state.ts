@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
+import { triggerName, triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
 import { readInstallSql, schemaName, type InstallSql } from './sql-files.js';
 
 interface PublicTable {
@@ -10,6 +10,14 @@ interface PublicTable {
   readonly ownerIsMember: boolean;
   /** The privileges that the role needs for a trigger and lacks. */
   readonly lacks: readonly string[];
+  /** The tables that inherit from it, without partitions: PostgreSQL creates no triggers on them. */
+  readonly children: readonly ChildTable[];
+}
+
+interface ChildTable {
+  /** With its schema, as SQL. */
+  readonly name: string;
+  readonly owned: boolean;
 }
 
 /** The state of a database that install, uninstall and doctor start from. */
@@ -51,6 +59,16 @@ WITH relations AS (
   SELECT p.oid, p.proname::text AS name
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = '${schemaName}'
+), children AS (
+  WITH RECURSIVE tree AS (
+    SELECT i.inhrelid AS oid, r.oid AS root FROM pg_catalog.pg_inherits i JOIN relations r ON r.oid = i.inhparent
+    WHERE r.schema = 'public' AND r.name = ANY ($1::text[])
+    UNION
+    SELECT i.inhrelid, tree.root FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+  )
+  SELECT tree.oid, tree.root, format('%I.%I', n.nspname, c.relname) AS name, c.relowner
+  FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND NOT c.relispartition AND c.relpersistence <> 't'
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ), made AS (
   SELECT EXISTS (SELECT FROM relations WHERE schema = '${schemaName}' AND name = 'tables_version') AS tables
 ), objects AS (
@@ -71,8 +89,8 @@ WITH relations AS (
   JOIN functions f ON f.oid = t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  -- PostgreSQL creates the triggers of partitions.
-  WHERE t.tgparentid = 0
+  -- PostgreSQL creates the triggers of partitions. Those of tables that inherit belong to the table that they inherit from.
+  WHERE t.tgparentid = 0 AND NOT (t.tgname = '${triggerName}' AND t.tgrelid IN (SELECT oid FROM children))
   UNION ALL
   -- In schema public it can be the host's, if install did not create the tables.
   SELECT 'view ' || schema || '.' || name FROM relations, made
@@ -94,7 +112,11 @@ SELECT json_build_object(
       'owner', pg_get_userbyid(relowner),
       'owned', pg_has_role(relowner, 'USAGE'),
       'ownerIsMember', pg_has_role(relowner, current_user, 'USAGE'),
-      'lacks', ARRAY(SELECT p FROM unnest('{SELECT,TRIGGER}'::text[]) p WHERE NOT has_table_privilege(oid, p))
+      'lacks', ARRAY(SELECT p FROM unnest('{SELECT,TRIGGER}'::text[]) p WHERE NOT has_table_privilege(oid, p)),
+      'children', (
+        SELECT coalesce(json_agg(json_build_object('name', c.name, 'owned', pg_has_role(c.relowner, 'USAGE')) ORDER BY c.name), '[]')
+        FROM children c WHERE c.root = relations.oid
+      )
     )), '{}') FROM relations WHERE schema = 'public' AND relkind IN ('r', 'p') AND name = ANY ($1::text[])
   ),
   'publications', (SELECT coalesce(json_agg(pubname ORDER BY pubname), '[]') FROM pg_catalog.pg_publication WHERE puballtables),

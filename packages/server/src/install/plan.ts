@@ -200,12 +200,16 @@ const ownsTable = (state: InstallState, { makesTables }: Target, table: string):
 
 /** Creates the triggers on the host's tables. Only the owner of a table may let logical replication fire its trigger. */
 function triggerStatements(state: InstallState, target: Target): string[] {
-  return target.triggers.flatMap(({ table, events, function: name }) => [
-    `CREATE TRIGGER ${triggerName} AFTER ${events} ON public.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.${name}();`,
-    ...(ownsTable(state, target, table)
-      ? [`ALTER TABLE public.${table} ENABLE ALWAYS TRIGGER ${triggerName};`]
-      : []),
-  ]);
+  return target.triggers.flatMap(({ table, events, function: name }) => {
+    const tables = [
+      { name: `public.${table}`, owned: ownsTable(state, target, table) },
+      ...(state.publicTables[table]?.children ?? []),
+    ];
+    return tables.flatMap((each) => [
+      `CREATE TRIGGER ${triggerName} AFTER ${events} ON ${each.name} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.${name}();`,
+      ...(each.owned ? [`ALTER TABLE ${each.name} ENABLE ALWAYS TRIGGER ${triggerName};`] : []),
+    ]);
+  });
 }
 
 function ownerNotes(state: InstallState, target: Target): string[] {
