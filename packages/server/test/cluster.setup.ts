@@ -80,6 +80,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
       // Printed to the terminal, because every test fails when PostgreSQL dies.
       onExit: (error) => project.vitest.logger.error(error.message),
     });
+    await command.warmUp(postgres.url()).catch(async (error: unknown) => {
+      await postgres.stop();
+      throw error;
+    });
     project.provide('clusterUrl', postgres.url());
     project.provide('clusterTemplate', template);
     return async () => {

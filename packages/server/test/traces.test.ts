@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type BroadcastBatch, Lifecycle } from '../src/lifecycle.js';
@@ -31,8 +32,12 @@ function environment(more: Record<string, string>): Record<string, string> {
   return { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret, ...more };
 }
 
-async function startServe(more: Record<string, string>): Promise<{ serve: RunningCommand; wsUrl: string }> {
-  const serve = new RunningCommand(['serve', '--port', '0'], { env: environment(more) });
+async function startServe(
+  more: Record<string, string>,
+  file?: string,
+): Promise<{ serve: RunningCommand; wsUrl: string }> {
+  const options = { env: environment(more), ...(file !== undefined && { file }) };
+  const serve = new RunningCommand(['serve', '--port', '0'], options);
   onTestFinished(async () => await serve.end());
   const { url } = await serve.logged('server_listening');
   await serve.logged('reader_started');
@@ -102,11 +107,16 @@ it('a server sends one trace for each batch, from commit to delivery, without na
 
 it('OpenTelemetry is loaded only if traces are enabled, and reported if it is missing', async () => {
   const endpoint = `http://u:hunter2@127.0.0.1:${await freePort()}`;
-  const { serve } = await startServe({
-    NODE_OPTIONS: withoutOpenTelemetry,
-    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
-    OTEL_SDK_DISABLED: 'true',
-  });
+  // Not bundled: the hook sees what modules import.
+  const file = fileURLToPath(new URL('../bin/flagcast.js', import.meta.url));
+  const { serve } = await startServe(
+    {
+      NODE_OPTIONS: withoutOpenTelemetry,
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      OTEL_SDK_DISABLED: 'true',
+    },
+    file,
+  );
   expect(serve.stdout).not.toContain('traces_started');
   serve.signal('SIGTERM');
   expect(await serve.ended).toMatchObject({ code: 0, stderr: '' });
@@ -115,7 +125,7 @@ it('OpenTelemetry is loaded only if traces are enabled, and reported if it is mi
     NODE_OPTIONS: withoutOpenTelemetry,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: endpoint,
   });
-  const { code, stderr } = await runCommand(['serve', '--port', '0'], { env });
+  const { code, stderr } = await runCommand(['serve', '--port', '0'], { env, file });
   expect(code).toBe(1);
   expect(stderr).toMatch(
     /^flagcast: OTEL_[^\n]* asks for traces, but [^\n]*npm install [^\n]*, or unset it\n$/,
