@@ -83,6 +83,30 @@ describe('the activity', () => {
     expect(shown()).toHaveLength(101);
   });
 
+  it('keeps older entries that arrive together with a new one', async () => {
+    const server = createServer();
+    const history = hourly(120);
+    servePages(server, () => history);
+    await openLive(page, server);
+    await waitFor(() => expect(shown()).toHaveLength(50));
+    const answers: (() => void)[] = [];
+    const undo = server.on('GET', /^\/api\/audit$/, async ({ search }) => {
+      await new Promise<void>((resolve) => answers.push(resolve));
+      const start = search.has('before') ? 50 : 0;
+      const entries = history.slice(start, start + 50);
+      return { body: { entries, next: entries.at(-1)?.id ?? null, searched_until: null, index: null } };
+    });
+    await serverActs(() => void server.emit({ timestamp: '2026-11-29T12:00:00.000000Z' }));
+    await waitFor(() => expect(answers).toHaveLength(1));
+    await click(button(en.activity.older));
+    await waitFor(() => expect(answers).toHaveLength(2));
+    undo();
+    await serverActs(() => {
+      for (const answer of answers) answer();
+    });
+    await waitFor(() => expect(shown()).toHaveLength(100));
+  });
+
   it('shows a step of a request at once, and once', async () => {
     const server = createServer();
     server.audit = [auditEntry('audit:1:feature:f1:updated')];

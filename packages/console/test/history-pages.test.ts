@@ -3,6 +3,7 @@ import type { AuditEntry, AuditPage } from '../src/api/types.js';
 import {
   appendPage,
   endOfTime,
+  keepOlder,
   type LoadedHistory,
   nothingLoaded,
   pageSize,
@@ -73,21 +74,21 @@ describe('readFullPage', () => {
 describe('readNewest', () => {
   it('reads one page if nothing is loaded', async () => {
     const { read, requests } = pagesOf(minutes(20, 1));
-    const loaded = await readNewest(read, () => nothingLoaded, endOfTime);
+    const loaded = await readNewest(read, nothingLoaded, endOfTime);
     expect([ids(loaded), loaded.next, requests.length]).toEqual([['20', '19', '18'], '18', 1]);
   });
 
   it('adds new entries, and keeps the loaded objects and the cursor', async () => {
     const cached: LoadedHistory = { entries: minutes(13, 11), next: '11', searchedUntil: null };
     const { read } = pagesOf(minutes(15, 1));
-    const loaded = await readNewest(read, () => cached, endOfTime);
+    const loaded = await readNewest(read, cached, endOfTime);
     expect([ids(loaded), loaded.next]).toEqual([['15', '14', '13', '12', '11'], '11']);
     expect(loaded.entries.at(-1)).toBe(cached.entries.at(-1));
   });
 
   it('returns the same object if there is nothing new', async () => {
     const cached: LoadedHistory = { entries: minutes(15, 10), next: '10', searchedUntil: null };
-    expect(await readNewest(pagesOf(minutes(15, 1)).read, () => cached, endOfTime)).toBe(cached);
+    expect(await readNewest(pagesOf(minutes(15, 1)).read, cached, endOfTime)).toBe(cached);
   });
 
   it('reads past the time of a late event, and finds its entry among older ones', async () => {
@@ -95,34 +96,38 @@ describe('readNewest', () => {
     const cached: LoadedHistory = { entries: history.slice(0, 15), next: '6', searchedUntil: null };
     const late = entry(10, { id: 'late' });
     const { read, requests } = pagesOf([...history.slice(0, 11), late, ...history.slice(11)]);
-    const loaded = await readNewest(read, () => cached, late.created_at ?? '');
+    const loaded = await readNewest(read, cached, late.created_at ?? '');
     expect(ids(loaded).slice(9, 13)).toEqual(['11', '10', 'late', '9']);
     expect(loaded.entries).toHaveLength(16);
     expect(requests.length).toBeGreaterThan(2);
     // A read that is not about that time stops at the first known entry.
     const short = pagesOf(history);
-    await readNewest(short.read, () => cached, endOfTime);
+    await readNewest(short.read, cached, endOfTime);
     expect(short.requests).toHaveLength(1);
-  });
-
-  it('keeps entries that were appended during the read', async () => {
-    let cached: LoadedHistory = { entries: minutes(13, 11), next: '11', searchedUntil: null };
-    const { read } = pagesOf(minutes(14, 1));
-    const loaded = await readNewest(
-      async (before) => {
-        const newest = await read(before);
-        cached = appendPage(cached.entries, page(minutes(10, 8), '8'));
-        return newest;
-      },
-      () => cached,
-      endOfTime,
-    );
-    expect([ids(loaded), loaded.next]).toEqual([['14', '13', '12', '11', '10', '9', '8'], '8']);
   });
 
   it('never adds entries older than the oldest loaded one, which the cursor leads to', async () => {
     const cached: LoadedHistory = { entries: minutes(13, 12), next: '12', searchedUntil: null };
-    const loaded = await readNewest(pagesOf(minutes(14, 1)).read, () => cached, endOfTime);
+    const loaded = await readNewest(pagesOf(minutes(14, 1)).read, cached, endOfTime);
     expect(ids(loaded)).toEqual(['14', '13', '12']);
+  });
+});
+
+describe('keepOlder', () => {
+  it('keeps entries that were appended during the read', async () => {
+    const cached: LoadedHistory = { entries: minutes(13, 11), next: '11', searchedUntil: null };
+    const read = await readNewest(pagesOf(minutes(14, 1)).read, cached, endOfTime);
+    const appended = appendPage(cached.entries, page(minutes(10, 8), '8'));
+    const loaded = keepOlder(appended, read) as LoadedHistory;
+    expect([ids(loaded), loaded.next]).toEqual([['14', '13', '12', '11', '10', '9', '8'], '8']);
+  });
+
+  it('changes nothing if none were', async () => {
+    const cached: LoadedHistory = { entries: minutes(13, 11), next: '11', searchedUntil: null };
+    const read = await readNewest(pagesOf(minutes(14, 1)).read, cached, endOfTime);
+    expect(keepOlder(cached, read)).toBe(read);
+    expect(keepOlder(undefined, read)).toBe(read);
+    const appended = appendPage(cached.entries, page(minutes(10, 8), '8'));
+    expect(keepOlder(cached, appended)).toBe(appended);
   });
 });

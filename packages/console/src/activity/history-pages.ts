@@ -44,17 +44,27 @@ export function appendPage(entries: readonly AuditEntry[], page: AuditPage): Loa
   return { entries: [...entries, ...page.entries], next: page.next, searchedUntil: page.searched_until };
 }
 
+/** What was read, with the older entries that were loaded meanwhile. Both are a `LoadedHistory`. */
+export function keepOlder(loaded: unknown, read: unknown): unknown {
+  const { entries, ...older } = (loaded ?? nothingLoaded) as LoadedHistory;
+  const newer = (read as LoadedHistory).entries;
+  const end = entries.findIndex(({ id }) => id === newer.at(-1)?.id) + 1;
+  return end === 0 || end === entries.length
+    ? read
+    : { ...older, entries: [...newer, ...entries.slice(end)] };
+}
+
 /**
  * Reads from the newest entry down to a cached one and past `since`, and adds that to the cached entries. These stay the
  * same objects, so React does not render them again.
  */
 export async function readNewest(
   readPage: ReadPage,
-  cached: () => LoadedHistory,
+  cached: LoadedHistory,
   since: string,
 ): Promise<LoadedHistory> {
-  const known = new Map(cached().entries.map((entry) => [entry.id, entry]));
-  const oldestId = cached().entries.at(-1)?.id;
+  const known = new Map(cached.entries.map((entry) => [entry.id, entry]));
+  const oldestId = cached.entries.at(-1)?.id;
   const read: AuditEntry[] = [];
   let page = await readPage(null);
   for (;;) {
@@ -64,13 +74,12 @@ export async function readNewest(
     if (known.size === 0 || page.next === null || (isKnown && isPast)) break;
     page = await readPage(page.next);
   }
-  const latest = cached();
-  if (latest.entries.length === 0) return appendPage(read, { ...page, entries: [] });
+  if (cached.entries.length === 0) return appendPage(read, { ...page, entries: [] });
   // The cached cursor leads to entries older than the oldest cached one.
   const end = read.findIndex(({ id }) => id === oldestId);
   const newer = end === -1 ? read : read.slice(0, end + 1);
-  if (newer.every(({ id }) => known.has(id))) return latest;
+  if (newer.every(({ id }) => known.has(id))) return cached;
   const newerIds = new Set(newer.map(({ id }) => id));
-  const others = latest.entries.filter(({ id }) => !newerIds.has(id));
-  return { ...latest, entries: [...newer.map((entry) => known.get(entry.id) ?? entry), ...others] };
+  const others = cached.entries.filter(({ id }) => !newerIds.has(id));
+  return { ...cached, entries: [...newer.map((entry) => known.get(entry.id) ?? entry), ...others] };
 }

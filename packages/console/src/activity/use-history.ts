@@ -11,6 +11,7 @@ import { useApi } from '../sign-in/app-services.js';
 import {
   appendPage,
   endOfTime,
+  keepOlder,
   type LoadedHistory,
   nothingLoaded,
   pageSize,
@@ -76,7 +77,7 @@ function useNewestEntries(search: string, readPage: ReadPage, filter: HistoryFil
       const since = unreadSince.current ?? endOfTime;
       unreadSince.current = null;
       try {
-        const cached = () => queries.getQueryData<LoadedHistory>(queryKey) ?? nothingLoaded;
+        const cached = queries.getQueryData<LoadedHistory>(queryKey) ?? nothingLoaded;
         return await readNewest(readPage, cached, since);
       } catch (error) {
         noteUnread(since);
@@ -84,7 +85,7 @@ function useNewestEntries(search: string, readPage: ReadPage, filter: HistoryFil
       }
     },
     ...queryOptions,
-    structuralSharing: false,
+    structuralSharing: keepOlder,
   });
   const refresh = useThrottledCallback(() => {
     if (!paused && !isNotAvailable(query.error)) void query.refetch({ cancelRefetch: false });
