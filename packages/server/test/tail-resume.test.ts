@@ -183,7 +183,7 @@ describe('tail continues', () => {
         makeToken: async () => {
           made += 1;
           if (made === 4) renewedTwice();
-          return await signForName(testSecret, 'root', 3_000);
+          return await signForName(testSecret, 'root', 6_000);
         },
         line: jsonLine,
         output: listed,

@@ -49,9 +49,8 @@ export function keepOlder(loaded: unknown, read: unknown): unknown {
   const { entries, ...older } = (loaded ?? nothingLoaded) as LoadedHistory;
   const newer = (read as LoadedHistory).entries;
   const end = entries.findIndex(({ id }) => id === newer.at(-1)?.id) + 1;
-  return end === 0 || end === entries.length
-    ? read
-    : { ...older, entries: [...newer, ...entries.slice(end)] };
+  if (end === 0 || end === entries.length) return read;
+  return { ...older, entries: [...newer, ...entries.slice(end)] };
 }
 
 /**

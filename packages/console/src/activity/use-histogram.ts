@@ -1,12 +1,15 @@
+import type { EventMessage } from '@flagcast/client';
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
-import { useEffect, useMemo, useState } from 'react';
+import { useCallback, useMemo } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import { serverNowMs } from '../api/server-clock.js';
 import type { AuditHistogram } from '../api/types.js';
+import { useEventCount } from '../features/use-frozen.js';
 import { useNowMs } from '../shell/relative-time.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 import { type HistoryFilter, matchesFilter, searchOf } from './timeline.js';
+import { queryOptions } from './use-history.js';
 
 /** The time that the chart covers without a filter. */
 const usualSpanMs = 30 * 60_000;
@@ -50,17 +53,10 @@ export function useHistogram(filter: HistoryFilter): Histogram | null | undefine
       bucketMs,
     }),
     placeholderData: keepPreviousData,
-    retry: false,
-    networkMode: 'always',
-    gcTime: 0,
+    ...queryOptions,
   });
-  const [added, setAdded] = useState(0);
-  useEffect(() => {
-    setAdded(0);
-    return channel.onEvent((event) => {
-      if (matchesFilter(event, filter)) setAdded((before) => before + 1);
-    });
-  }, [channel, filter, dataUpdatedAt]);
+  const counts = useCallback((event: EventMessage) => matchesFilter(event, filter), [filter]);
+  const added = useEventCount(channel, dataUpdatedAt, counts);
   return useMemo(() => {
     if (data === undefined) return isError ? null : undefined;
     return { ...data, counts: [...data.counts.slice(0, -1), (data.counts.at(-1) ?? 0) + added] };

@@ -26,7 +26,7 @@ const refreshPauseMs = 1_000;
 /** How often the entries of all projects are read: only events of one environment arrive. */
 const allProjectsStepMs = 30_000;
 /** Errors show at once, also when the browser believes to be offline. They are retried by `refetchInterval`. */
-const queryOptions = { retry: false, networkMode: 'always', gcTime: 0 } as const;
+export const queryOptions = { retry: false, networkMode: 'always', gcTime: 0 } as const;
 
 /**
  * The history of the environment. New entries load when events arrive, and not while `paused`; older ones on demand.
@@ -65,19 +65,18 @@ const historyKey = (search: string) => ['history', search];
 function useNewestEntries(search: string, readPage: ReadPage, filter: HistoryFilter, paused: boolean) {
   const queries = useQueryClient();
   const { channel } = useLiveChannel();
-  const queryKey = useMemo(() => historyKey(search), [search]);
   /** The time of the oldest event that is not read yet. The events of a long transaction are not the newest entries. */
   const unreadSince = useRef<string | null>(null);
   const noteUnread = useCallback((since: string) => {
     if (unreadSince.current === null || since < unreadSince.current) unreadSince.current = since;
   }, []);
   const query = useQuery({
-    queryKey,
+    queryKey: historyKey(search),
     queryFn: async () => {
       const since = unreadSince.current ?? endOfTime;
       unreadSince.current = null;
       try {
-        const cached = queries.getQueryData<LoadedHistory>(queryKey) ?? nothingLoaded;
+        const cached = queries.getQueryData<LoadedHistory>(historyKey(search)) ?? nothingLoaded;
         return await readNewest(readPage, cached, since);
       } catch (error) {
         noteUnread(since);

@@ -9,16 +9,16 @@ export function useFrozen<Value>(value: Value, frozen: boolean, key: unknown): V
   return value;
 }
 
-/** The number of events since `counting` became true; 0 while it is false. `counts`, if given, must stay the same function. */
+/** The number of events since `counting` changed; 0 while it is false or 0. `counts`, if given, must stay the same function. */
 export function useEventCount(
   channel: Channel,
-  counting: boolean,
+  counting: boolean | number,
   counts?: (event: EventMessage) => boolean,
 ): number {
   const [count, setCount] = useState(0);
   useEffect(() => {
     setCount(0);
-    if (!counting) return;
+    if (counting === false || counting === 0) return;
     return channel.onEvent((event) => {
       if (counts?.(event) !== false) setCount((before) => before + 1);
     });
