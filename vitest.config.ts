@@ -88,8 +88,8 @@ const longest = [
   'fuzz',
 ];
 
-/** The files of `unit` whose first line asks for a page. */
-const pageTests = /^packages\/client\/test\/unit\/(page\.test\.ts|[^/]+\.test\.tsx)$/;
+/** The file of `unit` whose first line asks for a page. One file: each worker with a page loads a DOM and React. */
+const pageTest = 'packages/client/test/unit/react.test.tsx';
 
 /**
  * A worker ends when the next file of the queue is of another project or environment: its modules would be loaded again. So
@@ -100,7 +100,7 @@ class LongestFirst extends BaseSequencer {
     const sorted = await super.sort(files);
     const names = sorted.map(({ project }) => project.name);
     const kind = ({ project, moduleId }: TestSpecification): number =>
-      2 * names.indexOf(project.name) + Number(pageTests.test(path.relative(root, moduleId)));
+      2 * names.indexOf(project.name) + Number(path.relative(root, moduleId) !== pageTest);
     const rank = ({ moduleId }: TestSpecification): number => {
       const index = longest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
       return index === -1 ? longest.length : index;

@@ -1,14 +1,14 @@
-// @vitest-environment happy-dom
 import { once } from 'node:events';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { event } from './scripted-server.js';
 import { channelArguments, createChannelStore, startFixture, until, untilStatus } from './client-fixture.js';
+import { openPage, type TestPage } from './page-globals.js';
 
-interface HappyWindow {
-  happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } };
-}
-// The page has no origin, so every request is cross-origin.
-(window as unknown as HappyWindow).happyDOM.settings.fetch.disableSameOriginPolicy = true;
+let page: TestPage;
+
+beforeEach(() => {
+  page = openPage();
+});
 
 function fire(target: EventTarget, type: string): void {
   target.dispatchEvent(new Event(type, { bubbles: true }));
@@ -20,9 +20,9 @@ describe('a page', () => {
     const channel = connect().channel(channelArguments);
     await (await server.connections.next()).accept('c1');
     await untilStatus(channel, 'live');
-    fire(window, 'offline');
+    fire(page.window, 'offline');
     await untilStatus(channel, 'stale');
-    fire(window, 'online');
+    fire(page.window, 'online');
     await (await server.connections.next()).accept('c2');
     await untilStatus(channel, 'live');
   });
@@ -33,7 +33,7 @@ describe('a page', () => {
     const connection = await server.connections.next();
     await connection.accept('c1');
     await untilStatus(channel, 'live');
-    fire(type === 'pageshow' ? window : document, type);
+    fire(type === 'pageshow' ? page.window : page.document, type);
     expect(await connection.received.next()).toEqual({ type: 'ping' });
     connection.send({ type: 'pong', timestamp: 1 });
     expect(channel.getState().status).toEqual({ state: 'live' });
@@ -47,9 +47,9 @@ describe('a page', () => {
     await untilStatus(channel, 'live');
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
-    fire(document, 'visibilitychange');
+    fire(page.document, 'visibilitychange');
     vi.advanceTimersByTime(3_000);
-    fire(document, 'visibilitychange');
+    fire(page.document, 'visibilitychange');
     vi.advanceTimersByTime(3_000);
     expect(channel.getState().status).toMatchObject({ state: 'stale', reason: 'disconnected' });
   });
@@ -61,11 +61,11 @@ describe('a page', () => {
     await connection.accept('c1');
     await untilStatus(channel, 'live');
     const closed = once(connection.socket, 'close');
-    fire(window, 'pagehide');
+    fire(page.window, 'pagehide');
     await untilStatus(channel, 'stale');
     await closed;
     expect(errors).toEqual([]);
-    fire(window, 'pageshow');
+    fire(page.window, 'pageshow');
     expect(await (await server.connections.next()).accept('c2')).toBe('c1');
     await untilStatus(channel, 'live');
   });
@@ -74,12 +74,10 @@ describe('a page', () => {
     const { server, connect } = await startFixture();
     server.refuseUpgrade = (socket) => socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
     vi.stubGlobal('location', new URL('https://app.example.com/flags'));
-    onTestFinished(() => void vi.unstubAllGlobals());
     const client = connect();
     const channel = client.channel(channelArguments);
     const observable = { subscribe: client.subscribe, getState: client.getStatus };
     const { lastError } = await until(observable, ({ attempt }) => attempt === 1);
-    // Happy DOM prints the error of a request that is under way when the server closes.
     await until(channel, ({ features }) => features.size > 0);
     expect(lastError?.message).toBe(
       `No connection to ${server.url}/ by websocket (1006). Is https://app.example.com in its FLAGCAST_ALLOWED_ORIGINS?`,
@@ -87,14 +85,13 @@ describe('a page', () => {
   });
 
   it('has no listeners of the client after the client is closed', async () => {
-    const added = vi.spyOn(window, 'addEventListener');
+    const added = vi.spyOn(globalThis, 'addEventListener');
     const { connect } = await startFixture();
     const client = connect();
     const signals = added.mock.calls.map(([, , options]) => (options as AddEventListenerOptions).signal);
     expect(signals).toHaveLength(5);
     client.close();
     expect(signals.every((signal) => signal?.aborted)).toBe(true);
-    added.mockRestore();
   });
 
   it('is notified of a burst of events once per animation frame', async () => {
@@ -112,6 +109,5 @@ describe('a page', () => {
     store.apply(event('e1', 'f1'));
     store.apply(event('e2', 'f1'));
     await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e2');
-    vi.unstubAllGlobals();
   });
 });

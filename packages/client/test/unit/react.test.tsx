@@ -1,19 +1,25 @@
 // @vitest-environment happy-dom
+import type { AnnounceMessage } from '#protocol';
 import { act, type ReactNode, StrictMode, useEffect } from 'react';
 import { createRoot, hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { describe, expect, it } from 'vitest';
+import { type Approvals, approvals } from '../../src/approvals/index.js';
+import type { Channel, Client } from '../../src/index.js';
+import { usePresence } from '../../src/presence/react.js';
 import {
   FlagcastProvider,
   useActivity,
+  useApprovals,
   useChannel,
   useChannelState,
+  useClientStatus,
   useConnectionStatus,
   useFeature,
   useFeatures,
+  useFlag,
   usePendingChanges,
 } from '../../src/react/index.js';
-import type { Channel, Client } from '../../src/index.js';
 import {
   caughtUp,
   channelName,
@@ -31,18 +37,16 @@ import {
   createChannelStore,
   stageArguments,
   startFixture,
+  startLiveChannel,
   until,
+  untilConnection,
+  untilMessage,
   untilStatus,
 } from './client-fixture.js';
-import { useReactPage } from './react-page.js';
+import { applied, probe, useReactPage } from './react-page.js';
 
 const page = useReactPage();
-
-function show(element: ReactNode): void {
-  page.root ??= createRoot(page.container);
-  const shown = page.root;
-  act(() => shown.render(element));
-}
+const { show } = page;
 
 /** Creates a channel without a connection. The test writes to its store. */
 function filledChannel(): { store: ChannelStore; channel: Channel } {
@@ -63,26 +67,6 @@ function filledChannel(): { store: ChannelStore; channel: Channel } {
     [Symbol.dispose]: () => undefined,
   };
   return { store, channel };
-}
-
-/** Calls `apply`, and waits until the changes are rendered. */
-async function applied(store: ChannelStore, apply: () => void): Promise<void> {
-  const last = event(`last-${Math.random()}`, 'none', { feature: null });
-  await act(async () => {
-    apply();
-    store.apply(last);
-    await until(store.view, (state) => state.lastEvent === last);
-  });
-}
-
-/** Renders the hook, and collects its return values, one per rendering. */
-function probe<Value>(use: () => Value): { Probe: () => ReactNode; values: Value[] } {
-  const values: Value[] = [];
-  const Probe = (): ReactNode => {
-    values.push(use());
-    return null;
-  };
-  return { Probe, values };
 }
 
 describe('a component renders again only when its part of the state changes', () => {
@@ -291,6 +275,95 @@ describe('FlagcastProvider with a client', () => {
     const { subscribe } = client.channel(channelArguments);
     expect(channels.map((channel) => channel?.subscribe)).toEqual([undefined, subscribe]);
   });
+});
+
+describe('useClientStatus and useFlag', () => {
+  it('show why the client is not connected, and a flag by its key', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const Status = (): ReactNode => {
+      const { state, lastError } = useClientStatus(client);
+      return `${useFlag('key-f1')?.name ?? 'none'}: ${state} ${lastError?.code ?? ''}`;
+    };
+    show(
+      <FlagcastProvider client={client} projectId="p1" env="prod">
+        <Status />
+      </FlagcastProvider>,
+    );
+    expect(page.container.textContent).toContain('none: ');
+    await act(async () => {
+      const connection = await server.connections.next();
+      await connection.accept('c1');
+      await untilConnection(client, 'live');
+      connection.socket.close(4005, 'unavailable');
+      await (await server.connections.next()).accept('c1');
+      await untilConnection(client, 'live');
+    });
+    expect(page.container.textContent).toBe('Feature f1: live unavailable');
+  });
+});
+
+describe('useApprovals', () => {
+  it('renders again only when the selected part of the feed changes', async () => {
+    const { server, connect } = await startFixture();
+    const feed = { feed: 'approvals' } as const;
+    const opened = approvals(connect());
+    const connection = await server.connections.next();
+    connection.hello();
+    await connection.received.next();
+    connection.send(caughtUp('c1', feed));
+    await until(opened, ({ status }) => status.state === 'live');
+    const renderings: string[][] = [];
+    const States = ({ of }: { of: Approvals | null }): ReactNode => useApprovals(of).status.state;
+    const OpenIds = (): ReactNode => {
+      renderings.push(useApprovals(opened, ({ open }) => [...open.keys()]));
+      return null;
+    };
+    page.root = createRoot(page.container);
+    await act(async () => {
+      page.root?.render([<States key="1" of={null} />, <States key="2" of={opened} />, <OpenIds key="3" />]);
+      await Promise.resolve();
+    });
+    expect(page.container.textContent).toBe('connectinglive');
+    const send = async (
+      id: string,
+      ...[change, action]: ['r1' | 'r2', 'pending' | 'updated']
+    ): Promise<void> => {
+      await act(async () => {
+        connection.send({ ...step(id, change, action, 'f1'), ...feed });
+        await until(opened, ({ lastEvent }) => lastEvent?.id === id);
+      });
+    };
+    await send('e1', 'r2', 'pending');
+    await send('e2', 'r1', 'updated');
+    expect(renderings).toEqual([['r1'], ['r1', 'r2']]);
+  });
+});
+
+it('usePresence closes the view with its component, and takes a new subject and field', async () => {
+  const { client, connection } = await startLiveChannel();
+  const announced = { type: 'announce', view: expect.any(String) as string, project_id: 'p1', env_id: '7' };
+  const Names = ({ id, field }: { readonly id: string; readonly field: string | null }) => {
+    const subject = { projectId: 'p1', environmentId: '7', featureId: id };
+    const { others, count } = usePresence(client, subject, field);
+    return `${others.map(({ username }) => username).join()} of ${count}`;
+  };
+  show(<Names id="f1" field={null} />);
+  const { view } = (await connection.received.next()) as AnnounceMessage;
+  const arrived = untilMessage(client, 'presence');
+  const users = ['1', '2'].map((id) => ({ user_id: id, username: `user ${id}`, field: null }));
+  const ids = { project_id: 'p1', environment_id: '7', feature_id: 'f1' };
+  connection.send({ type: 'presence', ...ids, users, count: 2 });
+  await act(async () => await arrived);
+  expect(page.container.textContent).toBe('user 2 of 1');
+  show(<Names id="f2" field="name" />);
+  expect(page.container.textContent).toBe(' of 0');
+  expect(await connection.received.next()).toEqual({ type: 'announce', view });
+  expect(await connection.received.next()).toEqual({ ...announced, feature_id: 'f2' });
+  expect(await connection.received.next()).toEqual({ ...announced, feature_id: 'f2', field: 'name' });
+  act(() => page.root?.unmount());
+  page.root = undefined;
+  expect(await connection.received.next()).toMatchObject({ type: 'announce' });
 });
 
 describe('rendering on a server', () => {

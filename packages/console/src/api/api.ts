@@ -1,3 +1,5 @@
+import type { Messages } from '../i18n/en.js';
+import { nameOf, visible } from '../i18n/visible.js';
 import { parseJson } from './exact-json.js';
 import { compareClocks } from './server-clock.js';
 
@@ -129,4 +131,27 @@ export function createApi(options: {
     }
   };
   return { send, get, open };
+}
+
+/** One line about an error, in the language of the page. */
+export function describeError(error: unknown, { errors }: Messages): string {
+  return error instanceof ApiError ? describeCode(error.code, errors) : String(error);
+}
+
+/** One line about an error code of the server. An unknown one is quoted, for the administrator. */
+export function describeCode(code: string, errors: Messages['errors']): string {
+  return Object.hasOwn(errors, code) ? nameOf(errors, code) : `${errors.unexpected} (${visible(code)})`;
+}
+
+/** What is wrong with each input; unknown problems as the server words them. */
+export function describeFields(
+  error: unknown,
+  { fieldProblems }: Messages,
+): Readonly<Record<string, string>> {
+  if (!(error instanceof ApiError)) return {};
+  const described = Object.entries(error.fields).map(([field, problem]) => {
+    const text = nameOf(fieldProblems, problem.replace(/\d+/, '#'));
+    return [field, text.replace('#', /\d+/.exec(problem)?.[0] ?? '')];
+  });
+  return Object.fromEntries(described) as Readonly<Record<string, string>>;
 }

@@ -2,7 +2,7 @@ import '../shell/later-styles.js';
 import { Text, Textarea, TextInput } from '@mantine/core';
 import { type ChangeEvent, useState } from 'react';
 import { useNavigate } from 'react-router';
-import { describeFields } from '../shell/notifications.js';
+import { describeFields } from '../api/api.js';
 import { useDraft } from '../features/use-draft.js';
 import { useLimit } from '../features/use-limit.js';
 import { useWrite } from '../features/use-write.js';

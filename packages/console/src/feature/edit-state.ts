@@ -1,5 +1,5 @@
 import type { FeatureState } from '@flagcast/client';
-import { countCharacters } from '../features/use-limit.js';
+import { countCharacters } from '../i18n/visible.js';
 import type { FeatureFields } from '../api/types.js';
 
 export type FieldName = keyof FeatureFields;

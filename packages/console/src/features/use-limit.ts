@@ -1,9 +1,5 @@
 import { useI18n } from '../i18n/i18n.js';
-
-/** As the server counts: in code points. */
-export function countCharacters(text: string): number {
-  return Array.from(text).length;
-}
+import { countCharacters } from '../i18n/visible.js';
 
 /** Counts a text while it is typed. It is never cut. */
 export function useLimit() {

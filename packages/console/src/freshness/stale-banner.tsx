@@ -3,7 +3,7 @@ import { useEffect } from 'react';
 import { useLive } from '../api/live.js';
 import { useI18n } from '../i18n/i18n.js';
 import { useSession } from '../sign-in/app-services.js';
-import { describeCode } from '../shell/notifications.js';
+import { describeCode } from '../api/api.js';
 import { isOutOfDate, useStatus } from './status.js';
 
 /** Shows why the page is stale, and greys it out. */

@@ -13,6 +13,9 @@ export function visible(text: string): string {
   );
 }
 
+/** As the server counts: in code points. */
+export const countCharacters = (text: string): number => Array.from(text).length;
+
 /** The name that an avatar derives its initials from: without a note such as in `owner (flagcast guard)`. */
 export function avatarName(username: string): string {
   return visible(username.replace(/(?<=\S) +\([^()]*\)$/, ''));

@@ -1,7 +1,7 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { isTemporary } from '../api/retry.js';
 import { useI18n } from '../i18n/i18n.js';
-import { describeError } from './notifications.js';
+import { describeError } from '../api/api.js';
 
 interface FailureAlertProps {
   readonly error: unknown;

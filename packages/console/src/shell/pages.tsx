@@ -16,7 +16,7 @@ import { useAppServices, useSession } from '../sign-in/app-services.js';
 import { Announcer } from './announcer.js';
 import { FullPage, LazyPage, PageLoader } from './full-page.js';
 import { Keyboard } from './keyboard.js';
-import { describeError } from './notifications.js';
+import { describeError } from '../api/api.js';
 import { lazyRoutes } from './lazy-routes.js';
 import { ScopeContext, scopePath } from './scope.js';
 import { ShellFrame } from './shell-frame.js';

@@ -14,7 +14,7 @@ import { type ReactNode, type SubmitEvent, useState } from 'react';
 import { useSignInMode } from '../api/queries.js';
 import type { Mode, SignedIn } from '../api/types.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { describeError } from '../shell/notifications.js';
+import { describeError } from '../api/api.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 import { useAppServices } from './app-services.js';

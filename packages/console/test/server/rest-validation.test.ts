@@ -3,10 +3,17 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { useRestFixture } from '../../../server/test/rest-fixture.js';
+import { createBody, updateBody } from '../../server/schemas.js';
+import { ApiError, describeFields } from '../../src/api/api.js';
+import { en } from '../../src/i18n/en.js';
+import { ru } from '../../src/i18n/ru.js';
 
 const rest = await useRestFixture();
 /** Nothing in it is guarded. */
 const { projectId } = rest.shop;
+
+/** As the server words it when it creates a feature. */
+const keyTaken = 'is taken by another feature of this project';
 
 describe('invalid input', () => {
   const uuid = '11111111-1111-4111-8111-111111111111';
@@ -194,4 +201,24 @@ describe('invalid input', () => {
       body: { feature: { name: change.name } },
     });
   });
+});
+
+it('every problem that the server reports for an input is described in the language of the page', () => {
+  const values = [undefined, 7, '', ' ', '\0', '-', 'x'.repeat(2_000)];
+  const inputs = new Set<PropertyKey>(['name', 'key', 'description', 'rollout_key', 'default_value']);
+  const issues = values.flatMap((value) => {
+    const fields = Object.fromEntries([...inputs].map((input) => [input, value]));
+    return [createBody, updateBody].flatMap((body) => body.safeParse(fields).error?.issues ?? []);
+  });
+  const found = issues.filter(({ path: [field] }) => field !== undefined && inputs.has(field));
+  const problems = new Set(found.map(({ message }) => message).concat(keyTaken));
+  const keys = [...problems].map((problem) => problem.replace(/\d+/, '#'));
+  expect([...new Set(keys)].toSorted()).toEqual(Object.keys(en.fieldProblems).toSorted());
+  const describe = (problem: string, messages: typeof en): string | undefined =>
+    describeFields(new ApiError(400, { code: 'invalid', fields: { name: problem } }), messages)['name'];
+  for (const problem of problems) {
+    expect(describe(problem, en)).toMatch(/^[A-Z].*\.$/);
+    expect(describe(problem, ru)).toMatch(/^[А-Я].*\.$/);
+  }
+  expect(describe('may have at most 50 characters', en)).toBe('Use at most 50 characters.');
 });

@@ -1,10 +1,6 @@
-// @vitest-environment happy-dom
 import type { AnnounceMessage, PresenceUser, ServerMessage } from '#protocol';
-import { act } from 'react';
-import { createRoot } from 'react-dom/client';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Presence, presence } from '../../src/presence/index.js';
-import { usePresence } from '../../src/presence/react.js';
 import type { Client } from '../../src/index.js';
 import { caughtUp, type ScriptedConnection } from './scripted-server.js';
 import {
@@ -16,15 +12,8 @@ import {
   untilMessage,
   untilStatus,
 } from './client-fixture.js';
+import { openPage, type TestPage } from './page-globals.js';
 import { TabFixture } from './tab-fixture.js';
-
-interface Page {
-  IS_REACT_ACT_ENVIRONMENT: boolean;
-  window: { happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } } };
-}
-const page = globalThis as unknown as Page;
-// The page has no origin, so every request is cross-origin.
-page.window.happyDOM.settings.fetch.disableSameOriginPolicy = true;
 
 const subject = { projectId: 'p1', environmentId: '7', featureId: 'f1' };
 const announced = {
@@ -51,8 +40,8 @@ async function start(): Promise<{ client: Client; connection: ScriptedConnection
   return { client, connection, opened };
 }
 
-function setHidden(hidden: boolean): void {
-  vi.spyOn(document, 'hidden', 'get').mockReturnValue(hidden);
+function setHidden({ document }: TestPage, hidden: boolean): void {
+  document.hidden = hidden;
   document.dispatchEvent(new Event('visibilitychange'));
 }
 
@@ -87,12 +76,12 @@ describe('presence', () => {
   });
 
   it('ends when it is closed, and while the page is hidden', async () => {
+    const page = openPage();
     const { client, connection, opened } = await start();
     const { view } = (await connection.received.next()) as AnnounceMessage;
     connection.send(present(user('2')));
     await until(opened, ({ count }) => count === 1);
-    setHidden(true);
-    onTestFinished(() => void vi.restoreAllMocks());
+    setHidden(page, true);
     expect(await connection.received.next()).toEqual({ type: 'announce', view });
     expect(opened.getState().count).toBe(0);
     // It was on its way.
@@ -100,7 +89,7 @@ describe('presence', () => {
     connection.send(present(user('2')));
     await arrived;
     expect(opened.getState().count).toBe(0);
-    setHidden(false);
+    setHidden(page, false);
     expect(await connection.received.next()).toEqual({ ...announced, view });
     opened.close();
     expect(await connection.received.next()).toEqual({ type: 'announce', view });
@@ -179,34 +168,5 @@ describe('presence', () => {
     expect(await connection.received.next()).toEqual(announced);
     connection.send(present(user('1'), user('2')));
     expect(await until(opened, ({ count }) => count > 0)).toEqual({ others: [user('2')], count: 1 });
-  });
-
-  it('has a hook that closes the view with its component, and takes a new subject and field', async () => {
-    const { client, connection, opened } = await start();
-    await connection.received.next();
-    opened.close();
-    await connection.received.next();
-    page.IS_REACT_ACT_ENVIRONMENT = true;
-    const container = document.createElement('div');
-    const root = createRoot(container);
-    const Names = ({ id, field }: { readonly id: string; readonly field: string | null }) => {
-      const { others, count } = usePresence(client, { ...subject, featureId: id }, field);
-      return `${others.map(({ username }) => username).join()} of ${count}`;
-    };
-    const show = (id: string, field: string | null = null): void =>
-      act(() => root.render(<Names id={id} field={field} />));
-    show('f1');
-    const { view } = (await connection.received.next()) as AnnounceMessage;
-    const arrived = untilMessage(client, 'presence');
-    connection.send(present(user('1'), user('2')));
-    await act(async () => await arrived);
-    expect(container.textContent).toBe('user 2 of 1');
-    show('f2', 'name');
-    expect(container.textContent).toBe(' of 0');
-    expect(await connection.received.next()).toEqual({ type: 'announce', view });
-    expect(await connection.received.next()).toEqual({ ...announced, feature_id: 'f2' });
-    expect(await connection.received.next()).toEqual({ ...announced, feature_id: 'f2', field: 'name' });
-    act(() => root.unmount());
-    expect(await connection.received.next()).toMatchObject({ type: 'announce' });
   });
 });
