@@ -15,7 +15,8 @@ interface PackageManifest {
   readonly peerDependencies?: Readonly<Record<string, string>>;
 }
 
-it('npm run version gives all packages the next minor version, also as peers, and moves the changesets to CHANGELOG.md', async () => {
+/** A copy of what `npm run changeset` reads, in a temporary folder. */
+async function copyWorkspace(): Promise<{ readonly copy: string; readonly folders: readonly string[] }> {
   const copy = await mkdtemp(path.join(tmpdir(), 'flagcast-release-'));
   onTestFinished(async () => await rm(copy, { recursive: true }));
   const folders = (await readdir(path.join(root, 'packages'))).map((name) => `packages/${name}`);
@@ -30,6 +31,25 @@ it('npm run version gives all packages the next minor version, also as peers, an
   for (const folder of folders)
     await cp(path.join(root, folder, 'package.json'), path.join(copy, folder, 'package.json'));
   await symlink(path.join(root, 'node_modules'), path.join(copy, 'node_modules'));
+  return { copy, folders };
+}
+
+it('npm run changeset -- status succeeds when no package has changed', async () => {
+  const { copy } = await copyWorkspace();
+  const changesets = path.join(copy, '.changeset');
+  for (const name of await readdir(changesets))
+    if (name.endsWith('.md')) await rm(path.join(changesets, name));
+  const run = promisify(execFile);
+  await run('git', ['init', '--quiet', '--initial-branch=main'], { cwd: copy });
+  await run('git', ['add', '.'], { cwd: copy });
+  const author = ['-c', 'user.name=ada', '-c', 'user.email=ada@example.com'];
+  await run('git', [...author, 'commit', '--quiet', '--message=All'], { cwd: copy });
+  const { stdout } = await run(process.execPath, ['scripts/changeset.js', 'status'], { cwd: copy });
+  expect(stdout).toContain('NO packages to be bumped');
+});
+
+it('npm run version gives all packages the next minor version, also as peers, and moves the changesets to CHANGELOG.md', async () => {
+  const { copy, folders } = await copyWorkspace();
   const changesets = {
     'a-client': `---\n'@flagcast/client': minor\n---\n\nOur text.\n`,
     'b-breaking': `---\n'flagcast': minor\n---\n\nBreaking: **Yours** changes.\n`,

@@ -83,7 +83,8 @@ function readRelease() {
 
 const args = process.argv.slice(2);
 const release = readRelease();
-setPeers('*');
+// Without a changeset no version follows from the ranges, and changesets would see packages that have changed.
+if (release !== '') setPeers('*');
 try {
   const program = fileURLToPath(new URL('node_modules/.bin/changeset', root));
   process.exitCode = spawnSync(program, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
