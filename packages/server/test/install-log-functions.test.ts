@@ -2,8 +2,11 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { LogRetention } from '../src/operations/log-retention.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';
-import { createUser, startTestServer, type TestServer } from './server.js';
+import { sessionOpener, startTestReader } from './reader.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { createHostTables, makeChannel, readLog, value } from './host-tables.js';
 import { V1Client } from './v1-client.js';
 
@@ -116,6 +119,38 @@ describe('prune_event_log', () => {
       );
     }
     await insertAudit(database.pool, await makeChannel(database.pool));
+  });
+
+  it('runs also where transactions are read-only by default, as does adopt_event_log', async () => {
+    const { name, pool } = database;
+    await pool.query("UPDATE flagcast.log_state SET system_identifier = '1'");
+    await pool.query(`ALTER DATABASE ${name} SET default_transaction_read_only = on`);
+    const { reader, read } = await startTestReader(database);
+    await read();
+    await reader.stop();
+    expect(await readLog(pool)).toEqual([]);
+    const lifecycle = new Lifecycle();
+    await pool.query(
+      "INSERT INTO flagcast.event_log (source, logged_at) VALUES ('audit', now() - interval '8 days')",
+    );
+    const pruned = nextEvent(lifecycle, 'log:pruned');
+    const failed = nextEvent(lifecycle, 'log:prune-failed');
+    const openSession = sessionOpener(database);
+    const options = { openSession, queryTimeoutMs: 10_000, keepMs: 604_800_000, intervalMs: 10, lifecycle };
+    const retention = new LogRetention({ ...options, hasLog: () => true });
+    retention.start();
+    cleanUps.push(async () => await retention.stop());
+    expect(await Promise.race([pruned, failed])).toEqual({ rows: 1 });
+  });
+
+  it('deletes rows that a clock far ahead has dated, so that the old ones behind them do not stay', async () => {
+    await database.pool.query(
+      "UPDATE flagcast.event_log SET logged_at = logged_at + interval '1 year' WHERE row_id::int < 5 AND logged_at < now() - interval '1 day'",
+    );
+    for (let batch = 0; batch < 3; batch += 1) {
+      await database.pool.query("SELECT flagcast.prune_event_log('7 days', 5)");
+    }
+    expect(await readLog(database.pool)).toHaveLength(1);
   });
 
   it('deletes old rows in batches and records their highest transaction id', async () => {

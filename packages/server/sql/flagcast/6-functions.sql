@@ -503,7 +503,8 @@ BEGIN
 END
 $$;
 
--- Deletes at most `batch_rows` rows, the oldest first, that are older than `keep`, and keeps the steps of requests.
+-- Deletes at most `batch_rows` rows, the oldest first, that are older than `keep`, and keeps the steps of requests. Rows
+-- that a clock far ahead has dated would otherwise stay until then, and newer ones behind them.
 -- Returns their number, or null while another server deletes rows.
 CREATE OR REPLACE FUNCTION flagcast.prune_event_log(keep interval, batch_rows int DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -519,7 +520,7 @@ BEGIN
     SELECT l.xid, l.seq, l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT batch_rows
   ), gone AS (
     DELETE FROM flagcast.event_log l USING oldest o
-    WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep
+    WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at NOT BETWEEN now() - keep AND now() + keep
     RETURNING l.*
   ), kept AS (
     INSERT INTO flagcast.request_steps (pending_change_id, xid, action, created_at, actor)

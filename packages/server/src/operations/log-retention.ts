@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
+import { inTransaction } from '../postgres/statements.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { toError } from '../describe.js';
 
@@ -57,24 +57,37 @@ export class LogRetention {
     let session: Session | null = null;
     try {
       session = await openSession({ applicationName: 'flagcast retention', queryTimeoutMs });
+      if (await isReplica(session)) return;
       let deleted = 0;
       for (let rows = batchRows; rows === batchRows && !this.#isStopped;) {
-        const answer = await session.query<{ rows: string | null }>(
-          `SELECT flagcast.prune_event_log($1::float8 * interval '1 millisecond', $2)::text AS rows`,
-          [keepMs, batchRows],
-        );
-        // Null if another server holds the lock.
-        rows = Number(answer.rows[0]?.rows ?? 0);
+        rows = await deleteRows(session, keepMs);
         deleted += rows;
         if (rows === batchRows) await delay(batchPauseMs);
       }
       if (deleted > 0) lifecycle.emit('log:pruned', { rows: deleted });
     } catch (error) {
-      // read_only_sql_transaction: this is a replica.
-      if (errorCode(error) === '25006') return;
       lifecycle.emit('log:prune-failed', { error: toError(error) });
     } finally {
       session?.discard();
     }
   }
+}
+
+async function isReplica(session: Session): Promise<boolean> {
+  const { rows } = await session.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
+  return rows[0]?.replica === 'true';
+}
+
+/** Deletes one batch. Returns how many rows it had; 0 if another server holds the lock. */
+async function deleteRows(session: Session, keepMs: number): Promise<number> {
+  // With default_transaction_read_only a statement by itself could not.
+  const { rows } = await inTransaction(
+    session,
+    async () =>
+      await session.query<{ rows: string | null }>(
+        `SELECT flagcast.prune_event_log($1::float8 * interval '1 millisecond', $2)::text AS rows`,
+        [keepMs, batchRows],
+      ),
+  );
+  return Number(rows[0]?.rows ?? 0);
 }

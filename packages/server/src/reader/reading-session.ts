@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { errorCode, isOfData } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
+import { inTransaction } from '../postgres/statements.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import { ascending, type Coverage } from '../events/position.js';
 import { listColumnsStatement } from '../host/feature-lists.js';
@@ -384,7 +385,7 @@ async function adoptLog(client: Session, open: () => Promise<Session>): Promise<
   }
   const session = await open();
   try {
-    await session.query('SELECT flagcast.adopt_event_log()');
+    await inTransaction(session, async () => await session.query('SELECT flagcast.adopt_event_log()'));
   } catch (error) {
     if (errorCode(error) !== '42501') throw error;
     throw new EventSourceError(
