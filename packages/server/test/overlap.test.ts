@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { install } from '../src/install/install.js';
+import { Lifecycle } from '../src/lifecycle.js';
 import {
   createTestCluster,
   createTestDatabase,
@@ -271,6 +272,36 @@ describe('a view of another schema', () => {
       { rowId: 'far', createdAt: '12026-01-02T03:04:05.000000Z' },
       { rowId: 'never', createdAt: 'infinity' },
     ]);
+  });
+
+  it('is read from the present again when the clock of the database was set back, with a resync for clients', async () => {
+    const database = await createDatabase(
+      `${table} CREATE VIEW events.feed AS SELECT * FROM events.log;
+       CREATE SCHEMA host; CREATE TABLE host.clock (back interval); INSERT INTO host.clock VALUES ('0');
+       CREATE FUNCTION host.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+         AS 'SELECT pg_catalog.clock_timestamp() - back FROM host.clock'`,
+    );
+    // Its reads use this clock.
+    await database.pool.query(`ALTER DATABASE ${database.name} SET search_path = host, pg_catalog, public`);
+    const losses: string[] = [];
+    const lifecycle = new Lifecycle();
+    lifecycle.on('reader:history-lost', ({ reason }) => losses.push(reason));
+    const { events, read } = await startTestReader(database, { view: 'events.feed', lifecycle });
+    await read();
+    await database.pool.query("UPDATE host.clock SET back = '2 hours'");
+    const begun = nextEvent(lifecycle, 'reader:started');
+    const lost = nextEvent(lifecycle, 'reader:history-lost');
+    await Promise.race([lost, read()]);
+    expect(losses).toEqual([
+      'the clock of the database was set back, so the times of events do not show what is new',
+    ]);
+    await begun;
+    await database.pool.query(
+      `INSERT INTO events.log (event_id, created_at) VALUES ('after', now() - interval '2 hours')`,
+    );
+    await read();
+    expect(events).toMatchObject([{ rowId: 'after' }]);
+    expect(losses).toHaveLength(1);
   });
 
   it('is read by a server that forgets delivered events when no read can return them again', async () => {

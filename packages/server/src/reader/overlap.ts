@@ -77,6 +77,9 @@ WHERE v.created_at <= 'infinity'::timestamptz
 ORDER BY ${order}`;
 }
 
+/** Start times of transactions can be earlier by less than this, in milliseconds. */
+const clockToleranceMs = 1_000;
+
 /** An event as a read found it. */
 interface FoundEvent {
   readonly event: FlagEvent;
@@ -127,6 +130,14 @@ export class OverlapProgress {
 
   get state(): ReadState {
     return { coverage: this.position, durable: this.position, partial: [], durablePartial: [] };
+  }
+
+  /**
+   * Whether a read looks back further than an earlier one: the clock of the database was set back. Then the next events
+   * have times that this progress counts as delivered and forgotten.
+   */
+  isSetBack(since: string): boolean {
+    return this.from !== null && Date.parse(since) < Date.parse(this.from) - clockToleranceMs;
   }
 
   /** Records a read and returns its new events; the first read has none. The next read looks back to `since`. */

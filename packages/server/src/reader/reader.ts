@@ -358,8 +358,12 @@ export class EventReader {
     return { ...found, rows: rows.length, isQuiet, snapshotXmax: position.coverage.xmax };
   }
 
-  async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
+  async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult | null> {
     const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress);
+    if (progress.isSetBack(since)) {
+      this.#restartIf(historyLosses['set-back']);
+      return null;
+    }
     const events = progress.absorb(rows, since, session.source.hasState);
     const { snapshotXmax } = progress;
     return { events, controls: [], rows: rows.length, isQuiet: false, snapshotXmax, hasMore: false };
