@@ -271,6 +271,32 @@ describe('a server whose database', () => {
   });
 });
 
+it('G12: a server is stale while the owner of the trigger functions may not read the requests', async () => {
+  await startServer();
+  const client = await connect();
+  await client.caughtUp(prod);
+  const owner = `owner_${database.name}`;
+  await database.pool.query(`CREATE ROLE ${owner}; GRANT CREATE ON SCHEMA flagcast TO ${owner};
+    GRANT INSERT ON flagcast.event_log TO ${owner}; ALTER FUNCTION flagcast.log_request OWNER TO ${owner}`);
+  const stale = await freshness(client, 'stale');
+  expect(await askReadiness()).toStrictEqual(
+    staleReason(
+      stale.since,
+      `role ${owner}, which owns the trigger function of public.pending_change_entities, may not read public.pending_changes`,
+    ),
+  );
+  await client.caughtUp(prod);
+  const from = client.messages.length;
+  await database.pool.query(`GRANT SELECT ON pending_changes TO ${owner}`);
+  await freshness(client, 'fresh', from);
+  // Requests may not have been logged.
+  await client.control('resync', from);
+  await client.close();
+  await database.pool.query(
+    `ALTER FUNCTION flagcast.log_request OWNER TO CURRENT_USER; DROP OWNED BY ${owner}; DROP ROLE ${owner}`,
+  );
+});
+
 describe('a server of a database in which', () => {
   beforeEach(async () => {
     await startServer();

@@ -5,6 +5,8 @@ export interface HostTrigger {
   readonly events: string;
   /** In schema flagcast. */
   readonly function: string;
+  /** The table of the host that the function reads with the rights of its owner. */
+  readonly reads?: string;
   /** Whether a database without the table has nothing to attach to; else the trigger is left out. */
   readonly required: boolean;
 }
@@ -15,8 +17,20 @@ export const triggerName = 'flagcast_log';
 /** All of them AFTER ... FOR EACH ROW, without column lists and conditions, which would pin the host's columns. */
 export const hostTriggers: readonly HostTrigger[] = [
   { table: 'audit_log', events: 'INSERT', function: 'log_audit', required: true },
-  { table: 'pending_change_entities', events: 'INSERT', function: 'log_request', required: true },
-  { table: 'pending_changes', events: 'UPDATE OR DELETE', function: 'log_decision', required: true },
+  {
+    table: 'pending_change_entities',
+    events: 'INSERT',
+    function: 'log_request',
+    reads: 'pending_changes',
+    required: true,
+  },
+  {
+    table: 'pending_changes',
+    events: 'UPDATE OR DELETE',
+    function: 'log_decision',
+    reads: 'pending_change_entities',
+    required: true,
+  },
   { table: 'environments', events: 'UPDATE OR DELETE', function: 'log_channel', required: true },
   { table: 'projects', events: 'UPDATE OR DELETE', function: 'log_channel', required: false },
   { table: 'memberships', events: 'INSERT OR UPDATE OR DELETE', function: 'log_rights', required: false },
@@ -52,6 +66,8 @@ export interface TriggerState {
   readonly partitions: readonly string[];
   /** `tgenabled`: O (origin), A (always), R (replica), D (disabled); null where there is no trigger. */
   readonly enabled: string | null;
+  /** The owner of the function, if it may not read the table that the function reads; else null. */
+  readonly blindOwner: string | null;
   /** Columns that the trigger function reads and the table does not have. */
   readonly missingColumns: readonly string[];
   /** Changes whenever the trigger is created, disabled or enabled. */
@@ -70,8 +86,10 @@ SELECT coalesce(json_agg(json_build_object(
   'table', w."table",
   'relation', c.oid::text,
   'enabled', t.tgenabled,
-  'version', concat_ws('/', c.oid, t.oid, t.xmin, t.tgenabled, children.version, nullif(children.unlogged::text, '[]')),
+  'version', concat_ws('/', c.oid, t.oid, t.xmin, t.tgenabled, children.version, nullif(children.unlogged::text, '[]'),
+    blind.owner),
   'partitions', children.unlogged,
+  'blindOwner', blind.owner,
   'missingColumns', (
     SELECT coalesce(json_agg(wanted), '[]') FROM jsonb_array_elements_text(w.columns) wanted
     WHERE NOT EXISTS (
@@ -79,12 +97,18 @@ SELECT coalesce(json_agg(json_build_object(
     )
   )
 ) ORDER BY w.place), '[]')::text AS triggers
-FROM jsonb_to_recordset($1::jsonb) AS w (place int, "table" text, "function" text, columns jsonb)
+FROM jsonb_to_recordset($1::jsonb) AS w (place int, "table" text, "function" text, reads text, columns jsonb)
 LEFT JOIN pg_class c ON c.relname = w."table" AND c.relkind IN ('r', 'p')
   AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
 LEFT JOIN pg_proc f ON f.proname = w."function" AND f.pronargs = 0
   AND f.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
 LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = f.oid AND NOT t.tgisinternal
+LEFT JOIN LATERAL (
+  SELECT pg_get_userbyid(f.proowner) AS owner FROM pg_class r
+  WHERE r.relnamespace = c.relnamespace AND r.relname = w.reads AND NOT (
+    has_table_privilege(f.proowner, r.oid, 'SELECT') AND has_schema_privilege(f.proowner, r.relnamespace, 'USAGE')
+  )
+) AS blind ON true
 CROSS JOIN LATERAL (
   WITH RECURSIVE tree AS (
     SELECT i.inhrelid AS oid, i.xmin AS made FROM pg_inherits i WHERE c.relhassubclass AND i.inhparent = c.oid
@@ -99,27 +123,30 @@ CROSS JOIN LATERAL (
 
 /** The parameter of `triggerStatement`. */
 export const triggerParameter = JSON.stringify(
-  hostTriggers.map(({ table, function: name }, place) => ({
+  hostTriggers.map(({ table, function: name, reads }, place) => ({
     place,
     table,
     function: name,
+    reads,
     columns: loggedColumns[table] ?? [],
   })),
 );
 
 /** The first problem of the triggers, in one line; null if events are logged. */
 export function triggerProblem(triggers: readonly TriggerState[]): string | null {
-  for (const { table, relation, enabled, partitions, missingColumns } of triggers) {
-    const required = hostTriggers.some((trigger) => trigger.table === table && trigger.required);
+  for (const { table, relation, enabled, partitions, blindOwner, missingColumns } of triggers) {
+    const found = hostTriggers.find((trigger) => trigger.table === table);
     const name = `public.${table}`;
     if (relation === null) {
-      if (required) return `the table ${name} does not exist`;
+      if (found?.required === true) return `the table ${name} does not exist`;
     } else if (enabled === null) {
       return `the table ${name} does not have the trigger ${triggerName} (was the table replaced?)`;
     } else if (enabled !== 'O' && enabled !== 'A') {
       return `the trigger ${triggerName} on ${name} is disabled`;
     } else if (partitions.length > 0) {
       return `the table ${partitions[0] ?? ''}, which has rows of ${name}, does not have the trigger ${triggerName}, or it is disabled`;
+    } else if (blindOwner !== null) {
+      return `role ${blindOwner}, which owns the trigger function of ${name}, may not read public.${found?.reads ?? ''}`;
     } else if (missingColumns.length > 0) {
       return `the table ${name} has no column ${missingColumns.join(', ')}, which the trigger ${triggerName} reads`;
     }

@@ -176,7 +176,12 @@ export const logChecks: Checks = {
         ),
       );
     }
-    const problem = triggerProblem(facts.state.triggers);
+    // Both tables that they read are named above.
+    const triggers =
+      unreadable.length === 0
+        ? facts.state.triggers
+        : facts.state.triggers.map((trigger) => ({ ...trigger, blindOwner: null }));
+    const problem = triggerProblem(triggers);
     if (problem !== null) {
       const isColumn = problem.includes('has no column');
       results.push(
