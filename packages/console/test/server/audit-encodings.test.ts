@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, expect, inject, it } from 'vitest';
+import { signToken } from '../../../server/src/auth/sign-token.js';
 import { install } from '../../../server/src/install/install.js';
 import { databaseUrl, withClient } from '../../../server/test/cluster-template.js';
 import { insertAudit, type TestDatabase } from '../../../server/test/database.js';
 import { createRestFixture, type RestFixture } from '../../../server/test/rest-fixture.js';
+import { startTestServer, testSecret, type TestServer } from '../../../server/test/server.js';
 
 const undo: (() => Promise<void>)[] = [];
 afterAll(async () => {
@@ -71,4 +73,58 @@ it('a filter that the encoding of the database cannot express finds nothing', as
   const { id } = await insertAudit(rest.pool, { ...place, username: 'Müller' });
   expect(await search(rest, { username: 'Müller' })).toStrictEqual([[id, 'Müller']]);
   expect(await search(rest, { username: 'Мюллер' })).toStrictEqual([]);
+});
+
+it('an environment or user that the encoding of the database cannot express does not exist, and others at the same time do', async () => {
+  const rest = await createEncodedFixture('EUC_JP');
+  const { projectId, environments } = rest.shop;
+  const ask = async (server: TestServer, token: string, channel: Record<string, string>) => {
+    const query = new URLSearchParams({ project_id: projectId, ...channel }).toString();
+    const response = await fetch(`${server.httpUrl}/api/snapshot?${query}`, {
+      headers: { Authorization: `Bearer ${token}` },
+    });
+    return [response.status, ((await response.json()) as { code?: string }).code];
+  };
+  const { token } = rest.users.carol;
+  const named = async (username: string) =>
+    await signToken({ secret: testSecret, userId: null, username, ttlMs: 60_000 });
+  const asked = [
+    ask(rest.server, token, { env: '\u{1F600}' }),
+    ask(rest.server, token, { env: 'prod' }),
+    ask(rest.server, token, { env: '本番' }),
+    ask(rest.server, rest.users.dave.token, { env: '\u{1F600}' }),
+    ask(rest.server, await named('\u{1F600}'), { env: 'prod' }),
+    ask(rest.server, token, { env: 'dev' }),
+  ];
+  expect(await Promise.all(asked)).toStrictEqual([
+    [404, 'unknown_environment'],
+    [200, undefined],
+    [404, 'unknown_environment'],
+    [403, 'forbidden'],
+    [401, 'unknown_user'],
+    [200, undefined],
+  ]);
+  const server = await startTestServer(rest.database.url, {
+    auth: {
+      secret: testSecret,
+      authorizeSql: `SELECT u.username AS user_id, p.id AS project_id, e.id AS environment_id, e.key AS environment_key
+        FROM users u, projects p JOIN environments e ON e.project_id = p.id WHERE u.username = ANY ($1)`,
+    },
+  });
+  undo.push(async () => await server.close());
+  const carol = await named('carol');
+  const alsoAsked = [
+    ask(server, carol, { env: 'prod' }),
+    ask(server, carol, { env: 'prod', project_id: '\u{1F600}' }),
+    ask(server, await named('\u{1F600}'), { env_id: environments.prod }),
+    ask(server, carol, { env: '\u{1F600}' }),
+    ask(server, carol, { env: 'dev' }),
+  ];
+  expect(await Promise.all(alsoAsked)).toStrictEqual([
+    [200, undefined],
+    [403, 'forbidden'],
+    [403, 'forbidden'],
+    [404, 'unknown_environment'],
+    [200, undefined],
+  ]);
 });

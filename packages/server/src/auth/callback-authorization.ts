@@ -2,7 +2,8 @@ import type pg from 'pg';
 import type { Identity } from './user-claim.js';
 import { Rights } from '../host/rights.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { QueryBatcher } from '../postgres/query-batcher.js';
+import { isUndecodable } from '../postgres/errors.js';
+import { findExpressible, isAscii, QueryBatcher } from '../postgres/query-batcher.js';
 import type { SessionSource } from '../postgres/session-pool.js';
 import {
   ApprovalsScope,
@@ -45,11 +46,31 @@ export function querySource(pool: SessionSource, sql: string): ChannelSource {
     name: 'FLAGCAST_AUTHORIZE_SQL',
     find: async (userIds, projectIds) => {
       // No user has an id that PostgreSQL's text cannot hold.
-      const values: unknown[] = [userIds.filter((userId) => !userId.includes('\0'))];
-      if (projectIds !== null) values.push(projectIds);
-      const condition = projectIds === null ? '' : 'AND a.project_id::text = ANY ($2::text[])';
-      return await pool.use(
-        async (session) => (await queryReadOnly(session, channelStatement(sql, condition), values)).rows,
+      const users = userIds.filter((userId) => !userId.includes('\0'));
+      const query = async (
+        some: readonly string[],
+        projects: readonly string[] | null,
+      ): Promise<object[]> => {
+        const condition = projects === null ? '' : 'AND a.project_id::text = ANY ($2::text[])';
+        const values = projects === null ? [some] : [some, projects];
+        return await pool.use(
+          async (session) => (await queryReadOnly(session, channelStatement(sql, condition), values)).rows,
+        );
+      };
+      let projects = projectIds;
+      if (projects?.every(isAscii) === false) {
+        try {
+          return await query(users, projects);
+        } catch (error) {
+          if (!isUndecodable(error)) throw error;
+          // Or the id of a user.
+          projects = null;
+        }
+      }
+      return await findExpressible(
+        users,
+        (userId) => userId,
+        async (some) => await query(some, projects),
       );
     },
   };

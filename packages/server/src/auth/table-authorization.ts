@@ -1,5 +1,5 @@
 import { readRights, type Rights } from '../host/rights.js';
-import { QueryBatcher } from '../postgres/query-batcher.js';
+import { findExpressible, isAscii, QueryBatcher } from '../postgres/query-batcher.js';
 import type { Queries } from '../postgres/session-pool.js';
 import {
   ApprovalsScope,
@@ -129,12 +129,22 @@ ORDER BY project.name, project.id`;
  */
 export class TableAuthorization implements Authorization {
   readonly #pool: Queries;
-  readonly #users = new QueryBatcher(
-    async (questions: readonly UserQuestion[]) => await this.#findUsers(questions),
-  );
-  readonly #channels = new QueryBatcher(
-    async (questions: readonly ChannelQuestion[]) => await this.#findChannels(questions),
-  );
+  readonly #users = new QueryBatcher(async (questions: readonly UserQuestion[]) => {
+    const found = await findExpressible(
+      questions,
+      ({ value }) => value,
+      async (some) => await this.#findUsers(some),
+    );
+    return new Map(found);
+  });
+  readonly #channels = new QueryBatcher(async (questions: readonly ChannelQuestion[]) => {
+    const found = await findExpressible(
+      questions,
+      ({ environmentKey }) => environmentKey,
+      async (some) => await this.#findChannels(some),
+    );
+    return new Map(found);
+  });
 
   readonly #scopes = new QueryBatcher(
     async (questions: readonly (readonly string[])[]) => await this.#findScopes(questions.flat()),
@@ -161,7 +171,12 @@ export class TableAuthorization implements Authorization {
       environmentKey: 'environmentKey' in wanted ? parseText(wanted.environmentKey) : null,
       environmentId: 'environmentId' in wanted ? parseBigint(wanted.environmentId) : null,
     };
-    return (await this.#channels.ask(question)).get(question) ?? 'unknown_project';
+    const found = (await this.#channels.ask(question)).get(question);
+    if (found !== undefined) return found;
+    // The database may have the project, and no such key in its encoding.
+    return isAscii(question.environmentKey ?? '')
+      ? 'unknown_project'
+      : await this.openChannel(userId, { projectId, environmentId: '' });
   }
 
   async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
@@ -194,7 +209,7 @@ export class TableAuthorization implements Authorization {
   }
 
   /** The users by `column value`. */
-  async #findUsers(questions: readonly UserQuestion[]): Promise<Map<string, User[]>> {
+  async #findUsers(questions: readonly UserQuestion[]): Promise<[string, User[]][]> {
     const values = new Map<UserColumn, Set<string>>();
     for (const { column, value } of questions) {
       values.set(column, (values.get(column) ?? new Set()).add(value));
@@ -211,7 +226,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
     );
     const users = new Map<string, User[]>();
     for (const { key, user } of rows) users.set(key, [...(users.get(key) ?? []), user]);
-    return users;
+    return [...users];
   }
 
   async #findScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
@@ -231,7 +246,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
 
   async #findChannels(
     questions: readonly ChannelQuestion[],
-  ): Promise<Map<ChannelQuestion, Channel | ChannelRefusal>> {
+  ): Promise<[ChannelQuestion, Channel | ChannelRefusal][]> {
     const { rows } = await this.#pool.query<ChannelRow>(channelStatement, [
       questions.map(({ userId }) => userId),
       questions.map(({ projectId }) => projectId),
@@ -252,7 +267,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
         answers.set(question, channel);
       }
     }
-    return answers;
+    return [...answers];
   }
 }
 

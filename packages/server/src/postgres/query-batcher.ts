@@ -1,3 +1,5 @@
+import { isUndecodable } from './errors.js';
+
 interface Waiter<Question, Answer> {
   readonly question: Question;
   readonly resolve: (answer: Answer) => void;
@@ -68,6 +70,31 @@ export class QueryBatcher<Question, Answer> {
       if (end < waiters.length) setImmediate(() => settleSome(end));
     };
     settleSome(0);
+  }
+}
+
+/** Every encoding of a database has the text. */
+export const isAscii = (text: string): boolean => Buffer.byteLength(text) === text.length;
+
+/**
+ * What `find` returns for all keys. A text that the encoding of the database does not have fails the query, also for the
+ * other keys: then finds them in halves, and nothing for the key with that text.
+ */
+export async function findExpressible<Key, Found>(
+  keys: readonly Key[],
+  textOf: (key: Key) => string | null,
+  find: (keys: readonly Key[]) => Promise<Found[]>,
+): Promise<Found[]> {
+  try {
+    return await find(keys);
+  } catch (error) {
+    if (!isUndecodable(error) || keys.every((key) => isAscii(textOf(key) ?? ''))) throw error;
+    if (keys.length === 1) return [];
+    const middle = Math.ceil(keys.length / 2);
+    return [
+      ...(await findExpressible(keys.slice(0, middle), textOf, find)),
+      ...(await findExpressible(keys.slice(middle), textOf, find)),
+    ];
   }
 }
 
