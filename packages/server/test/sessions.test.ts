@@ -174,6 +174,20 @@ describe('a session', () => {
     await database.pool.query('SELECT pg_sleep(0.3)');
     expect((await session.query('SELECT 1')).rowCount).toBe(1);
   });
+
+  it('reads null in a list as null, and all digits, whatever the defaults of the database are', async () => {
+    for (const setting of ['array_nulls = off', 'extra_float_digits = -15']) {
+      await database.pool.query(`ALTER DATABASE ${database.name} SET ${setting}`);
+      const [name = ''] = setting.split(' ');
+      cleanUps.push(async () => await database.pool.query(`ALTER DATABASE ${database.name} RESET ${name}`));
+    }
+    const session = await open('flagcast test 9');
+    const { rows } = await session.query(
+      'SELECT ($1::text[])[1] AS first, (0.1::float8 + 0.2::float8)::text AS digits',
+      [[null]],
+    );
+    expect(rows).toEqual([{ first: null, digits: '0.30000000000000004' }]);
+  });
 });
 
 describe('a pool of sessions', () => {

@@ -43,12 +43,14 @@ const vanishedAfterMs = 15_000;
 /** PostgreSQL ends a session that has not authenticated by then: its default authentication_timeout. */
 const authenticationTimeoutMs = 60_000;
 /**
- * Defaults of the role or database that would end our sessions (not every version has these time-outs), or make
- * transactions of the host fail: those in SERIALIZABLE that write what one of ours has read in it.
+ * Defaults of the role or database that would end our sessions (not every version has these time-outs), make
+ * transactions of the host fail (those in SERIALIZABLE that write what one of ours has read in it), or give our
+ * parameters and their digits another meaning.
  */
 const foreignDefaults = {
   ...{ idle_session_timeout: '0', transaction_timeout: '0' },
   default_transaction_isolation: 'read committed',
+  ...{ array_nulls: 'on', extra_float_digits: '1' },
 };
 
 /**
