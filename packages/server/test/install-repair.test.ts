@@ -6,7 +6,7 @@ import { readInstallState } from '../src/install/install-state.js';
 import { triggerProblem } from '../src/host/host-triggers.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';
-import { createHostTables, makeChannel, readLog } from './host-tables.js';
+import { createHostTables, makeChannel, readLog, value } from './host-tables.js';
 
 let database: TestDatabase;
 let before: string[];
@@ -201,5 +201,17 @@ test('install changes nothing if all triggers are correct', async () => {
     grants: [],
     statements: [],
     notes: [],
+  });
+});
+
+test('install and uninstall are complete in a session with session_replication_role = replica', async () => {
+  await withClient(database.url, async (client) => {
+    await uninstall(client);
+    await client.query('SET session_replication_role = replica');
+    await install(client);
+    expect(await install(client)).toMatchObject({ changed: false });
+    expect(await value(client, 'SELECT host_triggers FROM flagcast.log_state')).toBe(true);
+    await uninstall(client);
+    expect(await value(client, 'SHOW session_replication_role')).toBe('replica');
   });
 });

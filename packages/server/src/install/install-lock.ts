@@ -29,11 +29,15 @@ const installerLock = [1_179_404_103, 1] as const;
 const defaultLockTimeoutMs = 500;
 const defaultAttempts = 5;
 
-/** The first statements of an installer's transaction: names resolve in pg_catalog only. */
+/**
+ * The first statements of an installer's transaction: names resolve in pg_catalog only. As a replica's session its rows in
+ * Flagcast's tables would be dropped, like those that replication writes.
+ */
 export function openingStatements(lockTimeoutMs = defaultLockTimeoutMs): string[] {
   return [
     `SET LOCAL lock_timeout = '${lockTimeoutMs}ms';`,
     'SET LOCAL search_path = pg_catalog, pg_temp;',
+    "SELECT set_config('session_replication_role', 'origin', true) WHERE current_setting('session_replication_role') <> 'origin';",
     `SELECT pg_advisory_xact_lock(${installerLock.join(', ')});`,
   ];
 }
