@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '@flagcast/demo';
 import { install } from 'flagcast/testing';
 import pg from 'pg';
@@ -8,6 +10,9 @@ import type { Owner } from './bounded-run.ts';
 import type { FlagIds } from './channel.ts';
 import type { TestUser } from './tokens.ts';
 import { endWithParent } from './watchdog.ts';
+
+/** Tests set FLAGCAST_CLUSTER: the folder of a stopped cluster. A copy takes a fifth of the processor time of a new one. */
+const template = process.env['FLAGCAST_CLUSTER'];
 
 /**
  * Starts a PostgreSQL with Flagcast's default settings (fsync is on) in a temporary folder. The end of the owner removes it.
@@ -21,6 +26,7 @@ export async function startTemporaryPostgres(
   owner.defer(async () => await rm(folder, { recursive: true, force: true, maxRetries: 5 }));
   // If this process runs as root, PostgreSQL runs as another account.
   await chmod(folder, 0o755);
+  if (template !== undefined) await promisify(execFile)('cp', ['-a', `${template}/.`, folder]);
   const starting = startEmbeddedPostgres({ dataDir: folder, settings, onExit: (error) => owner.fail(error) });
   // Of the cluster of the version that is installed. A restart writes another id into it.
   const postgresEnded = endWithParent(path.join(folder, 'data-*/postmaster.pid'), 'QUIT');

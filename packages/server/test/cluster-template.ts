@@ -35,9 +35,16 @@ export async function makeClusterTemplate(dataDir: string): Promise<void> {
   }
 }
 
+const execute = promisify(execFile);
+
 /** Copies a stopped cluster with its file modes. The copies have one system identifier. */
 export async function copyCluster(template: string, dataDir: string): Promise<void> {
-  await promisify(execFile)('cp', ['-a', template, dataDir]);
+  await execute('cp', ['-a', template, dataDir]);
+}
+
+/** Removes the folder of a cluster: 1,600 files, each of which costs `rm` of Node several calls and promises. */
+export async function removeCluster(folder: string): Promise<void> {
+  await execute('rm', ['-rf', folder]);
 }
 
 /** Makes a database with everything that `install --tables` makes, in the cluster of `adminUrl`. */

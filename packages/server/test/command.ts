@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { afterAll, vi } from 'vitest';
+import { afterAll, inject, vi } from 'vitest';
 import {
   Program,
   type ProgramOptions,
@@ -27,7 +27,8 @@ export async function harness(name: 'bench' | 'chaos' | 'fuzz'): Promise<Command
   await bundleHarness(name, file);
   afterAll(async () => await rm(file, { force: true }));
   // Its files are removed also if the run is killed.
-  return { file, env: { TMPDIR: tmpdir(), FLAGCAST_PROGRAM: programFile } };
+  const programs = { FLAGCAST_PROGRAM: programFile, FLAGCAST_CLUSTER: inject('clusterTemplate') };
+  return { file, env: { TMPDIR: tmpdir(), ...programs } };
 }
 
 export interface CommandOptions extends ProgramOptions {

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
@@ -8,7 +8,14 @@ import { fillDemo } from '../../demo/src/company/fill.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
-import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } from './cluster-template.js';
+import {
+  copyCluster,
+  databaseTemplate,
+  databaseUrl,
+  makeDatabase,
+  removeCluster,
+  withClient,
+} from './cluster-template.js';
 
 export { withClient };
 
@@ -106,7 +113,7 @@ export async function createTestCluster(
     },
     async remove() {
       await postgres.stop('immediate');
-      await rm(folder, { recursive: true, force: true });
+      await removeCluster(folder);
     },
   };
 }

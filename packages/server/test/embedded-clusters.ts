@@ -1,6 +1,5 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, expect, inject, onTestFinished } from 'vitest';
 import {
@@ -9,6 +8,7 @@ import {
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
 } from '../../demo/src/embedded/embedded.js';
+import { removeCluster } from './cluster-template.js';
 import { createTestFolder, withClient } from './database.js';
 
 const execute = promisify(execFile);
@@ -54,7 +54,7 @@ export function useClusters(): Clusters {
     await clusters.write(postgres, 'kept');
     await postgres.stop();
     return async () => {
-      await rm(original, { recursive: true, force: true });
+      await removeCluster(original);
     };
   });
   afterEach(async () => {
@@ -93,7 +93,7 @@ export function useClusters(): Clusters {
     async emptyFolder() {
       const folder = await createTestFolder();
       onTestFinished(async () => {
-        await rm(folder, { recursive: true, force: true });
+        await removeCluster(folder);
       });
       return folder;
     },

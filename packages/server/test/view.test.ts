@@ -278,7 +278,7 @@ describe('the statements that read the log', () => {
     await database.pool.query(
       `INSERT INTO audit_log (feature_id, entity, entity_id, actor, action, project_id, environment_id)
        SELECT gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'update', $1, $2
-       FROM generate_series(1, 20000)`,
+       FROM generate_series(1, 2000)`,
       [project.projectId, project.environments.prod],
     );
     const features = { hasState: true, hasEnvironments: true, lists: {} };
