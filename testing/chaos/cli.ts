@@ -54,19 +54,8 @@ async function main(args: readonly string[]): Promise<void> {
   if (!report.valid) process.exitCode = 1;
 }
 
-function print({
-  clients,
-  checks,
-  faults,
-  faultCount,
-  deliveries,
-  committed,
-  rejected,
-  skipped,
-  details,
-  seed,
-  valid,
-}: Report): void {
+function print(report: Report): void {
+  const { clients, checks, details } = report;
   const kinds = Object.entries(clients).map(([kind, { count, deliveries: received, segments }]) => [
     kind,
     count,
@@ -74,10 +63,12 @@ function print({
     segments,
   ]);
   console.log(markdownTable(['clients', 'count', 'deliveries', 'segments without a gap'], kinds));
-  console.log(`\n${committed} events were committed, ${deliveries} deliveries`);
-  console.log(`rejected connections, by HTTP status or close code: ${JSON.stringify(rejected)}\n`);
-  console.log(markdownTable(['fault', 'times'], Object.entries({ ...faults, all: faultCount })));
-  for (const [name, reason] of Object.entries(skipped)) console.log(`skipped: ${name} (${reason})`);
+  console.log(`\n${report.committed} events were committed, ${report.deliveries} deliveries`);
+  console.log(`rejected connections, by HTTP status or close code: ${JSON.stringify(report.rejected)}\n`);
+  console.log(
+    markdownTable(['fault', 'times'], Object.entries({ ...report.faults, all: report.faultCount })),
+  );
+  for (const [name, reason] of Object.entries(report.skipped)) console.log(`skipped: ${name} (${reason})`);
   console.log('');
   console.log(
     markdownTable(
@@ -85,7 +76,7 @@ function print({
       checks.map(({ name, count, note }) => [name, count, note]),
     ),
   );
-  console.log(`\nseed ${seed}: ${valid ? 'all checks passed' : 'checks FAILED'}`);
+  console.log(`\nseed ${report.seed}: ${report.valid ? 'all checks passed' : 'checks FAILED'}`);
   for (const detail of details) console.log(detail);
 }
 

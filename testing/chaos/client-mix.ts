@@ -14,18 +14,15 @@ import { PresenceGroup, subjectOf } from './presence.ts';
 
 type Open = (options: RecordingClientOptions, channels: readonly TestChannel[]) => RecordingClient;
 
-const plain =
+/** A client of one channel without the library. */
+const reconnecting =
+  (Kind: typeof ReconnectingPlainClient | typeof ReconnectingV1Client | typeof ReconnectingStreamClient) =>
   (rate: ReadRate): Open =>
   (options, [channel]) =>
-    new ReconnectingPlainClient(options, some(channel), rate);
-const v1 =
-  (rate: ReadRate): Open =>
-  (options, [channel]) =>
-    new ReconnectingV1Client(options, some(channel), rate);
-const stream =
-  (rate: ReadRate): Open =>
-  (options, [channel]) =>
-    new ReconnectingStreamClient(options, some(channel), rate);
+    new Kind(options, some(channel), rate);
+const plain = reconnecting(ReconnectingPlainClient);
+const v1 = reconnecting(ReconnectingV1Client);
+const stream = reconnecting(ReconnectingStreamClient);
 
 /** The kinds of clients, with their percentages. A client gets three channels, and takes as many as it can. */
 const kinds = {

@@ -8,10 +8,6 @@ const releaseLimitMs = 60_000;
 const figuresIntervalMs = 3_000;
 /** Tolerance: database connections that are still idle, with one or two timers each. */
 const tolerance = { sockets: 5, timers: 12 };
-/** Share by which memory may grow after the warm-up. */
-const allowedGrowth = 0.1;
-/** Memory growth counts from this duration of a run, in milliseconds: in shorter runs the heap has not stabilised. */
-const countedFromMs = 120_000;
 
 export interface Leaks {
   readonly sockets: number;
@@ -39,14 +35,4 @@ export async function findLeaks(server: ServerProcess, before: ServerFigures): P
     { intervalMs: figuresIntervalMs },
   );
   return leaks;
-}
-
-/** Whether the memory of the server that ran throughout has grown since the warm-up, and whether the run is long enough to say so. */
-export function measureGrowth(
-  warm: ServerFigures,
-  end: ServerFigures,
-  durationMs: number,
-): { readonly counts: boolean; readonly tooMuch: boolean } {
-  const share = end.residentBytes / warm.residentBytes - 1;
-  return { counts: durationMs >= countedFromMs, tooMuch: share > allowedGrowth };
 }

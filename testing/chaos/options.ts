@@ -1,19 +1,9 @@
 import { numberOption, parseOptions } from '../testkit/command.ts';
 
-export interface ChaosOptions {
-  readonly minutes: number;
-  readonly seed: number;
-  readonly servers: number;
-  readonly clients: number;
-  readonly browser: boolean;
-  readonly relay: boolean;
-  readonly verbose: boolean;
-  readonly output: string | undefined;
-  readonly help: boolean;
-}
+export type ChaosOptions = ReturnType<typeof parseCommandLine>;
 
 /** Throws UsageError. */
-export function parseCommandLine(args: readonly string[]): ChaosOptions {
+export function parseCommandLine(args: readonly string[]) {
   const values = parseOptions(args, {
     help: { type: 'boolean', short: 'h' },
     minutes: { type: 'string', default: '5' },

@@ -12,22 +12,7 @@ if (!hasNatsServer) {
   );
 }
 
-/** A nats-server with JetStream. It can be restarted on the same port with its data. */
-export interface TestNats {
-  /** `nats://user:password@127.0.0.1:port`; with a certificate `tls://user:password@localhost:port` */
-  readonly url: string;
-  /** `127.0.0.1:port` */
-  readonly address: string;
-  start(): Promise<void>;
-  /** With SIGKILL. */
-  stop(): Promise<void>;
-  signal(signal: NodeJS.Signals): void;
-  /** The number of messages in both directions since its start. */
-  messages(): Promise<number>;
-  /** Deletes its data; only while it is stopped. */
-  forget(): Promise<void>;
-  remove(): Promise<void>;
-}
+export type TestNats = Awaited<ReturnType<typeof prepareNats>>;
 
 export interface TestNatsOptions {
   /** The largest message, in bytes. Default 1 MiB. */
@@ -38,21 +23,16 @@ export interface TestNatsOptions {
   readonly certificate?: { readonly certFile: string; readonly keyFile: string };
 }
 
-export async function startNats({
-  maxPayload,
-  denies,
-  certificate,
-}: TestNatsOptions = {}): Promise<TestNats> {
-  const nats = await prepareNats({
-    isTls: certificate !== undefined,
-    settings: [
-      ...(maxPayload === undefined ? [] : [`max_payload: ${maxPayload}`]),
-      ...(denies === undefined ? [] : [userWithout(denies)]),
-      ...(certificate === undefined
-        ? []
-        : [`tls { cert_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`]),
-    ],
-  });
+export async function startNats(options: TestNatsOptions = {}): Promise<TestNats> {
+  const { maxPayload, denies, certificate } = options;
+  const settings = [
+    ...(maxPayload === undefined ? [] : [`max_payload: ${maxPayload}`]),
+    ...(denies === undefined ? [] : [userWithout(denies)]),
+    ...(certificate === undefined
+      ? []
+      : [`tls { cert_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`]),
+  ];
+  const nats = await prepareNats(settings, certificate !== undefined);
   await nats.start();
   return nats;
 }
@@ -66,35 +46,33 @@ export async function startNatsCluster(count: number): Promise<TestNats[]> {
   for (let node = 0; node < count; node += 1) ports.push(await freePort());
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
   const nodes = await Promise.all(
-    ports.map(
-      async (port) =>
-        await prepareNats({
-          isTls: false,
-          settings: [`cluster { name: relay, listen: "127.0.0.1:${port}", routes: [${routes}] }`],
-        }),
-    ),
+    ports.map(async (port) => {
+      const cluster = `cluster { name: relay, listen: "127.0.0.1:${port}", routes: [${routes}] }`;
+      return await prepareNats([cluster]);
+    }),
   );
   await Promise.all(nodes.map(async (node) => await node.start()));
   return nodes;
 }
 
-async function prepareNats({
-  isTls,
-  settings,
-}: {
-  isTls: boolean;
-  settings: readonly string[];
-}): Promise<TestNats> {
+/** A nats-server with JetStream. It can be restarted on the same port with its data. */
+async function prepareNats(settings: readonly string[], isTls = false) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-nats-'));
   const [port, monitorPort] = [await freePort(), await freePort()];
   const address = `127.0.0.1:${port}`;
   const file = path.join(folder, 'nats.conf');
   await writeFile(file, [`server_name: "${address}"`, ...settings].join('\n'));
   let program: Program | null = null;
-  const nats: TestNats = {
+  const stop = async (): Promise<void> => {
+    await program?.end();
+    program = null;
+  };
+  return {
+    /** `nats://user:password@127.0.0.1:port`; with a certificate `tls://user:password@localhost:port` */
     url: isTls ? `tls://relay:secret@localhost:${port}` : `nats://relay:secret@${address}`,
+    /** `127.0.0.1:port` */
     address,
-    async start() {
+    async start(): Promise<void> {
       const where = ['-c', file, '-a', '127.0.0.1', '-p', String(port), '-m', String(monitorPort)];
       const hasUser = settings.some((setting) => setting.startsWith('authorization'));
       const user = hasUser ? [] : ['--user', 'relay', '--pass', 'secret'];
@@ -102,25 +80,24 @@ async function prepareNats({
       program = new Program('nats-server', args);
       await program.errorLine((line) => line.includes('Server is ready'));
     },
-    async stop() {
-      await program?.end();
-      program = null;
-    },
-    signal(signal) {
+    /** With SIGKILL. */
+    stop,
+    signal(signal: NodeJS.Signals): void {
       program?.signal(signal);
     },
-    async messages() {
+    /** The number of messages in both directions since its start. */
+    async messages(): Promise<number> {
       const response = await fetch(`http://127.0.0.1:${monitorPort}/varz`);
       const varz = (await response.json()) as { readonly in_msgs: number; readonly out_msgs: number };
       return varz.in_msgs + varz.out_msgs;
     },
-    async forget() {
+    /** Deletes its data; only while it is stopped. */
+    async forget(): Promise<void> {
       await rm(path.join(folder, 'data'), { recursive: true, force: true });
     },
-    async remove() {
-      await nats.stop();
+    async remove(): Promise<void> {
+      await stop();
       await rm(folder, { recursive: true, force: true });
     },
   };
-  return nats;
 }
