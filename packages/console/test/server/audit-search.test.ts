@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { insertAudit, withClient } from '../../../server/test/database.js';
 import { type RestFixture, createRestFixture } from '../../../server/test/rest-fixture.js';
@@ -47,24 +48,35 @@ async function allPages(query: Record<string, string>): Promise<Page[]> {
 const idsOf = (pages: readonly Page[]): (string | null)[] =>
   pages.flatMap(({ entries }) => entries.map(({ audit_id: id }) => id));
 
+/** Runs `work` in a transaction without the triggers of these tables, which would take most of the time. */
+async function withoutTriggers<Result>(
+  tables: readonly string[],
+  work: (client: pg.Client) => Promise<Result>,
+): Promise<Result> {
+  const each = (statement: string): string =>
+    tables.map((table) => `ALTER TABLE ${table} ${statement};`).join('');
+  return await withClient(rest.database.url, async (client) => {
+    await client.query(`BEGIN; ${each('DISABLE TRIGGER ALL')}`);
+    const result = await work(client);
+    const enable = `${each('ENABLE TRIGGER ALL')} ${each('ENABLE ALWAYS TRIGGER flagcast_log')}`;
+    await client.query(`${enable} COMMIT; ANALYZE ${tables.join(', ')}`);
+    return result;
+  });
+}
+
 /** Inserts rows of other features, a second apart or at one time; returns their ids, newest first. */
 async function fill(
   count: number,
   secondsApart: number,
   environmentId = place.environmentId,
 ): Promise<string[]> {
-  return await withClient(rest.database.url, async (client) => {
-    // The triggers would take most of the time.
-    await client.query('BEGIN; ALTER TABLE audit_log DISABLE TRIGGER ALL');
+  return await withoutTriggers(['audit_log'], async (client) => {
     const { rows } = await client.query<{ id: string }>(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
        SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || n % 100, 'update',
          '2026-01-01T00:00:00Z'::timestamptz + n * $4 * interval '1 s'
        FROM generate_series(1, $3) AS n RETURNING id::text`,
       [place.projectId, environmentId, count, secondsApart],
-    );
-    await client.query(
-      'ALTER TABLE audit_log ENABLE TRIGGER ALL; ALTER TABLE audit_log ENABLE ALWAYS TRIGGER flagcast_log; COMMIT; ANALYZE audit_log',
     );
     return rows.map(({ id }) => id).reverse();
   });
@@ -159,15 +171,17 @@ describe('a search of the history', () => {
 
   it('reads 2,000 steps of requests a page', async () => {
     const ruleId = randomUUID();
-    await rest.pool.query(
-      `WITH made AS (
-         INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
-         SELECT $1, $2, 'bob', '{}', 'cancelled' FROM generate_series(1, 2500) RETURNING id
-       )
-       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
-       SELECT id, CASE WHEN row_number() OVER (ORDER BY id) = 1 THEN 'rule' ELSE 'feature_schedule' END, $3::uuid FROM made`,
-      [place.projectId, place.environmentId, ruleId],
-    );
+    await withoutTriggers(['pending_changes', 'pending_change_entities'], async (client) => {
+      await client.query(
+        `WITH made AS (
+           INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
+           SELECT $1, $2, 'bob', '{}', 'cancelled' FROM generate_series(1, 2500) RETURNING id
+         )
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+         SELECT id, CASE WHEN row_number() OVER (ORDER BY id) = 1 THEN 'rule' ELSE 'feature_schedule' END, $3::uuid FROM made`,
+        [place.projectId, place.environmentId, ruleId],
+      );
+    });
     const pages = await allPages({ entity: 'rule' });
     expect(pages.length).toBeGreaterThan(1);
     expect(pages.flatMap(({ entries }) => entries)).toHaveLength(2);
