@@ -261,6 +261,7 @@ it('a channel keeps the state and the events of its environment through random k
       const fixture = await startFixture();
       await run(fixture, steps);
     }),
-    { numRuns: 25, plugins: [fc.timeout(10_000)], endOnFailure: true },
+    // A run whose channels never become live is reported with its steps.
+    { numRuns: 25, plugins: [fc.timeout(120_000)], endOnFailure: true },
   );
 });
