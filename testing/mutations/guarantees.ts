@@ -97,8 +97,8 @@ export const guarantees: readonly Guarantee[] = [
     numbers: ['G9', 'G14'],
     effect: 'A connection outlives the permission to view its channel.',
     file: `${source}connections/connection-monitor.ts`,
-    find: 'return allowed.has(key) || !viewers.has(key);',
-    replace: 'return allowed.has(key) || viewers.has(key);',
+    find: 'filter((key) => !allowed.has(key))',
+    replace: 'filter((key) => allowed.has(key) && !viewers.has(key))',
     test: `${test}channel-changes.test.ts`,
   },
   {

@@ -32,7 +32,7 @@ const options = { clients: 10_000, workers: 2, rounds: 3, seconds: 50 };
 export const scale = benchmark({
   summary:
     'many connections: memory, idle processor time, one event to all, reconnects, a lost server (6 minutes)',
-  // In 50 s each connection gets a keep-alive frame, and its rights are checked twice.
+  // In 50 s each connection gets three or four heartbeats, and its rights are checked twice.
   options,
   settings: { shared_preload_libraries: 'pg_stat_statements' },
   measure: async (bench, given) => {

@@ -61,6 +61,20 @@ const cursorKey = '"cursor":"';
 /** The backoff of @flagcast/client: full jitter up to the first limit, which doubles with each failure up to the last. */
 const backoffMs = { first: 250, last: 30_000 };
 
+const waiting: (() => void)[] = [];
+
+/**
+ * Runs one function in each turn of the event loop. Thousands of connections in one turn would send their requests only
+ * after it, when the server has closed those that were accepted first (408); clients of a process each do not wait like that.
+ */
+function inTurns(open: () => void): void {
+  const runFirst = () => {
+    waiting.shift()?.();
+    if (waiting.length > 0) setImmediate(runFirst);
+  };
+  if (waiting.push(open) === 1) setImmediate(runFirst);
+}
+
 /** A client that counts events. */
 export class Receiver {
   isReady = false;
@@ -128,7 +142,9 @@ export class Receiver {
     const limitMs = Math.min(backoffMs.first * 2 ** this.#failures, backoffMs.last);
     this.#failures += 1;
     setTimeout(() => {
-      if (!this.#isClosed) this.#socket = this.#open();
+      inTurns(() => {
+        if (!this.#isClosed) this.#socket = this.#open();
+      });
     }, Math.random() * limitMs);
   }
 
