@@ -93,3 +93,14 @@ it('finds the lists of features also where the role or database quotes all ident
   expect(quoted['rules']).toMatchObject({ feature_id: 'uuid' });
   expect(quoted).toEqual(await readListColumns(database.pool));
 });
+
+it('is outdated when a column that was missing is there again, because states can be read then', async () => {
+  const database = await createTestDatabase({ schema: 'tables' });
+  onTestFinished(async () => await database.drop());
+  await database.pool.query('ALTER TABLE features RENAME COLUMN description TO text');
+  const { session } = await openSession(database);
+  expect(session.source.hasState).toBe(false);
+  expect(await session.check()).toMatchObject({ isOutdated: false });
+  await database.pool.query('ALTER TABLE features RENAME COLUMN text TO description');
+  expect(await session.check()).toMatchObject({ isOutdated: true });
+});

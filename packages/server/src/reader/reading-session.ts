@@ -62,7 +62,7 @@ export interface SourceCheck {
   readonly triggers: readonly TriggerState[];
   /**
    * Whether the source would be found in another form now: row-level security hides rows of other tables, its policies or
-   * the lists of features that can be read have changed, or, where something could not be read, rights on the host's tables have changed.
+   * the lists of features have changed, or, where something could not be read, rights on the host's tables or their columns.
    */
   readonly isOutdated: boolean;
 }
@@ -355,11 +355,14 @@ export class PageSize {
   }
 }
 
-/** The privileges of this role on `stateTables`, as one text. Reads only the system catalog. */
+/** The privileges of this role on `stateTables`, and their columns, as one text. Reads only the system catalog. */
 async function readRights(client: pg.ClientBase): Promise<string> {
   const { rows } = await client.query<[string | null]>({
     text: `SELECT string_agg(concat_ws(' ', c.relname, has_table_privilege(c.oid, 'SELECT'),
-        has_any_column_privilege(c.oid, 'SELECT')), ', ' ORDER BY c.relname)
+        has_any_column_privilege(c.oid, 'SELECT'), (
+          SELECT string_agg(a.attname || ' ' || a.atttypid, ' ' ORDER BY a.attnum) FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        )), ', ' ORDER BY c.relname)
       FROM pg_class c
       WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY ($1)`,
     values: [stateTables],
