@@ -27,6 +27,8 @@ let root: TestUser;
 let project: SeededProject;
 let prod: TestChannel;
 
+const timeouts = { queryTimeoutMs: 60_000 };
+
 beforeAll(async () => {
   cluster = await createTestCluster({ max_prepared_transactions: String(inFlight) });
   database = await cluster.createDatabase({ schema: 'tables' });
@@ -37,7 +39,8 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   project = await seedProject(database.pool);
   prod = { projectId: project.projectId, environmentId: project.environments.prod };
-  server = await startTestServer(database.url);
+  // While others write without a pause, a query takes longer on a busy machine.
+  server = await startTestServer(database.url, { timeouts });
   slowServer = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
 });
 
@@ -311,7 +314,7 @@ describe('G6: a snapshot and the events after its cursor', () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const featureIds = (await createFeatures(channel, 12)).sort();
-    const everySoOften = await startTestServer(database.url, { database: { pollIntervalMs: 40 } });
+    const everySoOften = await startTestServer(database.url, { database: { pollIntervalMs: 40 }, timeouts });
     onTestFinished(async () => await everySoOften.close());
     const servers = [server, everySoOften];
     let writing = true;

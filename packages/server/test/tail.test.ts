@@ -168,7 +168,7 @@ describe('tail', () => {
   });
 
   it('ends with one line when its token expires', async () => {
-    const { token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 5_000 });
+    const { token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 8_000 });
     const tail = startTail({ token });
     const { code, stderr } = await tail.ended;
     expect(code).toBe(1);

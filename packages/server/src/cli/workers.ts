@@ -20,7 +20,7 @@ const graceMs = 1_000;
 /** How long an old worker may take to end, in milliseconds: more than its own limit. */
 const stopLimitMs = 10_000;
 /** The part of the limit that is reserved to kill workers that hang, in milliseconds. */
-const killReserveMs = 500;
+const killReserveMs = 1_500;
 /** How long a scrape waits for a worker, in milliseconds. */
 const collectLimitMs = 1_000;
 
