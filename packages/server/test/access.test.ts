@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TableAuthorization } from '../src/auth/table-authorization.js';
 import { type ChannelRequest, type User, viewerKey } from '../src/auth/authorization.js';
-import { createTestDatabase } from './database.js';
+import { createTestDatabase, createTestPool } from './database.js';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let pool: pg.Pool;
@@ -15,7 +15,7 @@ let root: string;
 
 beforeAll(async () => {
   database = await createTestDatabase({ schema: 'tables' });
-  pool = new pg.Pool({ connectionString: database.url });
+  pool = createTestPool(database.url);
   pool.on('acquire', () => {
     queries += 1;
   });

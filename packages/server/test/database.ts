@@ -125,6 +125,19 @@ export async function createTestFolder(): Promise<string> {
   return folder;
 }
 
+/** A pool whose connections may die when the test restarts PostgreSQL or drops the database; a query on them still fails. */
+export function createTestPool(url: string, { Pool = pg.Pool, ...config }: TestPoolConfig = {}): pg.Pool {
+  const pool = new Pool({ connectionString: url, application_name: 'test', ...config });
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
+}
+
+interface TestPoolConfig extends pg.PoolConfig {
+  /** Default: the one of this copy of pg. */
+  Pool?: typeof pg.Pool;
+}
+
 async function createDatabaseIn(
   adminUrl: string,
   { schema }: TestDatabaseOptions,
@@ -139,10 +152,7 @@ async function createDatabaseIn(
     await admin.query(`CREATE DATABASE ${name} TEMPLATE ${templates[schema]} ${only(rows).strategy}`);
   });
   const url = databaseUrl(adminUrl, name);
-  const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
-  // Connections die when the test restarts PostgreSQL or `drop` ends them; a query on them still fails.
-  pool.on('error', () => undefined);
-  pool.on('connect', (client) => client.on('error', () => undefined));
+  const pool = createTestPool(url);
   return {
     name,
     url,

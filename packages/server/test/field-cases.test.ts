@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import type { EventMessage, Snapshot } from '@flagcast/protocol';
-import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { install } from '../src/install/install.js';
 import { databaseUrl } from './cluster-template.js';
@@ -8,6 +7,7 @@ import { runHere } from './command.js';
 import {
   createTestCluster,
   createTestDatabase,
+  createTestPool,
   decideRequest,
   insertAudit,
   insertRequest,
@@ -320,7 +320,7 @@ describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII databas
       await client.query(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'`);
     });
     const url = databaseUrl(admin, name);
-    const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
+    const pool = createTestPool(url);
     undo.push(async () => {
       await pool.end();
       await withClient(admin, async (client) => await client.query(`DROP DATABASE ${name} WITH (FORCE)`));

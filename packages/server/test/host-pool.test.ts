@@ -3,7 +3,13 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DatabaseSessions } from '../src/postgres/database-sessions.js';
 import { NoFreeSessionError } from '../src/postgres/errors.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import {
+  createTestDatabase,
+  createTestPool,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from './database.js';
 import { createUser, nextEvent, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -22,8 +28,7 @@ afterEach(async () => {
 });
 
 function createPool(options: pg.PoolConfig = {}): pg.Pool {
-  const pool = new pg.Pool({ connectionString: database.url, max: 1, application_name: 'host', ...options });
-  pool.on('error', () => undefined);
+  const pool = createTestPool(database.url, { max: 1, application_name: 'host', ...options });
   cleanUps.push(async () => await pool.end());
   return pool;
 }
@@ -238,7 +243,7 @@ describe('a pool of the host', () => {
     }
     const other = require('pg') as typeof pg;
     expect(other.DatabaseError).not.toBe(pg.DatabaseError);
-    const pool = new other.Pool({ connectionString: database.url, max: 1 });
+    const pool = createTestPool(database.url, { Pool: other.Pool, max: 1 });
     cleanUps.push(async () => await pool.end());
     const error = await createSessions(pool)
       .requests.query('SELECT FROM no_such_table')
@@ -275,7 +280,7 @@ describe('a server with a pool of the host', () => {
   });
 
   it('is not ready after the host has ended the pool, and logs once how to fix it', async () => {
-    const pool = new pg.Pool({ connectionString: database.url });
+    const pool = createTestPool(database.url);
     const server = await startTestServer({ pool }, { database: { pollIntervalMs: 50 } });
     cleanUps.push(async () => await server.close());
     const { lifecycle } = server.flagcast;

@@ -1,8 +1,7 @@
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { TableAuthorization } from '../src/auth/table-authorization.js';
 import { QueryBatcher } from '../src/postgres/query-batcher.js';
-import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
+import { createTestDatabase, createTestPool, seedProject, type TestDatabase } from './database.js';
 import { addMember, createUser } from './server.js';
 
 let database: TestDatabase;
@@ -42,7 +41,7 @@ describe('a query in progress', () => {
     const { id: userId } = await createUser(database.pool, 'ada');
     await addMember(database.pool, projectId, userId, 'project_viewer');
     let queries = 0;
-    const pool = new pg.Pool({ connectionString: database.url });
+    const pool = createTestPool(database.url);
     pool.on('acquire', () => (queries += 1));
     onTestFinished(async () => await pool.end());
     const access = new TableAuthorization(pool);

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { install } from '../src/install/install.js';
 import { databaseUrl, withClient } from './cluster-template.js';
-import { insertAudit, seedProject } from './database.js';
+import { createTestPool, insertAudit, seedProject } from './database.js';
 import { startTestReader } from './reader.js';
 import { createUser, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
@@ -19,7 +19,7 @@ beforeAll(async () => {
     await client.query(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'`);
   });
   await withClient(url, async (client) => await install(client, { tables: true }));
-  pool = new pg.Pool({ connectionString: url, application_name: 'test' });
+  pool = createTestPool(url);
 });
 
 afterAll(async () => {

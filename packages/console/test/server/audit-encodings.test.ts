@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
 import { afterAll, expect, inject, it } from 'vitest';
 import { signToken } from '../../../server/src/auth/sign-token.js';
 import { install } from '../../../server/src/install/install.js';
 import { databaseUrl, withClient } from '../../../server/test/cluster-template.js';
-import { insertAudit, type TestDatabase } from '../../../server/test/database.js';
+import { createTestPool, insertAudit, type TestDatabase } from '../../../server/test/database.js';
 import { createRestFixture, type RestFixture } from '../../../server/test/rest-fixture.js';
 import { startTestServer, testSecret, type TestServer } from '../../../server/test/server.js';
 
@@ -20,7 +19,7 @@ async function createEncodedFixture(encoding: string): Promise<RestFixture> {
     await client.query(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING '${encoding}' LOCALE 'C'`);
   });
   const url = databaseUrl(admin, name);
-  const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
+  const pool = createTestPool(url);
   const drop = async (): Promise<void> => {
     await pool.end();
     await withClient(admin, async (client) => await client.query(`DROP DATABASE ${name} WITH (FORCE)`));
