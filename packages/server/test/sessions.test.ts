@@ -175,7 +175,7 @@ describe('a session', () => {
     expect((await session.query('SELECT 1')).rowCount).toBe(1);
   });
 
-  it('reads null in a list as null, and all digits, whatever the defaults of the database are', async () => {
+  it('reads null in a list as null, and all digits, with any defaults of the database', async () => {
     for (const setting of ['array_nulls = off', 'extra_float_digits = -15']) {
       await database.pool.query(`ALTER DATABASE ${database.name} SET ${setting}`);
       const [name = ''] = setting.split(' ');

@@ -123,28 +123,31 @@ JOIN public.users viewer ON viewer.id = $1::bigint
 WHERE project.archived_at IS NULL AND ${mayView}
 ORDER BY project.name, project.id`;
 
+/** Asks questions at the same time, without those whose text the encoding of the database does not have. */
+function expressibleBatcher<Question, Key, Answer>(
+  textOf: (question: Question) => string | null,
+  find: (questions: readonly Question[]) => Promise<Map<Key, Answer>>,
+): QueryBatcher<Question, Map<Key, Answer>> {
+  return new QueryBatcher(async (questions: readonly Question[]) => {
+    const found = await findExpressible(questions, textOf, async (some) => [...(await find(some))]);
+    return new Map(found);
+  });
+}
+
 /**
  * Authorization by Togglr's tables: users, memberships and roles. Questions that come at the same time share one query;
  * no result is cached. Methods reject only with the errors of the pool.
  */
 export class TableAuthorization implements Authorization {
   readonly #pool: Queries;
-  readonly #users = new QueryBatcher(async (questions: readonly UserQuestion[]) => {
-    const found = await findExpressible(
-      questions,
-      ({ value }) => value,
-      async (some) => await this.#findUsers(some),
-    );
-    return new Map(found);
-  });
-  readonly #channels = new QueryBatcher(async (questions: readonly ChannelQuestion[]) => {
-    const found = await findExpressible(
-      questions,
-      ({ environmentKey }) => environmentKey,
-      async (some) => await this.#findChannels(some),
-    );
-    return new Map(found);
-  });
+  readonly #users = expressibleBatcher(
+    ({ value }: UserQuestion) => value,
+    async (questions) => await this.#findUsers(questions),
+  );
+  readonly #channels = expressibleBatcher(
+    ({ environmentKey }: ChannelQuestion) => environmentKey,
+    async (questions) => await this.#findChannels(questions),
+  );
 
   readonly #scopes = new QueryBatcher(
     async (questions: readonly (readonly string[])[]) => await this.#findScopes(questions.flat()),
@@ -209,7 +212,7 @@ export class TableAuthorization implements Authorization {
   }
 
   /** The users by `column value`. */
-  async #findUsers(questions: readonly UserQuestion[]): Promise<[string, User[]][]> {
+  async #findUsers(questions: readonly UserQuestion[]): Promise<Map<string, User[]>> {
     const values = new Map<UserColumn, Set<string>>();
     for (const { column, value } of questions) {
       values.set(column, (values.get(column) ?? new Set()).add(value));
@@ -226,7 +229,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
     );
     const users = new Map<string, User[]>();
     for (const { key, user } of rows) users.set(key, [...(users.get(key) ?? []), user]);
-    return [...users];
+    return users;
   }
 
   async #findScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
@@ -246,7 +249,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
 
   async #findChannels(
     questions: readonly ChannelQuestion[],
-  ): Promise<[ChannelQuestion, Channel | ChannelRefusal][]> {
+  ): Promise<Map<ChannelQuestion, Channel | ChannelRefusal>> {
     const { rows } = await this.#pool.query<ChannelRow>(channelStatement, [
       questions.map(({ userId }) => userId),
       questions.map(({ projectId }) => projectId),
@@ -267,7 +270,7 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
         answers.set(question, channel);
       }
     }
-    return [...answers];
+    return answers;
   }
 }
 
