@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { OpenSession, Session } from '../postgres/session.js';
-import { inTransaction } from '../postgres/statements.js';
+import { inTransaction, isReplica } from '../postgres/statements.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { toError } from '../describe.js';
 
@@ -71,11 +71,6 @@ export class LogRetention {
       session?.discard();
     }
   }
-}
-
-async function isReplica(session: Session): Promise<boolean> {
-  const { rows } = await session.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
-  return rows[0]?.replica === 'true';
 }
 
 /** Deletes one batch. Returns how many rows it had; 0 if another server holds the lock. */

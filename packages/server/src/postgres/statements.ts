@@ -116,6 +116,12 @@ export class LocalTimeouts {
   }
 }
 
+/** Whether the session is at a replica, where nothing can be written and LISTEN does not work. */
+export async function isReplica(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
+  return rows[0]?.replica === 'true';
+}
+
 /**
  * Runs `work` in one transaction of `client`, which must not be in one: commits when it resolves, rolls back when it
  * rejects. Always READ COMMITTED, because a transaction that waits for a lock must see what the holder committed. Rejects

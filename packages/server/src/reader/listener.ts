@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { receivesNotifications } from '../postgres/notification-check.js';
 import type { OpenSession, Session } from '../postgres/session.js';
+import { isReplica } from '../postgres/statements.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 import { retry } from '../retry.js';
 
@@ -104,8 +105,7 @@ export class WakeListener {
 
   /** Null where LISTEN works. A pooler accepts it without an error, but in a session that other clients use next. */
   async #checkNotifications(session: Session, signal: AbortSignal): Promise<Unavailability | null> {
-    const { rows } = await session.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
-    if (rows[0]?.replica === 'true') return unavailabilities.replica;
+    if (await isReplica(session)) return unavailabilities.replica;
     if (!session.isPooled) return null;
     const isReceived = await receivesNotifications(session, async () => await this.#open(signal), {
       channel: `flagcast_test_${randomBytes(8).toString('hex')}`,
