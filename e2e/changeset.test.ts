@@ -44,7 +44,9 @@ it('npm run changeset -- status succeeds when no package has changed', async () 
   await run('git', ['add', '.'], { cwd: copy });
   const author = ['-c', 'user.name=ada', '-c', 'user.email=ada@example.com'];
   await run('git', [...author, 'commit', '--quiet', '--message=All'], { cwd: copy });
-  const { stdout } = await run(process.execPath, ['scripts/changeset.js', 'status'], { cwd: copy });
+  // In CI its text has colours between the words.
+  const env = { ...process.env, NO_COLOR: '1' };
+  const { stdout } = await run(process.execPath, ['scripts/changeset.js', 'status'], { cwd: copy, env });
   expect(stdout).toContain('NO packages to be bumped');
 });
 
