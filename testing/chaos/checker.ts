@@ -38,8 +38,13 @@ export interface Outcome {
 
 export type Report = Awaited<ReturnType<typeof check>>;
 
-/** Share by which the memory of the server that ran throughout may grow after the warm-up. */
-const allowedGrowth = 0.1;
+/**
+ * What the memory of the server that ran throughout may grow by after the warm-up. In use, in bytes: what it keeps of the
+ * newest events, and compiled code, differ by 3.5 MiB between moments of rest; to keep 100 bytes of each of 50,000 deliveries
+ * is too much. Resident, as a share: the allocator does not return what the largest burst needed, which comes once or never
+ * before the warm-up ends. The soak has no bursts, and allows 5 %.
+ */
+const allowedGrowth = { inUseBytes: 5 * 2 ** 20, residentShare: 0.25 };
 /** Memory growth counts from this duration of a run, in milliseconds: in shorter runs the heap has not stabilised. */
 const growthCountsFromMs = 120_000;
 /** Number of timelines for each kind of anomaly. */
@@ -131,11 +136,13 @@ export async function check(outcome: Outcome) {
 
 function memoryGrowth({ system, warm, end }: Outcome): readonly [string, number, string] {
   const counts = system.durationMs >= growthCountsFromMs;
-  const tooMuch = end.residentBytes / warm.residentBytes - 1 > allowedGrowth;
-  const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
-  const note = `${mebibytes(warm.residentBytes)} MiB after the warm-up, ${mebibytes(end.residentBytes)} at the end (heap ${mebibytes(warm.heapBytes)} and ${mebibytes(end.heapBytes)})`;
+  const tooMuch =
+    end.heapBytes - warm.heapBytes > allowedGrowth.inUseBytes ||
+    end.residentBytes / warm.residentBytes - 1 > allowedGrowth.residentShare;
+  const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+  const note = `heap ${mebibytes(warm.heapBytes)} MiB after the warm-up, ${mebibytes(end.heapBytes)} at the end; resident ${mebibytes(warm.residentBytes)} and ${mebibytes(end.residentBytes)}`;
   return [
-    'memory growth over 10 %',
+    'memory growth',
     counts && tooMuch ? 1 : 0,
     `${note}${counts ? '' : '; not checked in runs under two minutes'}`,
   ];
