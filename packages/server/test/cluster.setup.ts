@@ -6,7 +6,13 @@ import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { bundleCommand } from './bundled-command.js';
 import { chosenBinaries } from './chosen-binaries.js';
-import { copyCluster, makeClusterTemplate } from './cluster-template.js';
+import {
+  copyCluster,
+  databaseTemplate,
+  databaseUrl,
+  makeClusterTemplate,
+  withClient,
+} from './cluster-template.js';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -80,7 +86,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
       // Printed to the terminal, because every test fails when PostgreSQL dies.
       onExit: (error) => project.vitest.logger.error(error.message),
     });
-    await command.warmUp(postgres.url()).catch(async (error: unknown) => {
+    const warmUps = [
+      command.warmUp(postgres.url()),
+      // The first connection to a database writes a cache of its catalogue, which its copies have, too.
+      withClient(databaseUrl(postgres.url(), databaseTemplate), async () => undefined),
+    ];
+    await Promise.all(warmUps).catch(async (error: unknown) => {
       await postgres.stop();
       throw error;
     });

@@ -53,6 +53,11 @@ it('a read sends the cheapest statement that is enough, and has the complete sta
     [projectId, ruled, environments.prod],
   );
   const { session, take } = await openSession(database);
+  const [search, short, full] = ['search', '500_short', '500_full'].map((name) => `flagcast_read_${name}`);
+  // Each is planned before an event waits for it, and the expensive one after the start.
+  expect(take().slice(-1)).toEqual([short]);
+  expect(await session.check()).toMatchObject({ isOutdated: false });
+  expect(take().slice(-1)).toEqual([full]);
   let { position } = await session.readLog({ lows: [], highs: [], partial: null }, 500, 'full');
   const read = async (searchesFirst = false) => {
     take();
@@ -66,7 +71,6 @@ it('a read sends the cheapest statement that is enough, and has the complete sta
     const states = result.rows.map(({ event }) => event?.featureJson ?? null);
     return { states: states.map((json) => JSON.parse(json ?? 'null') as unknown), sent: take() };
   };
-  const [search, short, full] = ['search', '500_short', '500_full'].map((name) => `flagcast_read_${name}`);
 
   expect(await read(true)).toEqual({ states: [], sent: [search] });
   await insertAudit(pool, { ...channel, featureId: plain });

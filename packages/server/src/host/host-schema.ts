@@ -15,10 +15,12 @@ export interface HiddenTable {
 const isRead = `(n.nspname = 'flagcast' OR n.nspname = 'public' AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
        'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions'))`;
 
+const hasRowSecurity = `SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.relrowsecurity AND ${isRead}`;
+/** SQL for whether a table that Flagcast reads has row-level security. If none has, no policy applies and no row is hidden. */
+export const hasRowSecurityExpression = `EXISTS (${hasRowSecurity})`;
 /** SQL for whether policies apply to this session on a table that Flagcast reads, also if they show all rows. */
-export const hasPoliciesExpression = `EXISTS (
-   SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.relrowsecurity AND ${isRead} AND row_security_active(c.oid))`;
+export const hasPoliciesExpression = `EXISTS (${hasRowSecurity} AND row_security_active(c.oid))`;
 
 /**
  * SQL for the versions of the tables that Flagcast reads, and of their policies; null unless `hasPoliciesExpression`. A
@@ -34,7 +36,7 @@ export const policyVersionsExpression = `CASE WHEN ${hasPoliciesExpression} THEN
 /**
  * The tables that Flagcast reads of which row-level security may hide rows from `role` (SQL of a name; null: the role
  * of the session) and, if `logs` (SQL of a boolean), from the owner of the trigger functions: `HiddenTable`s as JSON
- * text. A policy that shows all rows hides none. Where no table has row-level security, only pg_class is read.
+ * text. A policy that shows all rows hides none.
  */
 export const hiddenTablesStatement = (role: string, logs: string): string => `WITH readers AS (
    SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging

@@ -123,16 +123,17 @@ export const isLargeRequest = (id: string, bytes: number): string => `(
  */
 export const isRequest = `EXISTS (SELECT FROM public.pending_change_entities item WHERE item.pending_change_id = c.id)`;
 
+/** For FROM: the request `c` of a channel. All parameters are SQL. */
+export const requestOf = (id: string, projectId: string, environmentId: string): string =>
+  `public.pending_changes c
+    WHERE c.id = ${id} AND c.project_id = ${projectId} AND c.environment_id = ${environmentId} AND ${isRequest}`;
+
 /**
- * A request of a channel, as the JSON text of the protocol's PendingChange; null if the channel does not have it: it
- * does not exist or was moved. All parameters are SQL.
+ * The JSON text of the protocol's PendingChange of `requestOf`; null if the channel does not have it: it does not exist or
+ * was moved.
  */
-export function pendingChangeState(id: string, projectId: string, environmentId: string): string {
-  return `(
-    SELECT ${pendingChangeJson({ escapes: false })}::text FROM public.pending_changes c
-    WHERE c.id = ${id} AND c.project_id = ${projectId} AND c.environment_id = ${environmentId} AND ${isRequest}
-  )`;
-}
+export const pendingChangeState = (...request: Parameters<typeof requestOf>): string =>
+  `(SELECT ${pendingChangeJson({ escapes: false })}::text FROM ${requestOf(...request)})`;
 
 /** Between the features of a channel. JSON has no such character. */
 export const featureSeparator = '\u0002';

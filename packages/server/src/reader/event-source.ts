@@ -3,10 +3,17 @@ import pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
-import { readListColumns } from '../host/feature-lists.js';
+import { type ListColumns, listColumnsStatement } from '../host/feature-lists.js';
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
-import { channelStatement, pendingChangeState } from '../host/pending-change.js';
-import { type HiddenTable, policyVersionsExpression, readHiddenTables } from '../host/host-schema.js';
+import { channelStatement, requestOf } from '../host/pending-change.js';
+import {
+  type HiddenTable,
+  hasRowSecurityExpression,
+  hiddenTablesStatement,
+  policyVersionsExpression,
+  readHiddenTables,
+} from '../host/host-schema.js';
+import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap.js';
 
@@ -84,26 +91,66 @@ const requiredColumns = [
 /** undefined_table (also of a missing schema), insufficient_privilege, invalid_schema_name. */
 const unreadableCodes = new Set(['42P01', '42501', '3F000']);
 
-/**
- * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view
- * `v_realtime_events`. Reads no rows, and changes nothing. `before` is the source so far: a privilege on the host's
- * tables that was revoked since is an error, because clients would keep a state that no longer changes.
- *
- * @throws EventSourceError if there is none, or it lacks a column; else what the database throws.
- */
-export async function findEventSource(
-  client: pg.ClientBase,
-  wanted: string | null,
-  before: EventSource | null = null,
-): Promise<EventSource> {
-  const found = await findReadable(client, wanted, before);
-  return {
-    ...found,
-    hiddenTables: await readHiddenNames(client, found),
-    // Of other relations it is not known.
-    policies: found.reason === 'event_log' ? await readPolicies(client) : '',
-    lists: await readListColumns(client),
+/** What can change without an announcement. */
+export interface SourceChecks extends Pick<EventSource, 'hiddenTables' | 'policies' | 'lists'> {
+  /** The triggers that write the log; empty if the host writes it. */
+  readonly triggers: readonly TriggerState[];
+}
+
+/** $1 is `triggerParameter`. */
+const checkStatement = `SELECT (${triggerStatement}), (${listColumnsStatement}), (${hasRowSecurityExpression})::text`;
+/** $1 is whether triggers write the log. PostgreSQL plans it as long as all of `checkStatement`, and few hosts need it. */
+const rowSecurityStatement = `SELECT (${hiddenTablesStatement('NULL', '$1')}), ${policyVersionsExpression}`;
+
+/** Finds the source as `findReadable` does. */
+export async function findEventSource(client: pg.ClientBase, wanted: string | null): Promise<EventSource> {
+  const found = await findReadable(client, wanted);
+  const { triggers: _, ...checks } = await checkSource(client, found);
+  return { ...found, ...checks };
+}
+
+/** Reads the catalogue, for which no right is needed. `isPrepared`: the session keeps the statements. */
+export async function checkSource(
+  client: Queries,
+  { reason, hasHostTriggers }: ReadableSource,
+  isPrepared = false,
+): Promise<SourceChecks> {
+  const ask = async (name: string, text: string, value: unknown): Promise<(string | null)[]> => {
+    const named = isPrepared ? { name: `flagcast_${name}` } : {};
+    const { rows } = await client.query({ ...named, text, values: [value], rowMode: 'array' });
+    return (rows[0] ?? []) as (string | null)[];
   };
+  const parameter = hasHostTriggers ? triggerParameter : '[]';
+  const [triggers, lists, hasRowSecurity] = await ask('check', checkStatement, parameter);
+  const [hidden, policies = null] =
+    hasRowSecurity === 'true' ? await ask('row_security', rowSecurityStatement, hasHostTriggers) : [];
+  return {
+    triggers: JSON.parse(triggers ?? '[]') as TriggerState[],
+    lists: JSON.parse(lists ?? '{}') as ListColumns,
+    hiddenTables: namesOf(JSON.parse(hidden ?? '[]') as HiddenTable[]),
+    // Of other relations it is not known.
+    policies: reason === 'event_log' ? policies : '',
+  };
+}
+
+/** The tables that contain states, open requests and the keys of environments. */
+const stateTables =
+  '{features,feature_params,pending_changes,pending_change_entities,audit_log,environments}';
+
+/** The privileges of this role on `stateTables`, and their columns, as one text. Reads only the system catalog. */
+export async function readRights(client: Queries): Promise<string> {
+  const { rows } = await client.query<[string | null]>({
+    text: `SELECT string_agg(concat_ws(' ', c.relname, has_table_privilege(c.oid, 'SELECT'),
+        has_any_column_privilege(c.oid, 'SELECT'), (
+          SELECT string_agg(a.attname || ' ' || a.atttypid, ' ' ORDER BY a.attnum) FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        )), ', ' ORDER BY c.relname)
+      FROM pg_class c
+      WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY ($1)`,
+    values: [stateTables],
+    rowMode: 'array',
+  });
+  return rows[0]?.[0] ?? '';
 }
 
 /**
@@ -111,36 +158,28 @@ export async function findEventSource(
  * made without a change of the source, and a server that follows the relay does not look for them.
  */
 export async function hidesTheSame(client: Queries, source: EventSource): Promise<boolean> {
-  return (await readHiddenNames(client, source)).join() === source.hiddenTables.join();
-}
-
-/** The tables of which row-level security may hide rows from the server or from the triggers, sorted. */
-async function readHiddenNames(
-  client: Queries,
-  { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
-): Promise<string[]> {
-  return namesOf(await readHiddenTables(client, { role: null, logs: hasHostTriggers }));
-}
-
-async function readPolicies(client: pg.ClientBase): Promise<string | null> {
-  const { rows } = await client.query<[string | null]>({
-    text: `SELECT ${policyVersionsExpression}`,
-    rowMode: 'array',
-  });
-  return rows[0]?.[0] ?? null;
+  const hidden = await readHiddenTables(client, { role: null, logs: source.hasHostTriggers });
+  return namesOf(hidden).join() === source.hiddenTables.join();
 }
 
 /** Each table once, in order. */
-export function namesOf(tables: readonly HiddenTable[]): string[] {
+function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
 type ReadableSource = Omit<EventSource, 'hiddenTables' | 'policies' | 'lists'>;
 
-async function findReadable(
+/**
+ * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view
+ * `v_realtime_events`. Reads no rows, and changes nothing. `before` is the source so far: a privilege on the host's
+ * tables that was revoked since is an error, because clients would keep a state that no longer changes.
+ *
+ * @throws EventSourceError if there is none, or it lacks a column; else what the database throws.
+ */
+export async function findReadable(
   client: pg.ClientBase,
   wanted: string | null,
-  before: EventSource | null,
+  before: EventSource | null = null,
 ): Promise<ReadableSource> {
   if (wanted !== null) {
     try {
@@ -247,23 +286,16 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
   return await overlapSource(client, { reason: 'view', name, relation });
 }
 
-/** Why the features and the open requests of a channel cannot be read; null if they can. */
+/** Why the features and the requests of a channel cannot be read, one by one or all; null if they can. */
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
-  const scope = {
-    projectId: asUuid("''::text"),
-    featureId: asUuid("''::text"),
-    environmentId: asBigint("''::text"),
-  };
-  const state = featureState({}, scope);
-  return (
-    (await refusalOf(
-      client,
-      `SELECT ${state}, ${pendingChangeState(asUuid("''::text"), asUuid("''::text"), asBigint("''::text"))}`,
-    )) ??
-    (await refusalOf(client, channelStatement({}, { escapes: false }), [
-      '00000000-0000-0000-0000-000000000000',
-      '0',
-    ]))
+  const [id, environmentId] = [asUuid("''::text"), asBigint("''::text")];
+  const feature = featureState({}, { projectId: id, featureId: id, environmentId });
+  // The JSON of a request is that of the channel.
+  return await refusalOf(
+    client,
+    `SELECT ${feature}, EXISTS (SELECT FROM ${requestOf(id, id, environmentId)}), channel.*
+     FROM (${channelStatement({}, { escapes: false })}) channel`,
+    ['00000000-0000-0000-0000-000000000000', '0'],
   );
 }
 

@@ -1,6 +1,6 @@
 import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
 import { toError } from '../describe.js';
-import { triggerProblem } from '../host/host-triggers.js';
+import { triggerProblem, type TriggerState } from '../host/host-triggers.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { SessionLostError } from '../postgres/errors.js';
 import type { OpenSession } from '../postgres/session.js';
@@ -230,7 +230,7 @@ export class EventReader {
     this.#connections += 1;
     this.#restartIf(this.#history.compareHistory(session.history));
     this.#restartIf(this.#history.compareSource(session.source));
-    await this.#checkTriggers(session);
+    this.#compareTriggers(session, session.triggers);
     if (this.#progress instanceof LogProgress) this.#progress.reconnected();
     session.onNotification(() => this.requestBatch());
     // Reconnect at once, not at the next poll.
@@ -252,15 +252,11 @@ export class EventReader {
     this.#options.lifecycle.emit('listener:failed', { error, attempt: 1, retryInMs: 0 });
   }
 
-  /** Changes of triggers, privileges and policies are not announced. Returns whether the source has changed. */
-  async #checkTriggers(session: ReadingSession): Promise<boolean> {
-    const { triggers, isOutdated } = await session.check();
-    if (session.source.hasHostTriggers) {
-      const change = this.#history.compareTriggers(triggers);
-      this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
-      this.#restartIf(change);
-    }
-    return isOutdated;
+  #compareTriggers({ source }: ReadingSession, triggers: readonly TriggerState[]): void {
+    if (!source.hasHostTriggers) return;
+    const change = this.#history.compareTriggers(triggers);
+    this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
+    this.#restartIf(change);
   }
 
   #restartIf(reason: string | null): void {
@@ -324,7 +320,11 @@ export class EventReader {
       snapshotXmax: snapshotXmax.toString(),
       isComplete: !hasMore,
     });
-    if (trigger === 'poll' && (await this.#checkTriggers(session))) this.#reconnect(session);
+    if (trigger === 'poll') {
+      const { triggers, isOutdated } = await session.check();
+      this.#compareTriggers(session, triggers);
+      if (isOutdated) this.#reconnect(session);
+    }
     this.#scheduleNext(progress, result);
   }
 

@@ -1,12 +1,9 @@
-import type pg from 'pg';
 import { errorCode, isOfData } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import { inTransaction } from '../postgres/statements.js';
-import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
+import type { TriggerState } from '../host/host-triggers.js';
 import { ascending, type Coverage } from '../events/position.js';
-import { listColumnsStatement } from '../host/feature-lists.js';
-import { type HiddenTable, hiddenTablesStatement, policyVersionsExpression } from '../host/host-schema.js';
-import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
+import { checkSource, type EventSource, EventSourceError, findReadable, readRights } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
   deletedXidOf,
@@ -57,29 +54,6 @@ export interface LogRead {
   readonly history: History | null;
 }
 
-export interface SourceCheck {
-  /** The triggers that write the log; empty if the host writes it. */
-  readonly triggers: readonly TriggerState[];
-  /**
-   * Whether the source would be found in another form now: row-level security hides rows of other tables, its policies or
-   * the lists of features have changed, or, where something could not be read, rights on the host's tables or their columns.
-   */
-  readonly isOutdated: boolean;
-}
-
-/** $1 is `triggerParameter`, $2 whether triggers write the log. */
-const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')}), (${listColumnsStatement}),
-  ${policyVersionsExpression}`;
-
-/** The tables that contain states, open requests and the keys of environments. */
-const stateTables = [
-  'features',
-  'feature_params',
-  'pending_changes',
-  'pending_change_entities',
-  'audit_log',
-  'environments',
-];
 /** After a read that needed the mode `full`, so many others with rows begin with it. */
 const fullReads = 16;
 /** Deleting the rows of a restored dump takes long; in milliseconds. */
@@ -89,6 +63,8 @@ const adoptTimeoutMs = 300_000;
 export class ReadingSession {
   readonly history: History;
   readonly source: EventSource;
+  /** The state of the triggers before the source was read for the first time. */
+  readonly triggers: readonly TriggerState[];
   readonly #client: Session;
   /** As `readRights` returned them when the source was found. */
   readonly #rights: string;
@@ -102,11 +78,15 @@ export class ReadingSession {
   /** How many reads with rows do not try the mode `short`. */
   #fullReadsLeft = 0;
 
-  private constructor(client: Session, found: { history: History; source: EventSource; rights: string }) {
+  private constructor(
+    client: Session,
+    found: Pick<ReadingSession, 'history' | 'source' | 'triggers'> & { rights: string },
+  ) {
     this.#client = client;
     this.#rights = found.rights;
     this.history = found.history;
     this.source = found.source;
+    this.triggers = found.triggers;
     this.#keepsStatements = !client.isPooled;
     // A pooler can lead to another server, and a replica can be promoted, without ending the connection.
     this.#tellsHistory = client.isPooled || found.history.timeline === null;
@@ -122,15 +102,18 @@ export class ReadingSession {
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
+      const history = { database, timeline };
       const rights = await readRights(client);
-      const source = await findEventSource(client, options.view, options.before);
-      if (source.reason === 'event_log') {
+      const found = await findReadable(client, options.view, options.before);
+      if (found.reason === 'event_log') {
         await adoptLog(client, async () => await openSession({ ...session, queryTimeoutMs: adoptTimeoutMs }));
         if (!client.isPooled) await client.query(plannerSettings);
       }
+      const { triggers, ...checks } = await checkSource(client, found, !client.isPooled);
+      const source = { ...found, ...checks };
       if (source.policies === null) await client.refuseHiddenRows();
-      const reading = new ReadingSession(client, { history: { database, timeline }, source, rights });
-      await reading.#plan();
+      const reading = new ReadingSession(client, { history, source, triggers, rights });
+      await reading.#plan('short');
       return reading;
     } catch (error) {
       client.discard();
@@ -164,25 +147,22 @@ export class ReadingSession {
     this.isListening = isWanted;
   }
 
-  /** Checks what changes without an announcement: triggers, policies and rights. */
-  async check(): Promise<SourceCheck> {
-    const { reason, hasHostTriggers, hasState, hasEnvironments, hiddenTables, lists } = this.source;
-    const answer = await this.#client.query<[string, string, string, string | null]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_check' } : {}),
-      text: checkStatement,
-      values: [hasHostTriggers ? triggerParameter : '[]', hasHostTriggers],
-      rowMode: 'array',
-    });
-    const [triggers = '[]', hidden = '[]', columns = '{}', policies = null] = answer.rows[0] ?? [];
+  /**
+   * Checks what changes without an announcement. `isOutdated`: the source would be found in another form now, because
+   * row-level security hides rows of other tables, its policies or the lists of features have changed, or, where something
+   * could not be read, rights on the host's tables or their columns.
+   */
+  async check(): Promise<{ readonly triggers: readonly TriggerState[]; readonly isOutdated: boolean }> {
+    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables, policies, lists } = this.source;
+    const found = await checkSource(this.#client, this.source, this.#keepsStatements);
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
-    return {
-      triggers: JSON.parse(triggers) as TriggerState[],
-      isOutdated:
-        namesOf(JSON.parse(hidden) as HiddenTable[]).join() !== hiddenTables.join() ||
-        (reason === 'event_log' && policies !== this.source.policies) ||
-        JSON.stringify(JSON.parse(columns)) !== JSON.stringify(lists) ||
-        (isIncomplete && (await readRights(this.#client)) !== this.#rights),
-    };
+    const isOutdated =
+      found.hiddenTables.join() !== hiddenTables.join() ||
+      found.policies !== policies ||
+      JSON.stringify(found.lists) !== JSON.stringify(lists) ||
+      (isIncomplete && (await readRights(this.#client)) !== this.#rights);
+    if (!isOutdated) await this.#plan('full');
+    return { triggers: found.triggers, isOutdated };
   }
 
   /**
@@ -230,15 +210,15 @@ export class ReadingSession {
     return this.#toRead(rows, mode);
   }
 
-  /** Plans the statements of reads, so that no event waits for that. */
-  async #plan(): Promise<void> {
-    if (this.source.reason !== 'event_log' || !this.#keepsStatements) return;
-    const nothing = { lows: [], highs: [], partial: null };
-    this.#fullReadsLeft = 1;
-    await this.readLog(nothing, pageRows, 'full', true);
-    await this.readLog(nothing, pageRows, 'full');
-    this.#fullReadsLeft = 0;
-    await this.readLog(nothing, pageRows, 'full');
+  /**
+   * Plans the statement of reads in this mode before an event waits for that. That of `full`, which few need, takes a fifth
+   * of the time of a start: it is planned with the first poll.
+   */
+  async #plan(mode: ReadMode): Promise<void> {
+    const name = `${pageRows}_${mode}`;
+    if (this.#readStatements.has(name) || this.source.reason !== 'event_log' || !this.#keepsStatements)
+      return;
+    await this.#ask(name, this.#readStatement(pageRows, mode), [[], [], null, '0']);
   }
 
   async #ask(name: string, text: string, values: readonly unknown[]): Promise<(string | null)[][]> {
@@ -266,7 +246,7 @@ export class ReadingSession {
 
   /** Composed once: it takes as long as a third of a read. */
   #readStatement(limit: number, mode: ReadMode): string {
-    const key = `${limit} ${mode}`;
+    const key = `${limit}_${mode}`;
     let statement = this.#readStatements.get(key);
     if (statement === undefined) {
       statement = readStatement(this.source, { limit, mode, tellsHistory: this.#tellsHistory });
@@ -353,22 +333,6 @@ export class PageSize {
     this.mode = 'full';
     this.limit = Math.min(pageRows, this.limit * 2);
   }
-}
-
-/** The privileges of this role on `stateTables`, and their columns, as one text. Reads only the system catalog. */
-async function readRights(client: pg.ClientBase): Promise<string> {
-  const { rows } = await client.query<[string | null]>({
-    text: `SELECT string_agg(concat_ws(' ', c.relname, has_table_privilege(c.oid, 'SELECT'),
-        has_any_column_privilege(c.oid, 'SELECT'), (
-          SELECT string_agg(a.attname || ' ' || a.atttypid, ' ' ORDER BY a.attnum) FROM pg_attribute a
-          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        )), ', ' ORDER BY c.relname)
-      FROM pg_class c
-      WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY ($1)`,
-    values: [stateTables],
-    rowMode: 'array',
-  });
-  return rows[0]?.[0] ?? '';
 }
 
 /** Starts a new log if the transaction ids in it are those of another cluster. */
