@@ -26,11 +26,17 @@ export function scrub(text: string): string {
     .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]');
 }
 
-/** Without the text before the last @ of a URL: a password may contain @. Linear in the length of the word. */
+/**
+ * Without the text before the last @ of a URL, except in the example of our own messages: a password may contain @. Linear
+ * in the length of the word.
+ */
 function withoutUserInfo(word: string): string {
   const start = word.indexOf('://');
   const end = word.lastIndexOf('@');
-  return start === -1 || end < start ? word : `${word.slice(0, start)}://[redacted]${word.slice(end)}`;
+  const isExample = word.slice(start + '://'.length, end) === 'user:password';
+  return start === -1 || end < start || isExample
+    ? word
+    : `${word.slice(0, start)}://[redacted]${word.slice(end)}`;
 }
 
 /** A text without characters that control a terminal: line breaks, escapes, text direction. */

@@ -53,16 +53,34 @@ describe('flagcast doctor', () => {
   });
 
   it.each([
-    ['the port is closed', async (url: URL) => (url.port = String(await freePort())), /ECONNREFUSED/],
-    ['the password is wrong', (url: URL) => (url.password = 'hunter3'), /28P01/],
-    ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/],
-  ])('reports that %s, without the password', async (_case, spoil, reason) => {
+    [
+      'the port is closed',
+      async (url: URL) => (url.port = String(await freePort())),
+      /ECONNREFUSED/,
+      /start PostgreSQL, or correct the host and port in --database-url/,
+    ],
+    ['the host is unknown', (url: URL) => (url.hostname = 'db.invalid'), /db\.invalid/, /correct the host/],
+    [
+      'the password is wrong',
+      (url: URL) => (url.password = 'hunter3'),
+      /28P01/,
+      /correct the user or password/,
+    ],
+    [
+      'the password is missing',
+      (url: URL) => (url.password = ''),
+      /SASL/,
+      /add the password to --database-url .*, or set PGPASSWORD/,
+    ],
+    ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/, /create the database/],
+  ])('reports that %s, without the password', async (_case, spoil, reason, fix) => {
     const url = new URL(doctor.fixture.url);
     await spoil(url);
     const { code, stdout, stderr } = await run(url.toString());
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
     expect(stdout).toMatch(reason);
     expect(stdout).toMatch(/consequence: nothing else could be checked\n +fix: .*--database-url/);
+    expect(stdout).toMatch(fix);
     expect(stdout).not.toContain('hunter');
   });
 

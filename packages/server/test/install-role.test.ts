@@ -80,6 +80,15 @@ describe('the role of install --role', () => {
     expect(lines).toContain(`dropped role "${role}"`);
   });
 
+  it('is kept by uninstall if it existed before, and loses what install granted', async () => {
+    await host.database.pool.query(`CREATE ROLE ${role} LOGIN`);
+    const before = await dumpHost(host, 'meant');
+    await onHost(async (client) => await install(client, { role }));
+    expect(await uninstallAll()).toContain(`kept role "${role}", because install did not create it`);
+    expect(await dumpHost(host, 'meant')).toEqual(before);
+    await host.database.pool.query(`DROP ROLE ${role}`);
+  });
+
   it('is kept by uninstall while it has members or sessions in other databases', async () => {
     const { pool } = host.database;
     const member = `${role}_member`;

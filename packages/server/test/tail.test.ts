@@ -22,6 +22,7 @@ let server: TestServer;
 let project: SeededProject;
 let viewer: TestUser;
 let stranger: TestUser;
+let deleted: TestUser;
 const undo: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
@@ -30,6 +31,8 @@ beforeAll(async () => {
   project = await seedProject(database.pool, { name: 'Web shop' });
   viewer = await createUser(database.pool, 'carol');
   stranger = await createUser(database.pool, 'dave');
+  deleted = await createUser(database.pool, 'frank');
+  await database.pool.query("DELETE FROM users WHERE username = 'frank'");
   await addMember(database.pool, project.projectId, viewer.id, 'project_viewer');
 });
 
@@ -141,7 +144,7 @@ describe('tail', () => {
     [
       'a project that the user does not see',
       (): object => ({ token: stranger.token }),
-      /sees no project "Web shop"/,
+      /sees no project "Web shop"; give the token of a user who may view it: --token/,
     ],
     [
       'its id',
@@ -157,6 +160,11 @@ describe('tail', () => {
       'a project that is none',
       (): object => ({ project: '11111111-1111-4111-8111-111111111111' }),
       /no project with this project_id/,
+    ],
+    [
+      'a user who does not exist',
+      (): object => ({ token: deleted.token }),
+      /user of the token does not exist.*--token "\$\(flagcast token/,
     ],
     ['a token that is none', (): object => ({ token: 'nonsense' }), /HTTP 401.*token/],
     ['a server that is none', (): object => ({ url: 'nonsense' }), /--url/],

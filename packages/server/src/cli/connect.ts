@@ -3,7 +3,7 @@ import { checkAuthorizeQuery } from '../auth/callback-authorization.js';
 import type { Logger } from '../operations/log.js';
 import { EventSourceError, findReadable } from '../reader/event-source.js';
 import { loadDemo } from './packages.js';
-import { NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
+import { connectionFix, NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
 import { Session } from '../postgres/session.js';
 import { SessionPool } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
@@ -51,7 +51,7 @@ export function describeDatabase(databaseUrl: string): string {
 
 function noConnection(databaseUrl: string, error: unknown): CommandError {
   return new CommandError(
-    `No connection to the database ${describeDatabase(databaseUrl)} (${describeError(error)}); fix that, or correct --database-url or DATABASE_URL`,
+    `No connection to the database ${describeDatabase(databaseUrl)} (${describeError(error)}); ${connectionFix(error)}`,
     { cause: error },
   );
 }

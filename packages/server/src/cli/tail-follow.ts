@@ -206,7 +206,8 @@ const projectsSchema = z.object({
     z.object({ id: z.string(), name: z.string(), environments: z.array(z.object({ key: z.string() })) }),
   ),
 });
-const messageSchema = z.object({ message: z.string() });
+const messageSchema = z.object({ code: z.string().optional(), message: z.string() });
+const tokenOption = '--token "$(flagcast token --user NAME)"';
 const uuidSchema = z.guid();
 
 /**
@@ -230,13 +231,13 @@ async function findTarget(options: FollowOptions): Promise<TailTarget> {
       return { open: open(project), label: `${project} / ${environmentKey}`, projectNames };
     }
     throw new CommandError(
-      `This user sees no project "${printable(project)}"; ${choice(projects.map(({ name }) => `"${name}"`))}`,
+      `This user sees no project "${printable(project)}"; ${choice(projects.map(({ name }) => `"${name}"`)) ?? `give the token of a user who may view it: ${tokenOption}`}`,
     );
   }
   const keys = found.environments.map(({ key }) => key);
   if (!keys.includes(environmentKey)) {
     throw new CommandError(
-      `The project "${printable(found.name)}" has no environment "${printable(environmentKey)}"; ${choice(keys)}`,
+      `The project "${printable(found.name)}" has no environment "${printable(environmentKey)}"; ${choice(keys) ?? 'create it'}`,
     );
   }
   return { open: open(found.id), label: `${found.name} / ${environmentKey}`, projectNames };
@@ -257,6 +258,11 @@ async function readProjects({
   if (!response.ok) {
     const { data } = messageSchema.safeParse(json);
     const reason = scrub(data?.message ?? text.slice(0, 200)).trim();
+    if (data?.code === 'unknown_user') {
+      throw new CommandError(
+        `The user of the token does not exist at this server; give the token of another one: ${tokenOption}`,
+      );
+    }
     const problem = `the server refuses (HTTP ${status}): ${reason === '' ? 'no reason given' : reason}`;
     throw status < 500 && ![408, 425, 429].includes(status) ? new CommandError(problem) : new Error(problem);
   }
@@ -273,6 +279,6 @@ function parseJson(text: string): unknown {
   }
 }
 
-function choice(names: readonly string[]): string {
-  return names.length === 0 ? 'the list is empty' : `give one of ${printable(names.join(', '))}`;
+function choice(names: readonly string[]): string | null {
+  return names.length === 0 ? null : `give one of ${printable(names.join(', '))}`;
 }

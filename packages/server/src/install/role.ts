@@ -271,7 +271,7 @@ export async function revokeRole(
     await client.query(`REVOKE pg_read_all_stats FROM ${identifier}`);
     lines.push(`revoked pg_read_all_stats FROM ${identifier}`);
   }
-  if (!granted.made) return lines;
+  if (!granted.made) return [...lines, `kept role ${identifier}, because install did not create it`];
   const uses = await readUses(client, granted.name);
   await client.query('SAVEPOINT drop_role');
   try {

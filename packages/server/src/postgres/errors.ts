@@ -20,6 +20,24 @@ export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
+const fixesOfConnections: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'start PostgreSQL, or correct the host and port in',
+  EAI_AGAIN: 'correct the host in',
+  ENOTFOUND: 'correct the host in',
+  '28P01': 'correct the user or password, with @, / and : percent-encoded, in',
+  '3D000': 'create the database, or correct its name in',
+};
+
+/** How to fix what has prevented a connection of a command. */
+export function connectionFix(error: unknown): string {
+  const setting = '--database-url or DATABASE_URL';
+  // The error of pg has no code.
+  if (error instanceof Error && error.message.includes('client password must be a string')) {
+    return `add the password to ${setting} (postgresql://user:password@host:5432/database), or set PGPASSWORD`;
+  }
+  return `${fixesOfConnections[errorCode(error) ?? ''] ?? 'resolve the error, or correct'} ${setting}`;
+}
+
 /** Whether PostgreSQL refused a statement and the session continues. */
 export function isRefusedStatement(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');

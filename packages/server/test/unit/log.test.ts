@@ -151,6 +151,11 @@ describe('an error in one line', () => {
     expect(describeError('text')).toBe('text');
   });
 
+  it('keeps the example of a URL in an advice', () => {
+    const advice = 'give postgresql://user:password@host:5432/database, or a pool';
+    expect(describeError(new Error(advice))).toBe(advice);
+  });
+
   it.each(['a.', 'a://', '://', 'eyJ', 'token=', ' a', '@'])(
     'takes linear time with 64 kB of %j, because PostgreSQL repeats statements',
     (piece) => {

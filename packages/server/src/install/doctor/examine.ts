@@ -1,4 +1,5 @@
 import { describeError } from '../../describe.js';
+import { connectionFix } from '../../postgres/errors.js';
 import { Session } from '../../postgres/session.js';
 import type { Logger } from '../../operations/log.js';
 import {
@@ -62,7 +63,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
     const result = error(
       `the connection failed (${describeError(failure)})`,
       'nothing else could be checked',
-      advice('resolve the error, or correct --database-url or DATABASE_URL'),
+      advice(connectionFix(failure)),
     );
     return { role: null, findings: [{ id: 'connection', ...result }] };
   } finally {
