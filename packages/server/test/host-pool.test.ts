@@ -91,6 +91,16 @@ describe('a pool of the host', () => {
     expect((await pool.query('SELECT id FROM public.locked')).rows).toEqual([{ id: 1 }]);
   });
 
+  it('gives a null in a list and all digits of a number to PostgreSQL, with any settings of the host', async () => {
+    const pool = createPool();
+    await pool.query('SET array_nulls = off; SET extra_float_digits = -15');
+    const { rows } = await createSessions(pool).requests.query(
+      'SELECT ($1::text[])[1] AS first, (0.1::float8 + 0.2::float8)::text AS digits',
+      [[null]],
+    );
+    expect(rows).toEqual([{ first: null, digits: '0.30000000000000004' }]);
+  });
+
   it('gets no client back in a transaction, of which PostgreSQL has refused the time-outs', async () => {
     const pool = createPool();
     // Twice as many milliseconds are more than a setting can have.

@@ -84,6 +84,7 @@ describe('attached to a database that has the tables', () => {
         'created table flagcast.request_steps',
         'created function flagcast.adopt_event_log()',
         'created function flagcast.environment_key()',
+        'created function flagcast.expire_cursors()',
         'created function flagcast.feature_of()',
         'created function flagcast.keep_step()',
         'created function flagcast.log_audit()',

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { install } from '../src/install/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
+import type { OpenSession } from '../src/postgres/session.js';
 import {
   createTestCluster,
   createTestDatabase,
@@ -11,7 +12,7 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { startTestReader } from './reader.js';
+import { sessionOpener, startTestReader } from './reader.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestServerOptions } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 import { V1Client } from './v1-client.js';
@@ -281,12 +282,16 @@ describe('a view of another schema', () => {
        CREATE FUNCTION host.clock_timestamp() RETURNS timestamptz LANGUAGE sql
          AS 'SELECT pg_catalog.clock_timestamp() - back FROM host.clock'`,
     );
-    // Its reads use this clock.
-    await database.pool.query(`ALTER DATABASE ${database.name} SET search_path = host, pg_catalog, public`);
+    const openSession: OpenSession = async (options) => {
+      const session = await sessionOpener(database)(options);
+      // Its reads use this clock.
+      await session.query('SET search_path = host, pg_catalog, public');
+      return session;
+    };
     const losses: string[] = [];
     const lifecycle = new Lifecycle();
     lifecycle.on('reader:history-lost', ({ reason }) => losses.push(reason));
-    const { events, read } = await startTestReader(database, { view: 'events.feed', lifecycle });
+    const { events, read } = await startTestReader(database, { openSession, view: 'events.feed', lifecycle });
     await read();
     await database.pool.query("UPDATE host.clock SET back = '2 hours'");
     const begun = nextEvent(lifecycle, 'reader:started');

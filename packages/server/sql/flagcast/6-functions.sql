@@ -169,6 +169,18 @@ BEGIN
 END
 $$;
 
+-- A step of a request could not be read, e.g. because the owner of the functions lacks a right: cursors from before it
+-- expire, as if its row had been deleted, so that clients take a new snapshot.
+CREATE OR REPLACE FUNCTION flagcast.expire_cursors(current_xid text) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  UPDATE flagcast.log_state s SET deleted_xid = current_xid::bigint WHERE s.deleted_xid < current_xid::bigint;
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'flagcast.expire_cursors: %', SQLERRM;
+END
+$$;
+
 -- An INSERT into pending_change_entities is a `pending` event: a change of this entity was requested.
 CREATE FUNCTION flagcast.log_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -193,6 +205,7 @@ BEGIN
     created_at := coalesce((item ->> 'created_at')::timestamptz, created_at);
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'flagcast.log_request: %', SQLERRM;
+    PERFORM flagcast.expire_cursors(current_xid);
   END;
   IF request IS NULL THEN
     RETURN NULL;
@@ -430,6 +443,7 @@ BEGIN
   IF octet_length(environment_id) > 1000 THEN
     RAISE EXCEPTION 'flagcast.record_event: environment_id has % bytes, 1000 are allowed', octet_length(environment_id);
   END IF;
+  PERFORM set_config('flagcast.writes_log', 'on', true);
   INSERT INTO flagcast.event_log
     (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at,
       feature_id, pending_change_id, actor)
@@ -440,6 +454,7 @@ BEGIN
     coalesce(pending_change_id, CASE WHEN source = 'pending' THEN row_id END),
     actor
   );
+  PERFORM set_config('flagcast.writes_log', 'off', true);
   IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
     PERFORM flagcast.notify_reader(current_xid);
   END IF;
@@ -516,6 +531,7 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(1179404103, 2) THEN
     RETURN NULL;
   END IF;
+  PERFORM set_config('flagcast.writes_log', 'on', true);
   WITH oldest AS MATERIALIZED (
     SELECT l.xid, l.seq, l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT batch_rows
   ), gone AS (
@@ -532,6 +548,7 @@ BEGIN
   )
   SELECT count(*) INTO deleted FROM gone;
   UPDATE flagcast.log_state SET pruned_at = now();
+  PERFORM set_config('flagcast.writes_log', 'off', true);
   RETURN deleted;
 END
 $$;
@@ -553,6 +570,7 @@ BEGIN
   IF EXISTS (SELECT FROM flagcast.log_state s WHERE s.system_identifier = cluster) THEN
     RETURN false;
   END IF;
+  PERFORM set_config('flagcast.writes_log', 'on', true);
   INSERT INTO flagcast.request_steps (pending_change_id, xid, action, created_at, actor)
   SELECT l.pending_change_id, l.xid, l.action, min(l.created_at), min(l.actor)
   FROM flagcast.event_log l
@@ -563,6 +581,7 @@ BEGIN
   INSERT INTO flagcast.log_state AS s (system_identifier, host_triggers)
   SELECT cluster, EXISTS (SELECT FROM pg_trigger t WHERE t.tgname = 'flagcast_log')
   ON CONFLICT (singleton) DO UPDATE SET system_identifier = excluded.system_identifier, deleted_xid = 0;
+  PERFORM set_config('flagcast.writes_log', 'off', true);
   RETURN true;
 END
 $$;
@@ -579,14 +598,16 @@ ON CONFLICT DO NOTHING;
 
 -- A publication FOR ALL TABLES copies the log to the subscriber, where the publisher's transaction ids are not valid
 -- and the triggers on the host's tables write the log. So on tables that describe one database or cluster, a trigger
--- drops the rows that replication itself writes (trigger depth 1). After ALTER TABLE ... ENABLE TRIGGER ALL it also
--- fires in other sessions, which it must not affect.
+-- drops the rows that replication itself writes (trigger depth 1). It must not affect the functions of the log, which a
+-- session with session_replication_role = replica may call (flagcast.writes_log is on meanwhile), nor, after
+-- ALTER TABLE ... ENABLE TRIGGER ALL, other sessions.
 CREATE FUNCTION flagcast.skip_replicated() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF pg_trigger_depth() = 1 AND current_setting('session_replication_role') = 'replica' THEN
+  IF pg_trigger_depth() = 1 AND current_setting('session_replication_role') = 'replica'
+    AND current_setting('flagcast.writes_log', true) IS DISTINCT FROM 'on' THEN
     RETURN NULL;
   END IF;
   RETURN coalesce(NEW, OLD);
@@ -613,3 +634,6 @@ CREATE TRIGGER flagcast_record_delete AFTER DELETE ON flagcast.event_log
   REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION flagcast.record_deletion();
 CREATE TRIGGER flagcast_record_truncate AFTER TRUNCATE ON flagcast.event_log
   FOR EACH STATEMENT EXECUTE FUNCTION flagcast.record_deletion();
+-- Also for rows that a session with session_replication_role = replica deletes, and for a TRUNCATE of replication.
+ALTER TABLE flagcast.event_log ENABLE ALWAYS TRIGGER flagcast_record_delete;
+ALTER TABLE flagcast.event_log ENABLE ALWAYS TRIGGER flagcast_record_truncate;

@@ -6,6 +6,7 @@ import {
   LocalTimeouts,
   PendingStatements,
   refusesHiddenRows,
+  settingsStatement,
   type Statement,
   timeoutSettings,
 } from './statements.js';
@@ -42,16 +43,8 @@ const keepAliveSettings = {
 const vanishedAfterMs = 15_000;
 /** PostgreSQL ends a session that has not authenticated by then: its default authentication_timeout. */
 const authenticationTimeoutMs = 60_000;
-/**
- * Defaults of the role or database that would end our sessions (not every version has these time-outs), make
- * transactions of the host fail (those in SERIALIZABLE that write what one of ours has read in it), or give our
- * parameters and their digits another meaning.
- */
-const foreignDefaults = {
-  ...{ idle_session_timeout: '0', transaction_timeout: '0' },
-  default_transaction_isolation: 'read committed',
-  ...{ array_nulls: 'on', extra_float_digits: '1' },
-};
+/** A transaction of the host in SERIALIZABLE fails if it writes what one of ours has read in it. */
+const isolation = { default_transaction_isolation: 'read committed' };
 
 /**
  * A session of PostgreSQL that ends its statements before the client's time-out, by lock_timeout and statement_timeout.
@@ -212,11 +205,11 @@ export class Session extends pg.Client {
 
   async #applySettings(): Promise<void> {
     const { queryTimeoutMs } = this.#options;
-    const settings = { ...keepAliveSettings, ...foreignDefaults, ...timeoutSettings(queryTimeoutMs) };
     const { rowCount } = await this.#send(
-      `SELECT set_config(key, value, false) FROM json_each_text($1)
-       WHERE pg_backend_pid() = $2 AND current_setting(key, true) IS NOT NULL`,
-      [JSON.stringify(settings), this.processID],
+      settingsStatement(
+        { ...keepAliveSettings, ...isolation, ...timeoutSettings(queryTimeoutMs) },
+        { isLocal: false, condition: `pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ${this.processID}` },
+      ),
     );
     if (rowCount === 0) this.#localTimeouts = new LocalTimeouts(this.#send, queryTimeoutMs);
   }

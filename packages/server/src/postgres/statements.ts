@@ -15,6 +15,30 @@ export function timeoutSettings(queryTimeoutMs: number): Readonly<Record<string,
   };
 }
 
+/**
+ * Defaults of the role or database that would end our sessions (not every version has these time-outs), or give our
+ * parameters and their digits another meaning.
+ */
+const foreignDefaults = {
+  ...{ idle_session_timeout: '0', transaction_timeout: '0' },
+  ...{ array_nulls: 'on', extra_float_digits: '1' },
+};
+
+/**
+ * SQL that makes these settings, instead of those defaults, and searches pg_catalog first: schemas before it could have
+ * functions, operators and tables with the names of those in our statements. `condition`: only if it is true.
+ */
+export function settingsStatement(
+  settings: Readonly<Record<string, string>>,
+  { isLocal, condition = 'true' }: { readonly isLocal: boolean; readonly condition?: string },
+): string {
+  return `SELECT pg_catalog.set_config(key, value, ${isLocal}) FROM (
+    SELECT key, value FROM pg_catalog.json_each_text('${JSON.stringify({ ...foreignDefaults, ...settings })}')
+    UNION ALL SELECT 'search_path',
+      pg_catalog.btrim(pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')), ', ')
+  ) s WHERE ${condition} AND pg_catalog.current_setting(key, true) IS NOT NULL`;
+}
+
 /** The statements of a session that have not been answered. */
 export class PendingStatements {
   readonly #rejections = new Set<(error: Error) => void>();
@@ -52,7 +76,7 @@ export class PendingStatements {
 type Send = (statement: Statement, values?: unknown[]) => Promise<pg.QueryResult>;
 
 /**
- * Sets the time-outs for each transaction, and runs each single statement in a transaction. For sessions that other
+ * Sets the time-outs and other settings for each transaction, and runs each single statement in a transaction. For sessions that other
  * clients use next: those behind a pooler in transaction mode, and those of the host's pool.
  */
 export class LocalTimeouts {
@@ -65,8 +89,7 @@ export class LocalTimeouts {
 
   constructor(send: Send, queryTimeoutMs: number) {
     this.#send = send;
-    const settings = Object.entries(timeoutSettings(queryTimeoutMs));
-    this.#settings = settings.map(([name, value]) => `SET LOCAL ${name} = ${value}`);
+    this.#settings = [settingsStatement(timeoutSettings(queryTimeoutMs), { isLocal: true })];
   }
 
   /** Sets this, too, in each transaction that begins later. */
