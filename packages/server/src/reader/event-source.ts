@@ -37,6 +37,8 @@ export interface EventSource extends LogFeatures {
    * silently.
    */
   readonly policies: string | null;
+  /** Whether there is an event log that this role may read: one that is installed later is read instead of the tables. */
+  readonly hasLog: boolean;
 }
 
 /** The guarantee, as `hello` and /api/status name it. */
@@ -92,13 +94,17 @@ const requiredColumns = [
 const unreadableCodes = new Set(['42P01', '42501', '3F000']);
 
 /** What can change without an announcement. */
-export interface SourceChecks extends Pick<EventSource, 'hiddenTables' | 'policies' | 'lists'> {
+export interface SourceChecks extends Pick<EventSource, 'hiddenTables' | 'policies' | 'lists' | 'hasLog'> {
   /** The triggers that write the log; empty if the host writes it. */
   readonly triggers: readonly TriggerState[];
 }
 
 /** $1 is `triggerParameter`. */
-const checkStatement = `SELECT (${triggerStatement}), (${listColumnsStatement}), (${hasRowSecurityExpression})::text`;
+const checkStatement = `SELECT (${triggerStatement}), (${listColumnsStatement}), (${hasRowSecurityExpression})::text, EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'flagcast' AND c.relname = 'event_log' AND has_schema_privilege(n.oid, 'USAGE')
+      AND has_table_privilege(c.oid, 'SELECT')
+  )::text`;
 /** $1 is whether triggers write the log. PostgreSQL plans it as long as all of `checkStatement`, and few hosts need it. */
 const rowSecurityStatement = `SELECT (${hiddenTablesStatement('NULL', '$1')}), ${policyVersionsExpression}`;
 
@@ -121,13 +127,14 @@ export async function checkSource(
     return (rows[0] ?? []) as (string | null)[];
   };
   const parameter = hasHostTriggers ? triggerParameter : '[]';
-  const [triggers, lists, hasRowSecurity] = await ask('check', checkStatement, parameter);
+  const [triggers, lists, hasRowSecurity, hasLog] = await ask('check', checkStatement, parameter);
   const [hidden, policies = null] =
     hasRowSecurity === 'true' ? await ask('row_security', rowSecurityStatement, hasHostTriggers) : [];
   return {
     triggers: JSON.parse(triggers ?? '[]') as TriggerState[],
     lists: JSON.parse(lists ?? '{}') as ListColumns,
     hiddenTables: namesOf(JSON.parse(hidden ?? '[]') as HiddenTable[]),
+    hasLog: hasLog === 'true',
     // Of other relations it is not known.
     policies: reason === 'event_log' ? policies : '',
   };
@@ -167,7 +174,7 @@ function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
-type ReadableSource = Omit<EventSource, 'hiddenTables' | 'policies' | 'lists'>;
+type ReadableSource = Omit<EventSource, 'hiddenTables' | 'policies' | 'lists' | 'hasLog'>;
 
 /**
  * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view

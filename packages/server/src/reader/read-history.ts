@@ -58,7 +58,7 @@ export class ReadHistory {
 export const historyLosses = {
   behind: 'the database is behind what was read from it before (restored from a backup?)',
   deleted:
-    'rows of the event log were deleted before they were read (stale for longer than FLAGCAST_LOG_RETENTION?)',
+    'rows of the event log were deleted before they were read, or could not be written (stale for longer than FLAGCAST_LOG_RETENTION?)',
   'set-back': 'the clock of the database was set back, so the times of events do not show what is new',
   'lost-commits': 'a crash of the database took back commits that had been delivered',
 };

@@ -149,16 +149,17 @@ export class ReadingSession {
 
   /**
    * Checks what changes without an announcement. `isOutdated`: the source would be found in another form now, because
-   * row-level security hides rows of other tables, its policies or the lists of features have changed, or, where something
-   * could not be read, rights on the host's tables or their columns.
+   * row-level security hides rows of other tables, its policies or the lists of features have changed, there is a log now,
+   * or, where something could not be read, rights on the host's tables or their columns have changed.
    */
   async check(): Promise<{ readonly triggers: readonly TriggerState[]; readonly isOutdated: boolean }> {
-    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables, policies, lists } = this.source;
+    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables, policies, lists, hasLog } = this.source;
     const found = await checkSource(this.#client, this.source, this.#keepsStatements);
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
     const isOutdated =
       found.hiddenTables.join() !== hiddenTables.join() ||
       found.policies !== policies ||
+      found.hasLog !== hasLog ||
       JSON.stringify(found.lists) !== JSON.stringify(lists) ||
       (isIncomplete && (await readRights(this.#client)) !== this.#rights);
     if (!isOutdated) await this.#plan('full');
