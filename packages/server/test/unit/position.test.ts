@@ -143,7 +143,16 @@ describe('a cursor', () => {
     ['a word', 'null'],
     ['several words', 'not a cursor'],
     ['a text that is longer than any cursor', 'x'.repeat(10_000)],
-    ['a cursor of version 1', forge('1|h|1|1|2026-02-01T00:00:00.000000Z|')],
+    ['a cursor that is longer than any', forge(`2|h|1|1|o|${'1.'.repeat(3_000)}1`)],
+    ['a cursor with a character of another alphabet', `${forge('2|h|1|1|o|')}+`],
+    ['a cursor after a space', ` ${forge('2|h|1|1|o|')}`],
+    ['a cursor of version 1', forge('1|h|1|1|o|')],
+    ['a cursor with a character that no history has', forge('2|h/|1|1|o|')],
+    ['a cursor with a character before the history', forge('2|/h|1|1|o|')],
+    ['a cursor without an xmin', forge('2|h||1|o|')],
+    ['a cursor with an xmin in another notation', forge('2|h|1A|1|o|')],
+    ['a cursor without an xmax', forge('2|h|1||o|')],
+    ['a cursor that lists more than 1,000 transactions', forge(`2|h|1|zzz|o|0${'.1'.repeat(1_000)}`)],
     ['a cursor with a field too many', forge('2|h|1|1|o||')],
     ['a cursor with a field too few', forge('2|h|1|1|o')],
     ['a cursor with an unknown kind of list', forge('2|h|1|1|x|')],
@@ -153,6 +162,7 @@ describe('a cursor', () => {
     ['a cursor that lists a transaction twice', forge('2|h|1|z|o|5.0')],
     ['a cursor that lists a transaction beyond its xmax', forge('2|h|1|2|o|5')],
   ])('is not decoded from %s', (_, text) => {
+    expect(decodeCursor(forge('2|h|1|1|o|'))).not.toBe(null);
     expect(decodeCursor(text)).toBe(null);
   });
 });
