@@ -133,7 +133,9 @@ describe('the list of requests', () => {
     }));
     await openLive(`${page}?show=decided`, server);
     const shown = await card('alice');
-    await within(shown).findByText(en.approvals.decided.rejected('root'));
+    const decision = await within(shown).findByRole('status');
+    within(decision).getByText(en.approvals.decided.rejected('root'));
+    expect(decision.querySelector('time')?.dateTime).toBe(ownRejected.decided_at);
     await serverActs(() => {
       server.step('approved', { ...first, version: '2', status: 'approved', decided_by: 'root' }, 'root');
       server.step('pending', { ...ownRejected, version: '2', status: 'pending', decided_by: null }, 'root');

@@ -11,7 +11,7 @@ import {
   openLive,
   serverActs,
 } from './fixture/console.js';
-import { openChange, project, environment, userOf } from './fixture/data.js';
+import { openChange, project, environment } from './fixture/data.js';
 import { rendered } from './fixture/rendered.js';
 import type { ScriptedServer } from './fixture/scripted-server.js';
 
@@ -203,6 +203,7 @@ describe('a request', () => {
   it.each([
     ['own request', { requested_by: 'alice' }, {}, ['shop'], en.approvals.ownRequest],
     ['request for managers', {}, {}, [], en.approvals.managersOnly],
+    ['request on a read-only server', {}, { writes: false }, ['shop'], en.errors.writes_off],
     [
       'request that Togglr decides',
       {},
@@ -217,17 +218,8 @@ describe('a request', () => {
     await openLive(page, server);
     const shown = within(await card('requested_by' in changes ? 'alice' : 'bob'));
     shown.getByText(text);
-    expect(shown.queryByRole('button', { name: en.approvals.approve })).toBeNull();
-    expect(shown.queryByRole('button', { name: en.approvals.cancel }) !== null).toBe(
-      'requested_by' in changes,
-    );
-  });
-
-  it('has no buttons on a server without writes', async () => {
-    const server = serverWithRequest();
-    server.me = userOf('alice', ['feature.manage'], { writes: false });
-    await openLive(page, server);
-    expect(within(await card()).queryByRole('button')).toBeNull();
+    const buttons = shown.queryAllByRole('button').map(({ textContent }) => textContent);
+    expect(buttons).toEqual('requested_by' in changes ? [en.approvals.cancel] : []);
   });
 });
 

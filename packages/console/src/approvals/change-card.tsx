@@ -81,10 +81,8 @@ function CardHead({ shown, withScope }: { readonly shown: OpenChange; readonly w
               >
                 {visible(feature.feature_name ?? t.approvals.deletedFeature)}
               </Link>
-            ) : shown.status === 'pending' ? (
-              t.approvals.pendingRequest
             ) : (
-              t.approvals.requestPage
+              t.approvals[shown.status === 'pending' ? 'pendingRequest' : 'requestPage']
             )}
           </Title>
           <Text size="sm" c="dimmed" component="div">

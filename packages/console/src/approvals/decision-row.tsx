@@ -5,6 +5,7 @@ import type { OpenChange } from '../api/types.js';
 import { ReasonDialog, type ReasonInput } from '../features/reason-dialog.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
 import { useFreshProjects } from '../api/queries.js';
+import { RelativeTime } from '../shell/relative-time.js';
 import { useScope } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
@@ -28,7 +29,6 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: ReturnType<ty
   const { row, hasDecided } = useFocusAfterDecision(isOpen);
   // A request that is reopened is another one to decide on.
   if (!isOpen && dialog !== null) setDialog(null);
-  const needsPassword = me.decisions === 'password';
   const send = async (step: Step, body?: object): Promise<boolean> => {
     hasDecided.current = true;
     const outcome = await decide(step, body);
@@ -36,7 +36,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: ReturnType<ty
     return outcome === 'done';
   };
   const approve = async (): Promise<void> => {
-    if (needsPassword || needsConfirmation(shown, projects)) {
+    if (me.decisions === 'password' || needsConfirmation(shown, projects)) {
       setDialog('approve');
       return;
     }
@@ -60,7 +60,7 @@ export function DecisionRow({ shown, isOutdated, showNow, moved }: ReturnType<ty
           </Button>
         </Group>
       )}
-      {isOpen && !isOutdated && me.writes && (
+      {isOpen && !isOutdated && (
         <Buttons
           change={shown}
           busy={isChecking ? 'approve' : busy}
@@ -96,9 +96,8 @@ function useFocusAfterDecision(isOpen: boolean) {
     // After a closed dialog has returned the focus.
     setTimeout(() => {
       const { activeElement, body } = document;
-      if (activeElement === body || activeElement?.id === 'content') {
-        row.current?.focus({ preventScroll: true });
-      }
+      const isLost = activeElement === body || activeElement?.id === 'content';
+      if (isLost) row.current?.focus({ preventScroll: true });
     });
   }, [isOpen]);
   return { row, hasDecided };
@@ -114,8 +113,8 @@ interface ButtonsProps {
 
 function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) {
   const { t } = useI18n();
-  const { me } = useScope();
-  const mayDecide = change.may_decide && me.decisions !== 'elsewhere';
+  const { writes, decisions } = useScope().me;
+  const mayDecide = writes && change.may_decide && decisions !== 'elsewhere';
   return (
     <Group gap="xs">
       {mayDecide && (
@@ -139,18 +138,20 @@ function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) 
           </Button>
         </>
       )}
-      {change.may_cancel && (
+      {writes && change.may_cancel && (
         <Button variant="default" disabled={busy !== null} onClick={onCancel}>
           {t.approvals.cancel}
         </Button>
       )}
       {!mayDecide && (
         <Text size="sm" c="dimmed">
-          {change.own
-            ? t.approvals.ownRequest
-            : change.may_decide
-              ? t.errors.decide_elsewhere
-              : t.approvals.managersOnly}
+          {!writes
+            ? t.errors.writes_off
+            : change.own
+              ? t.approvals.ownRequest
+              : change.may_decide
+                ? t.errors.decide_elsewhere
+                : t.approvals.managersOnly}
         </Text>
       )}
     </Group>
@@ -160,9 +161,9 @@ function Buttons({ change, busy, onApprove, onReject, onCancel }: ButtonsProps) 
 /** The decision, with the reason of a rejection. */
 function Decided({ change }: { readonly change: OpenChange }) {
   const { t } = useI18n();
-  const { status, decided_by: by, decision_reason: reason } = change;
+  const { status, decided_at: at, decided_by: by, decision_reason: reason } = change;
   return (
-    <Group gap="xs" wrap="nowrap" role="status">
+    <Group gap="xs" wrap="nowrap" role="status" style={{ whiteSpace: 'nowrap' }}>
       <Badge
         color={actionColors.get(status) ?? 'gray'}
         variant="light"
@@ -172,6 +173,9 @@ function Decided({ change }: { readonly change: OpenChange }) {
       >
         {decisionText(t, status, by)}
       </Badge>
+      <Text span size="sm" c="dimmed" visibleFrom="sm">
+        {at !== null && <RelativeTime at={at} />}
+      </Text>
       {reason !== null && (
         <Text size="sm" truncate title={visible(reason)}>
           {visible(reason)}
