@@ -89,7 +89,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     const warmUps = [
       command.warmUp(postgres.url()),
       // The first connection to a database writes a cache of its catalogue, which its copies have, too.
-      withClient(databaseUrl(postgres.url(), databaseTemplate), async () => undefined),
+      withClient(databaseUrl(postgres.url(), databaseTemplate), () => Promise.resolve()),
     ];
     await Promise.all(warmUps).catch(async (error: unknown) => {
       await postgres.stop();
