@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { checkAuthorizeQuery } from '../auth/callback-authorization.js';
 import type { Logger } from '../operations/log.js';
-import { EventSourceError, findReadable } from '../reader/event-source.js';
+import { EventSourceError, findSource } from '../reader/event-source.js';
 import { loadDemo } from './packages.js';
 import { connectionFix, NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
 import { Session } from '../postgres/session.js';
@@ -125,7 +125,7 @@ export async function awaitPrepared(
 
 async function refuseUnprepared(client: pg.Client, database: string, view: string | null): Promise<void> {
   try {
-    await findReadable(client, view);
+    await findSource(client, view);
   } catch (error) {
     if (!(error instanceof EventSourceError)) throw error;
     throw new CommandError(`The database ${database}: ${error.message}`);

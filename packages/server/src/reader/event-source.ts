@@ -118,7 +118,7 @@ export async function findEventSource(client: pg.ClientBase, wanted: string | nu
 /** Reads the catalogue, for which no right is needed. `isPrepared`: the session keeps the statements. */
 export async function checkSource(
   client: Queries,
-  { reason, hasHostTriggers }: ReadableSource,
+  { reason, hasHostTriggers }: FoundSource,
   isPrepared = false,
 ): Promise<SourceChecks> {
   const ask = async (name: string, text: string, value: unknown): Promise<(string | null)[]> => {
@@ -174,20 +174,38 @@ function namesOf(tables: readonly HiddenTable[]): string[] {
   return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
-type ReadableSource = Omit<EventSource, 'hiddenTables' | 'policies' | 'lists' | 'hasLog'>;
+type FoundSource = Pick<EventSource, 'reason' | 'guarantee' | 'name' | 'relation' | 'hasHostTriggers'>;
+type ReadableSource = FoundSource & Pick<EventSource, 'hasState' | 'hasEnvironments'>;
 
 /**
- * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view
- * `v_realtime_events`. Reads no rows, and changes nothing. `before` is the source so far: a privilege on the host's
- * tables that was revoked since is an error, because clients would keep a state that no longer changes.
- *
- * @throws EventSourceError if there is none, or it lacks a column; else what the database throws.
+ * `findSource`, and what can be read of the host's tables. `before` is the source so far: a privilege on them that was
+ * revoked since is an error, because clients would keep a state that no longer changes.
  */
 export async function findReadable(
   client: pg.ClientBase,
   wanted: string | null,
   before: EventSource | null = null,
 ): Promise<ReadableSource> {
+  const found = await findSource(client, wanted);
+  const features = await featureRefusal(client);
+  const hasState = features === null;
+  if (found.reason !== 'event_log') return { ...found, hasState, hasEnvironments: true };
+  const environments = await refusalOf(
+    client,
+    `SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint("''::text")} LIMIT 0`,
+  );
+  if (before?.hasEnvironments === true) refuseForbidden(environments);
+  if (before?.hasState === true) refuseForbidden(features);
+  return { ...found, hasState, hasEnvironments: environments === null };
+}
+
+/**
+ * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view
+ * `v_realtime_events`. Reads no rows, and changes nothing.
+ *
+ * @throws EventSourceError if there is none, or it lacks a column; else what the database throws.
+ */
+export async function findSource(client: pg.ClientBase, wanted: string | null): Promise<FoundSource> {
   if (wanted !== null) {
     try {
       return await describeView(client, wanted);
@@ -202,7 +220,7 @@ export async function findReadable(
   const reasons: string[] = [];
   for (const find of candidates) {
     try {
-      return await find(client, before);
+      return await find(client);
     } catch (error) {
       // Tables with other columns belong to another schema.
       if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
@@ -220,37 +238,19 @@ export async function findReadable(
   );
 }
 
-/** Whether triggers on the host's tables write the event log. Rejects if the log cannot be read. */
-async function readHostTriggers(client: pg.ClientBase): Promise<boolean> {
+/** Rejects if the log cannot be read. */
+async function findLog(client: pg.ClientBase): Promise<FoundSource> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
       FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,
     rowMode: 'array',
   });
-  return rows[0]?.[0] !== 'false';
+  const name = 'flagcast.event_log';
+  const hasHostTriggers = rows[0]?.[0] !== 'false';
+  return { reason: 'event_log', guarantee: 'exact', name, relation: name, hasHostTriggers };
 }
 
-async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<ReadableSource> {
-  const hasHostTriggers = await readHostTriggers(client);
-  const environments = await refusalOf(
-    client,
-    `SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint("''::text")} LIMIT 0`,
-  );
-  const features = await featureRefusal(client);
-  if (before?.hasEnvironments === true) refuseForbidden(environments);
-  if (before?.hasState === true) refuseForbidden(features);
-  return {
-    reason: 'event_log',
-    guarantee: 'exact',
-    name: 'flagcast.event_log',
-    relation: 'flagcast.event_log',
-    hasState: features === null,
-    hasEnvironments: environments === null,
-    hasHostTriggers,
-  };
-}
-
-async function findTables(client: pg.ClientBase): Promise<ReadableSource> {
+async function findTables(client: pg.ClientBase): Promise<FoundSource> {
   return await overlapSource(client, { reason: 'tables', name: 'its tables', relation: tablesRelation });
 }
 
@@ -258,17 +258,16 @@ async function findTables(client: pg.ClientBase): Promise<ReadableSource> {
 async function overlapSource(
   client: pg.ClientBase,
   found: Pick<EventSource, 'reason' | 'name' | 'relation'>,
-): Promise<ReadableSource> {
+): Promise<FoundSource> {
   await client.query(`SELECT * FROM ${found.relation} v LIMIT 0`, ['-infinity', []]);
-  const hasState = (await featureRefusal(client)) === null;
-  return { ...found, guarantee: 'overlap', hasState, hasEnvironments: true, hasHostTriggers: false };
+  return { ...found, guarantee: 'overlap', hasHostTriggers: false };
 }
 
 /** `timestamp with time zone`, as pg_type numbers it. */
 const timestamptzOid = 1184;
 
 /** A view of the host, with the columns of `overlapStatement`. */
-async function describeView(client: pg.ClientBase, name: string): Promise<ReadableSource> {
+async function describeView(client: pg.ClientBase, name: string): Promise<FoundSource> {
   const { fields } = await client.query(`SELECT * FROM ${name} LIMIT 0`);
   const columns = new Map(fields.map(({ name: column, dataTypeID }) => [column, dataTypeID]));
   const missing = requiredColumns.filter((column) => !columns.has(column));
