@@ -234,7 +234,7 @@ export async function findSource(client: pg.ClientBase, wanted: string | null): 
     }
   }
   throw new EventSourceError(
-    `it has no table flagcast.event_log yet (and this role can read neither the tables that hold the events nor a view ${hostView}: ${reasons.slice(1).join('; ')}): run flagcast install --database-url <its URL> first (with --tables if it is empty), or name a view of yours in FLAGCAST_VIEW`,
+    `there is no table flagcast.event_log, and this role can read neither the tables that hold the events nor a view ${hostView} (${reasons.slice(1).join('; ')}): run flagcast install --database-url URL (with --tables if the database is empty), or name a view of yours in FLAGCAST_VIEW`,
   );
 }
 
