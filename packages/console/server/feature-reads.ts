@@ -60,7 +60,7 @@ export async function readFeatureDetails(
        ${parts('rules', tables[0]?.rules, 'priority')} AS rules,
        ${parts('feature_schedules', tables[0]?.schedules, 'starts_at')} AS schedules
      FROM public.features f
-     LEFT JOIN public.environments e ON e.project_id = f.project_id AND e.key = $2
+     LEFT JOIN public.environments e ON e.project_id = f.project_id AND e.key::text = $2
      LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = e.id
      WHERE f.id = $1`,
     [featureId, environmentKey],

@@ -64,7 +64,7 @@ SELECT asked.position::integer AS position, viewer.id IS NOT NULL AS allowed,
 FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::bigint[])
   WITH ORDINALITY AS asked (user_id, project_id, key, id, position)
 JOIN public.projects project ON project.id = asked.project_id AND project.archived_at IS NULL
-LEFT JOIN public.environments e ON e.project_id = project.id AND (e.key = asked.key OR e.id = asked.id)
+LEFT JOIN public.environments e ON e.project_id = project.id AND (e.key::text = asked.key OR e.id = asked.id)
 LEFT JOIN public.users viewer ON viewer.id = asked.user_id AND ${mayView}`;
 
 const recheckStatement = `

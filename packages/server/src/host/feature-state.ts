@@ -4,7 +4,7 @@ import { isoUtc, isoUtcSeconds, plainText, type TextReader } from './sql-express
 /** The protocol's FeatureState of a row of features `f` and its parameters `p`; `more` are further arguments. */
 export const featureJsonOf = (text: TextReader, more = ''): string => `json_build_object(
       'id', f.id, 'key', ${text('f.key')}, 'name', ${text('f.name')}, 'description', ${text('f.description')},
-      'kind', f.kind, 'rollout_key', ${text('f.rollout_key')}, 'enabled', coalesce(p.enabled, false),
+      'kind', f.kind, 'rollout_key', ${text('f.rollout_key')}, 'enabled', coalesce(p.enabled::boolean, false),
       'default_value', coalesce(${text('p.default_value')}, ''),
       'created_at', ${isoUtc('f.created_at')},
       'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')},

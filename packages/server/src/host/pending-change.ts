@@ -19,15 +19,15 @@ import {
 export const requestEntities = `(
   SELECT c.id AS pending_change_id, c.project_id, c.environment_id, c.requested_by, p.created_at,
     p.entity::text AS entity, p.entity_id,
-    CASE WHEN p.entity = 'feature' THEN p.entity_id ELSE coalesce(
+    CASE WHEN p.entity = 'feature' THEN p.entity_id::uuid ELSE coalesce(
       (jsonb_path_query_first(
-        c.change,
+        c.change::jsonb,
         '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
         jsonb_build_object('id', p.entity_id),
         true
       ) #>> '{}')::uuid,
       (jsonb_path_query_first(
-        c.change,
+        c.change::jsonb,
         '$.entities[*] ? (@.entity == "feature").entity_id ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
         '{}',
         true

@@ -1,6 +1,6 @@
 /** How a text is read: as it is, or `escapedText`. */
 export type TextReader = (text: string) => string;
-export const plainText: TextReader = (text) => text;
+export const plainText: TextReader = (text) => `${text}::text`;
 
 /**
  * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and

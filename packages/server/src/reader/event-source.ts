@@ -293,7 +293,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<FoundS
 }
 
 /** Why the features and the requests of a channel cannot be read, one by one or all; null if they can. */
-async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
+export async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
   const [id, environmentId] = [asUuid("''::text"), asBigint("''::text")];
   const feature = featureState({}, { projectId: id, featureId: id, environmentId });
   // The JSON of a request is that of the channel.

@@ -2,6 +2,8 @@ import pg from 'pg';
 import { checkAuthorizeQuery } from '../../auth/callback-authorization.js';
 import { describeError } from '../../describe.js';
 import { readHiddenTables } from '../../host/host-schema.js';
+import { errorCode } from '../../postgres/errors.js';
+import { featureRefusal } from '../../reader/event-source.js';
 import type { GrantState } from '../grants.js';
 import { advice, error, note, ok, sql, warning, type Checks, type Fix, type Result } from './facts.js';
 
@@ -89,6 +91,17 @@ export const rightsChecks: Checks = {
         ),
       );
     }
+  },
+  /** Whether the tables have the columns of flags and requests. `rights` reports tables and rights that are missing. */
+  states: async ({ client, eventSource }) => {
+    const needsThem = eventSource?.hasHostTriggers === true || eventSource?.reason === 'tables';
+    const refusal = needsThem ? await featureRefusal(client) : null;
+    if (refusal === null || ['42501', '42P01'].includes(errorCode(refusal) ?? '')) return [];
+    return warning(
+      `flags and requests cannot be read: ${describeError(refusal)}`,
+      'events have no states, and snapshots and the console show neither flags nor requests',
+      advice('give the tables the columns and types that docs/attach.md names'),
+    );
   },
   /** Whether row-level security may hide rows from the server or from the triggers. */
   'row-security': async ({ client, role, eventSource }) => {
