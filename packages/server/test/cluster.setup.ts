@@ -89,7 +89,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
     const warmUps = [
       command.warmUp(postgres.url()),
       // The first connection to a database writes a cache of its catalogue, which its copies have, too.
-      withClient(databaseUrl(postgres.url(), databaseTemplate), () => Promise.resolve()),
+      ...['template1', databaseTemplate].map(async (name) => {
+        await withClient(databaseUrl(postgres.url(), name), () => Promise.resolve());
+      }),
     ];
     await Promise.all(warmUps).catch(async (error: unknown) => {
       await postgres.stop();

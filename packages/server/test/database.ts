@@ -20,7 +20,7 @@ import {
 export { withClient };
 
 /** By the schema of the database that is copied from it. */
-const templates = { none: 'template0', tables: databaseTemplate, demo: 'template_demo' };
+const templates = { none: 'template1', tables: databaseTemplate, demo: 'template_demo' };
 
 /** How long a connection of the server may take to end after its owner closed it. */
 const LEAK_GRACE_MS = 60_000;
