@@ -46,7 +46,7 @@ function refusalOf(error: unknown): HttpProblem | null {
   if (code === '42501') {
     return new HttpProblem(
       'database_forbids',
-      `The server's database role may not do this (${scrub(message)}): grant it the privilege, or set FLAGCAST_WRITES=off`,
+      `The server's database role may not do this (${scrub(message)}): grant it what flagcast install --role ROLE --writes grants, or set FLAGCAST_WRITES=off`,
     );
   }
   if (code === '42P01' && message.includes('guarded_environments')) {
