@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
 import { examine } from '../src/install/doctor/examine.js';
@@ -74,6 +75,21 @@ describe('G5: a client that returns', () => {
     const answer = await returns.subscribe(channel, cursor);
     expect(answer).toMatchObject({ type: 'resync', reason: 'cursor_expired' });
   });
+});
+
+it('OPERATIONS has a statement after which every cursor is refused, for a restored copy of the data folder', async () => {
+  const cursor = await leave();
+  const guide = await readFile(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
+  const [, statement = ''] = /`(ALTER TABLE audit_log [^`]*)`/.exec(guide) ?? [];
+  const lost = nextEvent(server.flagcast.lifecycle, 'reader:history-lost');
+  await database.pool.query(statement);
+  expect((await lost).reason).toContain('triggers');
+  await nextEvent(server.flagcast.lifecycle, 'reader:read');
+  const returns = await connect();
+  const answer = await returns.subscribe(channel, cursor);
+  expect(answer).toMatchObject({ type: 'resync', reason: 'history_changed' });
+  const { findings } = await examine(database.url);
+  expect(findings.find(({ id }) => id === 'log')).toMatchObject({ severity: 'ok' });
 });
 
 describe('DROP SCHEMA flagcast CASCADE by mistake', () => {
