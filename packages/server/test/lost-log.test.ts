@@ -42,8 +42,7 @@ async function connect(): Promise<V1Client> {
 /** The cursor of a client that is away from now on. */
 async function leave(): Promise<string> {
   const client = await connect();
-  await client.caughtUp(channel);
-  const cursor = await client.settled(database.pool);
+  const cursor = await client.caughtUp(channel);
   await client.close();
   return cursor;
 }
