@@ -17,8 +17,8 @@ const pingIntervalMs = 5_000;
 /** How many parts of a subject say what it is for; those after them are ids. */
 const kindTokens = 4;
 
-/** The subjects of a history of the database begin with this. */
-export const subjectPrefix = (history: string): string => `flagcast.v1.${history}`;
+/** The subjects of a database, or of one history of it, begin with this. */
+export const subjectPrefix = (id: string): string => `flagcast.v1.${id}`;
 
 /** A part of a subject for an id: a hash, because ids may contain characters that subjects cannot. */
 export const subjectToken = (id: string): string =>

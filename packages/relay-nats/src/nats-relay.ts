@@ -104,7 +104,6 @@ class NatsRelay implements Relay {
   historyLost(): void {
     this.#newest = null;
     this.#refusal = null;
-    this.#topics.disconnect();
     this.#leave({ reason: 'the database has another history', leaves: true });
   }
 
@@ -124,10 +123,11 @@ class NatsRelay implements Relay {
     return this.#topics.open(name, receiver);
   }
 
-  /** Topics need no log: only NATS, and the history, which identifies the database. */
+  /** Topics need no log, and no common history: servers notice another one at different times. */
   #connectTopics(): void {
-    if (this.#session === null || this.#newest === null || this.#stopping.signal.aborted) return;
-    this.#topics.connect(this.#session.connection, this.#newest.position.history);
+    const { database } = this.#options.reader;
+    if (this.#session === null || database === null || this.#stopping.signal.aborted) return;
+    this.#topics.connect(this.#session.connection, database);
   }
 
   #leave(end: { readonly reason: string; readonly leaves: boolean }): void {

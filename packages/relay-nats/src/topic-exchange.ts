@@ -5,7 +5,7 @@ import { subjectPrefix, subjectToken } from './nats-connection.js';
 
 interface Connected {
   readonly connection: NatsConnection;
-  readonly history: string;
+  readonly database: string;
 }
 
 /**
@@ -24,10 +24,11 @@ export class TopicExchange {
     return topic;
   }
 
-  /** Does nothing while it is connected. */
-  connect(connection: NatsConnection, history: string): void {
-    if (this.#connected !== null) return;
-    this.#connected = { connection, history };
+  /** Does nothing while it is connected for this database. */
+  connect(connection: NatsConnection, database: string): void {
+    if (this.#connected?.database === database) return;
+    this.disconnect();
+    this.#connected = { connection, database };
     for (const topic of this.#topics) topic.connect(this.#connected);
   }
 
@@ -57,8 +58,8 @@ class OpenTopic implements RelayTopic {
     return this.#connection?.info?.max_payload ?? 0;
   }
 
-  connect({ connection, history }: Connected): void {
-    const prefix = `${subjectPrefix(history)}.presence.${subjectToken(this.#name)}`;
+  connect({ connection, database }: Connected): void {
+    const prefix = `${subjectPrefix(subjectToken(database))}.presence.${subjectToken(this.#name)}`;
     this.#connection = connection;
     this.#ownSubject = `${prefix}.${this.#sender}`;
     this.#subscription = connection.subscribe(`${prefix}.*`, {

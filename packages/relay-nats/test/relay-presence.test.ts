@@ -173,6 +173,15 @@ describe.skipIf(!hasNatsServer)('presence of servers with a relay', () => {
     await sees(first, 'bob:name', 'ada');
   });
 
+  it('is shared with a server that has not yet noticed that triggers were changed', async () => {
+    const one = await start({ database: { pollIntervalMs: 600_000 } });
+    const first = await join(ada, one);
+    await sees(first, 'ada');
+    await database.pool.query('ALTER TABLE public.audit_log DISABLE TRIGGER flagcast_log');
+    await join(bob, await start());
+    await sees(first, 'ada', 'bob');
+  });
+
   it('is neither sent nor shown by a server without presence', async () => {
     const [one, off] = [await start(), await start({ presence: false })];
     const { connection } = await connectSession();

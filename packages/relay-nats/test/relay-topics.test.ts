@@ -42,10 +42,10 @@ describe.skipIf(!hasNatsServer)('topics', () => {
     await Promise.all(sessions.splice(0).map(async ({ connection }) => await connection.close()));
   });
 
-  async function connect(member: Member, history: string): Promise<NatsSession> {
+  async function connect(member: Member, database: string): Promise<NatsSession> {
     const session = await connectNats(nats.url);
     sessions.push(session);
-    member.exchange.connect(session.connection, history);
+    member.exchange.connect(session.connection, database);
     await session.connection.flush();
     return session;
   }
@@ -59,10 +59,10 @@ describe.skipIf(!hasNatsServer)('topics', () => {
 
   it('reach the servers of the same database that have opened them, except the sender', async () => {
     const [one, two, foreign, other] = [new Member(), new Member(), new Member(), new Member('another')];
-    await connect(one, 'h1');
-    await connect(two, 'h1');
-    await connect(foreign, 'h2');
-    await connect(other, 'h1');
+    await connect(one, 'd1');
+    await connect(two, 'd1');
+    await connect(foreign, 'd2');
+    await connect(other, 'd1');
     one.publish('a');
     two.publish('b');
     foreign.publish('c');
@@ -73,29 +73,36 @@ describe.skipIf(!hasNatsServer)('topics', () => {
     expect([one.connects, one.topic.maxBytes]).toEqual([1, 4_096]);
   });
 
-  it('follow the history, and end with the topic', async () => {
+  it('follow the server to another database, and end with the topic', async () => {
     const [one, two] = [new Member(), new Member()];
-    const session = await connect(one, 'h1');
-    await connect(two, 'h2');
-    one.exchange.disconnect();
-    expect(one.topic.maxBytes).toBe(0);
-    one.publish('is not sent');
-    one.exchange.connect(session.connection, 'h2');
+    const session = await connect(one, 'd1');
+    await connect(two, 'd2');
+    one.exchange.connect(session.connection, 'd1');
+    expect(one.connects).toBe(1);
+    one.exchange.connect(session.connection, 'd2');
     await settled();
     two.publish('a');
     one.publish('b');
     await settled();
     expect([one.received, two.received, one.connects]).toEqual([['a'], ['b'], 2]);
+    one.exchange.disconnect();
+    expect(one.topic.maxBytes).toBe(0);
+    one.publish('is not sent');
+    one.exchange.connect(session.connection, 'd2');
+    await settled();
+    one.publish('c');
+    await settled();
+    expect(two.received).toEqual(['b', 'c']);
     one.topic.close();
     await settled();
-    two.publish('c');
+    two.publish('d');
     await settled();
     expect(one.received).toEqual(['a']);
   });
 
   it('send nothing over a connection that was closed', async () => {
     const one = new Member();
-    const { connection } = await connect(one, 'h1');
+    const { connection } = await connect(one, 'd1');
     await connection.close();
     one.publish('is not sent');
     expect(() => one.topic.close()).not.toThrow();
@@ -124,7 +131,7 @@ describe.skipIf(!hasNatsServer)('topics', () => {
     const failed = nextEvent(lifecycle, 'relay:failed');
     for (let count = 0; count < 10; count += 1) {
       for (const member of members) {
-        member.exchange.connect(connection, 'h1');
+        member.exchange.connect(connection, 'd1');
         member.publish(`${count}`);
       }
     }

@@ -16,6 +16,11 @@ export class ReadHistory {
   /** Names the history in positions. */
   id = '';
 
+  /** The cluster and the database in it; null before the first connection. */
+  get database(): string | null {
+    return this.#history?.database ?? null;
+  }
+
   get isReplica(): boolean {
     return this.#history !== null && this.#history.timeline === null;
   }

@@ -91,6 +91,10 @@ export class EventReader {
     return this.#history.isReplica;
   }
 
+  get database(): string | null {
+    return this.#history.database;
+  }
+
   /** What is read; null before the first connection. */
   get source(): EventSource | null {
     return this.#history.source;
