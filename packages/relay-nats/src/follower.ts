@@ -25,7 +25,8 @@ export interface LeaderHeartbeat extends LogPlace {
   /** What is wrong with the triggers, as the leader sees it; undefined if the message does not contain it. */
   readonly triggerProblem?: string | null;
   readonly leaves: boolean;
-  readonly readAgoMs: number;
+  /** How long ago the leader has read the database, in milliseconds; null if the message does not say so. */
+  readonly readAgoMs: number | null;
 }
 
 export interface FollowerOptions {
@@ -157,7 +158,7 @@ export class Follower {
     this.#checkLog(place);
     this.#newest = Math.max(this.#newest, sequence);
     this.#received.addCommit({ sequence, commit });
-    this.#options.onHeartbeat({ ...place, leaves: false, readAgoMs: 0 });
+    this.#options.onHeartbeat({ ...place, leaves: false, readAgoMs: null });
     this.#run();
   }
 

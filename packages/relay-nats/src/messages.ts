@@ -56,8 +56,8 @@ const heartbeat = z.object({
   ...common,
   /** The sequence of the newest commit. */
   commit: z.number(),
-  /** How long ago the database was read, in milliseconds. */
-  readAgoMs: z.number(),
+  /** How long ago the leader has read the database, in milliseconds; null if it has not yet. */
+  readAgoMs: z.number().nullable(),
   /** What is wrong with the triggers that write the event log; null if nothing is. */
   triggerProblem: z.string().nullable(),
   /** The leader stops: another server should take over. */

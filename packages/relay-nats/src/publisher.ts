@@ -35,7 +35,8 @@ export class Publisher {
   #unbrokenSince: bigint;
   /** Everything up to here is in the log. */
   #progress: Progress;
-  #readAtMs = performance.now();
+  /** Null: not since this server leads. */
+  #readAtMs: number | null = null;
   /** Requests for reads, and when they arrived, on the clock of performance.now(). */
   readonly #requests = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
@@ -62,7 +63,8 @@ export class Publisher {
   /** Publishes a batch after those before. A batch without events only reports the reader's progress. */
   add(batch: Batch): void {
     if (this.#state === 'ended') return;
-    this.#readAtMs = performance.now();
+    // While this server becomes the leader, it may still receive what the one before has read.
+    if (batch.readMs !== undefined) this.#readAtMs = performance.now();
     this.#waiting.push(batch);
     this.#run();
   }
@@ -185,7 +187,7 @@ export class Publisher {
     const { log, logName, reader, triggerProblem } = this.#options;
     const heartbeat = {
       ...{ log: logName, reader, commit: this.#commit, progress: this.#progress, answers, leaves },
-      readAgoMs: Math.round(performance.now() - this.#readAtMs),
+      readAgoMs: this.#readAtMs === null ? null : Math.round(performance.now() - this.#readAtMs),
       triggerProblem: triggerProblem(),
     };
     log.publish('heartbeat', encode(heartbeat));

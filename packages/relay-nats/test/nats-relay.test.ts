@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Lifecycle } from '../../server/src/lifecycle.js';
 import {
@@ -5,6 +6,7 @@ import {
   decideRequest,
   insertAudit,
   insertRequest,
+  installRole,
   seedProject,
   type TestDatabase,
 } from '../../server/test/database.js';
@@ -265,6 +267,32 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     const [second = ''] = await write(channels.prod, 1);
     await client.event(second);
     expect(receivedIds(client)).toEqual([first, second]);
+  });
+
+  it('stay stale while none of them can read the log, whichever leads', async () => {
+    const role = `reader_${randomBytes(4).toString('hex')}`;
+    const url = await installRole(database, role);
+    cleanUps.push(async () => void (await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)));
+    const states: string[] = [];
+    const members: FleetMember[] = [];
+    for (const name of ['one', 'two']) {
+      const lifecycle = new Lifecycle();
+      lifecycle.on('freshness:changed', ({ state }) => states.push(`${name} ${state}`));
+      members.push(await startMember({ url }, nats.url, lifecycle));
+      cleanUps.push(async () => await members.pop()?.server.close());
+    }
+    const each = async (event: 'freshness:changed' | 'reader:recovered'): Promise<unknown> =>
+      await Promise.all(members.map(async ({ lifecycle }) => await nextEvent(lifecycle, event)));
+    const stale = each('freshness:changed');
+    await database.pool.query(`REVOKE SELECT ON flagcast.event_log FROM ${role}`);
+    await stale;
+    for (let elections = 0; elections < 3; elections += 1)
+      await Promise.race(members.map(async ({ lifecycle }) => await nextEvent(lifecycle, 'relay:elected')));
+    expect(states.toSorted()).toEqual(['one stale', 'two stale']);
+    const fresh = each('freshness:changed');
+    await database.pool.query(`GRANT SELECT ON flagcast.event_log TO ${role}`);
+    await fresh;
+    expect(states.slice(2).toSorted()).toEqual(['one fresh', 'two fresh']);
   });
 
   it('do not share the reader of a view, and each read it', async () => {

@@ -97,8 +97,8 @@ export interface LifecycleEvents {
   'relay:published': [{ events: number; channels: number; bytes: number; durationMs: number }];
   /** A follower has delivered a commit, `delayMs` after the leader's read, by the clocks of both machines. */
   'relay:applied': [{ events: number; skippedChannels: number; delayMs: number }];
-  /** The leader has sent a heartbeat; it read the database `readAgoMs` ago. */
-  'relay:heartbeat': [{ readAgoMs: number }];
+  /** The leader has sent a message; it read the database `readAgoMs` ago; null if it does not say so, or has not yet. */
+  'relay:heartbeat': [{ readAgoMs: number | null }];
   /** Messages that were not received were fetched from the relay's log. */
   'relay:fetched': [{ messages: number }];
   /** A message of another server about presence could not be decoded, and is ignored. Emitted once. */

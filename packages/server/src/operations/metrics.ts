@@ -103,7 +103,9 @@ function countReads(lifecycle: Lifecycle, registry: Registry): void {
     lastRead.setToCurrentTime();
   });
   // A follower of the relay learns only that the database was read.
-  lifecycle.on('relay:heartbeat', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
+  lifecycle.on('relay:heartbeat', ({ readAgoMs }) => {
+    if (readAgoMs !== null) lastRead.set((Date.now() - readAgoMs) / 1_000);
+  });
   const pruned = createMetric(registry, 'flagcast_log_rows_pruned_total');
   lifecycle.on('log:pruned', ({ rows }) => pruned.inc(rows));
   const listening = createMetric(registry, 'flagcast_listening');

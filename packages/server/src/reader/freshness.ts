@@ -29,6 +29,8 @@ export class Freshness {
   /** Everything committed before this time has been read; in milliseconds since the epoch. */
   #asOfMs: number | null = null;
   #failure: FreshnessReason | null = null;
+  /** A time of performance.now(). */
+  #failedAtMs = -Infinity;
   /** Whether the last read returned everything that was committed before it. */
   #hasCaughtUp = false;
   #triggerProblem: string | null = null;
@@ -44,8 +46,13 @@ export class Freshness {
     lifecycle.on('reader:read', ({ startedAtMs, isComplete }) => {
       this.#read(isComplete ? startedAtMs : this.#asOfMs, isComplete);
     });
-    lifecycle.on('relay:heartbeat', ({ readAgoMs }) => this.#read(Date.now() - readAgoMs, true, readAgoMs));
+    lifecycle.on('relay:heartbeat', ({ readAgoMs }) => {
+      // A new leader may not have read since the database refused reads.
+      if (readAgoMs === null || performance.now() - readAgoMs <= this.#failedAtMs) return;
+      this.#read(Date.now() - readAgoMs, true, readAgoMs);
+    });
     lifecycle.on('reader:failed', ({ error, attempt }) => {
+      this.#failedAtMs = performance.now();
       if (attempt <= failuresAllowed) return;
       this.#failure = isRefusal(error) ? 'read_failed' : 'database_unreachable';
       this.#check();

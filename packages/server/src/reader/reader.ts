@@ -300,8 +300,7 @@ export class EventReader {
   }
 
   async #read(session: ReadingSession, progress: Progress, trigger: Trigger): Promise<void> {
-    const beganAtMs = performance.now();
-    const startedAtMs = Date.now();
+    const [beganAtMs, startedAtMs] = [performance.now(), Date.now()];
     const { pauses } = this.#schedule;
     const isCurrent = (): boolean => this.#progress === progress && this.#schedule.pauses === pauses;
     const result =
@@ -385,12 +384,9 @@ export class EventReader {
     beganAtMs: number,
   ): Batch {
     return {
-      events,
-      controls,
+      ...{ events, controls, beganAtMs, snapshotXmax },
       seenAtMs: Date.now(),
-      beganAtMs,
       read: progress.state,
-      snapshotXmax,
       isComplete: !hasMore,
       position: { ...progress.position, history: this.#history.id },
       connection: this.#connections,
