@@ -30,6 +30,8 @@ const options = {
   ...{ root, config: false as const, watch: false, reporters: [{}], bail: 1 },
   // A test that fails only once, on a busy machine, does not count.
   retry: 1,
+  // Many a mutation makes its test wait for a message that does not come.
+  testTimeout: 60_000,
 };
 
 /** The first failure of the files, or null if all tests pass. */
@@ -75,4 +77,5 @@ for (const mutation of chosen) {
   );
 }
 console.log(`${chosen.length - survivors} of ${chosen.length} mutations caught`);
-if (survivors > 0) process.exitCode = 1;
+// Vitest has set it, because tests failed.
+process.exitCode = survivors > 0 ? 1 : 0;
