@@ -12,7 +12,8 @@ export interface NatsSession {
 /** How long a NATS server may take to answer, in milliseconds. */
 export const responseTimeoutMs = 1_500;
 const connectTimeoutMs = 2_000;
-const reconnectPauseMs = 500;
+/** The longest pause before an attempt to connect, in milliseconds. */
+const longestPauseMs = 1_000;
 const pingIntervalMs = 5_000;
 /** How many parts of a subject say what it is for; those after them are ids. */
 const kindTokens = 4;
@@ -24,7 +25,7 @@ export const subjectPrefix = (id: string): string => `flagcast.v1.${id}`;
 export const subjectToken = (id: string): string =>
   createHash('sha256').update(id).digest('base64url').slice(0, 22);
 
-/** Connects, and reconnects after a loss until it is closed. Rejects if no server accepts the first attempt. */
+/** Rejects if no server accepts the connection. It ends with its first loss. */
 export async function connectNats(url: string): Promise<NatsSession> {
   const { servers, user, password, token, tls } = parseRelayUrl(url);
   const connecting = connect({
@@ -34,8 +35,8 @@ export async function connectNats(url: string): Promise<NatsSession> {
     ...(token === null ? {} : { token }),
     ...(tls ? { tls: {} } : {}),
     timeout: connectTimeoutMs,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: reconnectPauseMs,
+    // It would wait by the clock of the host: for an hour if that is set back by an hour.
+    reconnect: false,
     pingInterval: pingIntervalMs,
     maxPingOut: 2,
   });
@@ -108,15 +109,14 @@ export class NatsConnection {
         await this.#watch(session);
         throw (await session.connection.closed()) ?? new Error('NATS has closed the connection');
       },
-      { signal, onRetry: ({ error }) => this.#disconnected(error) },
+      { signal, capMs: longestPauseMs, onRetry: ({ error }) => this.#disconnected(error) },
     );
   }
 
-  /** Resolves when the connection has been closed for good. */
+  /** Resolves when the connection has ended. */
   async #watch(session: NatsSession): Promise<void> {
     for await (const status of session.connection.status()) {
       if (status.type === 'disconnect') this.#disconnected(new Error('the connection to NATS was lost'));
-      if (status.type === 'reconnect') this.#connected(session);
       if (status.type === 'error') this.#report(status.error);
     }
   }

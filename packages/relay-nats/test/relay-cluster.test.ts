@@ -109,16 +109,15 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through a NATS clus
     await settled(members);
 
     await near?.start();
+    const { jetstream } = await connect(nodes.filter((node) => node !== near));
     // Without a majority nothing can be stored.
     await expect
       .poll(async () => {
-        const { cluster } = await session.jetstream.streams
-          .info(stream)
-          .catch(() => ({ cluster: undefined }));
+        const { cluster } = await jetstream.streams.info(stream).catch(() => ({ cluster: undefined }));
         return cluster?.replicas?.map(({ current, offline }) => current && !offline);
       })
       .toEqual([true, true]);
-    const { cluster } = await session.jetstream.streams.info(stream);
+    const { cluster } = await jetstream.streams.info(stream);
     const leadershipLost = nextEvent(readerOf(members).lifecycle, 'relay:leadership-lost');
     await nodes.find(({ address }) => address === cluster?.leader)?.stop();
     await leadershipLost;

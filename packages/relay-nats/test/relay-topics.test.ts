@@ -1,4 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { Lifecycle } from '../../server/src/lifecycle.js';
 import { nextEvent } from '../../server/test/server.js';
@@ -139,5 +142,39 @@ describe.skipIf(!hasNatsServer)('topics', () => {
     // The answers to all of them have arrived.
     await connection.flush();
     expect(failures).toEqual([expect.stringContaining('Permissions Violation for Publish')]);
+  });
+});
+
+describe.skipIf(!hasNatsServer)('the connection to NATS', () => {
+  it('returns after an outage in which the clock was set back', async () => {
+    const nats = await startNats();
+    const lifecycle = new Lifecycle();
+    const relay = new NatsConnection({
+      ...{ url: nats.url, lifecycle },
+      onConnected: () => undefined,
+      onDisconnected: () => undefined,
+    });
+    onTestFinished(async () => {
+      vi.restoreAllMocks();
+      await relay.close();
+      await nats.remove();
+    });
+    const connected = nextEvent(lifecycle, 'relay:connected');
+    relay.start();
+    await connected;
+    const trueNow = Date.now.bind(Date);
+    vi.spyOn(Date, 'now').mockImplementation(() => trueNow() + 3_600_000);
+    const lost = nextEvent(lifecycle, 'relay:lost');
+    await nats.stop();
+    await lost;
+    // An attempt by the wrong clock: something else accepts it.
+    const other = createServer().listen(Number(nats.address.split(':')[1]), '127.0.0.1');
+    const [socket] = (await once(other, 'connection')) as [Socket];
+    socket.destroy();
+    await promisify(other.close.bind(other))();
+    vi.restoreAllMocks();
+    const again = nextEvent(lifecycle, 'relay:connected');
+    await nats.start();
+    await again;
   });
 });
