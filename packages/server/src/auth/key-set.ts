@@ -11,6 +11,8 @@ const longestPauseMs = 30_000;
 const unknownKeyCooldownMs = 30_000;
 /** How long a withdrawn key is trusted at most. */
 const keyMaxAgeMs = 600_000;
+/** A clock that is set back by more than this invalidates the keys. */
+const clockToleranceMs = 1_000;
 const maxBodyBytes = 1_048_576;
 
 /**
@@ -24,14 +26,22 @@ export function createKeySet(jwksUrl: string, fetchTimeoutMs = 5_000): JWTVerify
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
     throw new Error('The JWKS URL is invalid: give http(s)://host/path, without a user or a password');
   }
-  const keySet = createRemoteJWKSet(url, {
-    timeoutDuration: fetchTimeoutMs,
-    cooldownDuration: unknownKeyCooldownMs,
-    cacheMaxAge: keyMaxAgeMs,
-    [customFetch]: withBackoff(fetchKeys),
-  });
+  const fetchWithBackoff = withBackoff(fetchKeys);
+  const create = () =>
+    createRemoteJWKSet(url, {
+      timeoutDuration: fetchTimeoutMs,
+      cooldownDuration: unknownKeyCooldownMs,
+      cacheMaxAge: keyMaxAgeMs,
+      [customFetch]: fetchWithBackoff,
+    });
+  let keySet = create();
+  let usedAtMs = 0;
   return async (header, token) => {
     try {
+      const nowMs = Date.now();
+      // jose counts by this clock: keys from before it was set back would count as new for as long.
+      if (nowMs < usedAtMs - clockToleranceMs) keySet = create();
+      usedAtMs = nowMs;
       return await keySet(header, token);
     } catch (error) {
       // These are about the token, all other errors about the keys.

@@ -159,6 +159,19 @@ describe('a verifier with a key set', () => {
     await expectRefused(keys.verifier, fresh, 'token_invalid');
   });
 
+  it('finds a new key, and no longer accepts a withdrawn one, after the clock was set back', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: (NOW_S + 7_200) * 1_000 });
+    await using keys = await serveKeys(answerJson({ keys: [jwk(ec, 'old')] }));
+    const claims = { ...CLAIMS, exp: NOW_S + 86_400 };
+    const old = await sign(claims, ec.privateKey, { alg: 'ES256', kid: 'old' });
+    const fresh = await sign(claims, otherEc.privateKey, { alg: 'ES256', kid: 'new' });
+    await keys.verifier.verify(old);
+    keys.state.answer = answerJson({ keys: [jwk(otherEc, 'new')] });
+    vi.setSystemTime(NOW_S * 1_000);
+    await keys.verifier.verify(fresh);
+    await expectRefused(keys.verifier, old, 'token_invalid');
+  });
+
   it('tries each key if the issuer sends no key ids', async () => {
     await using keys = await serveKeys(answerJson({ keys: [jwk(ec), jwk(otherEc)] }));
     for (const pair of [ec, otherEc]) {
