@@ -52,7 +52,7 @@ it.each([
     expect(results.presenceComparisons).toBeGreaterThanOrEqual(10);
     process.stdout.write(`chaos: ${results.deliveries} deliveries, ${results.faultCount} faults\n`);
   },
-  (minutes * 60 + 200) * 1_000,
+  (minutes * 60 + 900) * 1_000,
 );
 
 it('an interrupted chaos run removes its processes and ends with code 130', async () => {
