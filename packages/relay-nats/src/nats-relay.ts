@@ -18,7 +18,7 @@ import { RelayNode } from './relay-node.js';
 import { TopicExchange } from './topic-exchange.js';
 
 export interface NatsRelayOptions {
-  /** `nats://user:password@host:port`, several separated by commas; `tls://` requires TLS. */
+  /** `nats://user:password@host:port`, all servers of a cluster separated by commas; `tls://` requires TLS. */
   readonly url: string;
   /** How long NATS keeps events for clients that reconnect, in milliseconds. Default 3,600,000 (1 h). */
   readonly retentionMs?: number;

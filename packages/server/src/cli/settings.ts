@@ -138,7 +138,7 @@ export const settings = {
     otherwise: 'each server reads the database',
     parser: checked(
       'URL',
-      'nats://user:password@host:4222, or tls://; several by commas',
+      'nats://user:password@host:4222, or tls://; all servers of a cluster by commas',
       accept.parseRelayUrl,
     ),
     help: 'NATS with JetStream, through which several servers share one reader; needs @flagcast/relay-nats',
