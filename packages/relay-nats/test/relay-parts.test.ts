@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Batch, FlagEvent, RelayedRead } from '../../server/src/events/event.js';
+import type { Batch, RelayedRead } from '../../server/src/events/event.js';
 import { Session } from '../../server/src/postgres/session.js';
 import type { Coverage } from '../../server/src/events/position.js';
 import { Lifecycle } from '../../server/src/lifecycle.js';
@@ -12,33 +12,19 @@ import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { Publisher } from '../src/publisher.js';
 import { createTestDatabase, type TestDatabase } from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
+import { auditEvent } from '../../server/test/audit-event.js';
 import { nextEvent } from '../../server/test/server.js';
 
 const channel = 'project/1';
 
 /** A read in a snapshot of this xmax, with an event of this transaction, or without events. */
 function batch(xmax: bigint, xid: bigint | null = null): Batch {
-  const event: FlagEvent = {
+  const event = auditEvent({
     id: String(xid),
     xid: xid ?? 0n,
-    source: 'audit',
     rowId: String(xid),
-    projectId: 'project',
-    environmentId: '1',
-    environmentKey: 'prod',
-    entity: 'feature',
     entityId: `feature ${xid}`,
-    action: 'updated',
-    createdAt: '2026-01-01T00:00:00.000000Z',
-    featureId: null,
-    pendingChangeId: null,
-    actor: null,
-    committedAt: null,
-    featureJson: null,
-    featureUnreadable: false,
-    pendingChangeJson: undefined,
-    pendingChangeUnreadable: false,
-  };
+  });
   const coverage: Coverage = { xmin: xmax, xmax, listed: 'open', xids: [] };
   return {
     events: xid === null ? [] : [event],

@@ -52,7 +52,7 @@ export interface RelayContext {
 export interface RelayedReader {
   /** What it reads; null before the first connection. */
   readonly source: { readonly guarantee: 'exact' | 'overlap'; readonly hasState: boolean } | null;
-  /** Identifies the database, whatever its history; null before the first connection. */
+  /** The id of the database, the same in all of its histories; null before the first connection. */
   readonly database: string | null;
   readonly readsReplica: boolean;
   /** Whether it can continue from what another server has read. */

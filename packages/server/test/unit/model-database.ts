@@ -1,8 +1,8 @@
-import type { FlagEvent } from '../../src/events/event.js';
 import { coverageOfSnapshot } from '../../src/events/position.js';
 import type { ReadBounds } from '../../src/reader/log-progress.js';
 import type { LogRow } from '../../src/reader/log-statements.js';
 import type { SnapshotPosition } from '../../src/reader/snapshot-position.js';
+import { auditEvent } from '../audit-event.js';
 
 interface Transaction {
   readonly xid: bigint;
@@ -101,26 +101,6 @@ export class ModelDatabase {
 }
 
 function rowOf(xid: bigint, seq: bigint, rowId: string): LogRow {
-  const event: FlagEvent = {
-    id: seq.toString(),
-    xid,
-    source: 'audit',
-    rowId,
-    projectId: 'project',
-    environmentId: '1',
-    environmentKey: 'prod',
-    entity: 'feature',
-    entityId: rowId,
-    action: 'updated',
-    createdAt: '2026-01-01T00:00:00.000000Z',
-    featureId: null,
-    pendingChangeId: null,
-    actor: null,
-    committedAt: null,
-    featureJson: null,
-    featureUnreadable: false,
-    pendingChangeJson: undefined,
-    pendingChangeUnreadable: false,
-  };
+  const event = auditEvent({ id: seq.toString(), xid, rowId, entityId: rowId });
   return { xid, seq, event, control: null };
 }
